@@ -1,0 +1,166 @@
+// Package drain decides when a pod may stop: it joins what the cluster knows of
+// a pod with what ELBv2 shows of its targets.
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"drainwait/internal/cluster"
+	"drainwait/internal/elb"
+)
+
+// Config sets what a wait goes by.
+type Config struct {
+	// SettleALB and SettleNLB are the settle times: how long after a target has
+	// left its group in the API the load balancer may still send it new
+	// requests (ALB) or new connections (NLB). AWS publishes no figure; users
+	// measured up to 18 s and about 120 s.
+	SettleALB, SettleNLB time.Duration
+	// MaxDelay is the budget of a wait that names none and finds no pod.
+	MaxDelay time.Duration
+	// Reserve is what a wait leaves of the grace period for the application to
+	// shut down in, but never more than a fifth of it.
+	Reserve time.Duration
+	// OneLook is the budget of a wait with a max-delay of 0, for its one look.
+	OneLook time.Duration
+}
+
+// DefaultConfig is what the service ships with.
+func DefaultConfig() Config {
+	return Config{
+		SettleALB: 20 * time.Second,
+		SettleNLB: 120 * time.Second,
+		MaxDelay:  60 * time.Second,
+		Reserve:   5 * time.Second,
+		OneLook:   time.Second,
+	}
+}
+
+// settle is the settle time of a load balancer type; where the type is not
+// known it is the longer one.
+func (c Config) settle(t elb.Type) time.Duration {
+	switch t {
+	case elb.ALB:
+		return c.SettleALB
+	case elb.NLB:
+		return c.SettleNLB
+	default:
+		return max(c.SettleALB, c.SettleNLB)
+	}
+}
+
+// Request is one call of a preStop hook.
+type Request struct {
+	// IP is the address of the target; it may be left out where Pod is given.
+	IP netip.Addr
+	// Namespace and Pod name the pod; Namespace may stand alone with IP.
+	Namespace, Pod string
+	// MaxDelay is the most that the caller will wait; nil where it does not say.
+	MaxDelay *time.Duration
+	// Settle overrides the settle time; nil for the default by type.
+	Settle *time.Duration
+}
+
+// Outcome says why the caller may go ahead and stop.
+type Outcome string
+
+// The outcomes of a wait.
+const (
+	// Drained: every target has left and settled.
+	Drained Outcome = "drained"
+	// NotRegistered: discovery worked, and no target group may hold the pod.
+	NotRegistered Outcome = "not_registered"
+	// BudgetSpent: a target was still in rotation when the budget ended.
+	BudgetSpent Outcome = "budget_spent"
+	// SettleCut: every target has left, but the budget ended before they were
+	// settled.
+	SettleCut Outcome = "settle_cut"
+)
+
+// Errors of a wait that cannot be carried out. The caller takes its own
+// fallback; they come at once and never after a wait.
+var (
+	// ErrNotFound: neither a pod nor a target group is known for the address.
+	ErrNotFound = errors.New("not found")
+	// ErrRefused: AWS refuses to show a target group.
+	ErrRefused = errors.New("refused by AWS")
+	// ErrUnsupported: the pod is behind targets that cannot be seen to leave.
+	ErrUnsupported = errors.New("unsupported targets")
+	// ErrUnavailable: the service has not read the cluster yet, or goes away.
+	ErrUnavailable = errors.New("service unavailable")
+)
+
+// Drainer carries out waits.
+type Drainer struct {
+	cfg     Config
+	cluster *cluster.Index
+	elb     *elb.Watcher
+}
+
+// New makes a Drainer. It is for concurrent use.
+func New(cfg Config, c *cluster.Index, e *elb.Watcher) *Drainer {
+	return &Drainer{cfg: cfg, cluster: c, elb: e}
+}
+
+// Ready says whether waits can be carried out.
+func (d *Drainer) Ready() bool { return d.cluster.Ready() }
+
+// Wait blocks until the targets of the pod that r names are drained, the budget
+// is spent or ctx ends. It never takes longer than the budget. When ctx ends,
+// the error is its cause.
+func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
+	if !d.Ready() {
+		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
+	}
+	w := &wait{
+		Drainer:     d,
+		request:     r,
+		began:       time.Now(),
+		clusterWake: make(chan struct{}, 1),
+		lookWake:    make(chan struct{}, 1),
+		candidates:  make(map[elb.Group]*candidate),
+	}
+	defer w.close()
+	if err := w.identify(); err != nil {
+		return nil, err
+	}
+	return w.run(ctx)
+}
+
+// Result is the answer to one wait.
+type Result struct {
+	Outcome Outcome
+	// Namespace and Pod name the pod; Pod is empty where none has the address.
+	Namespace, Pod string
+	// Waited is how long the caller was held; Budget is how long it could have
+	// been, and BoundedBy what set that: "max-delay" or "grace period".
+	Waited, Budget time.Duration
+	BoundedBy      string
+	Targets        []TargetResult
+	// Warnings tell the operator what to mend.
+	Warnings []string
+	// LastError is the newest trouble with AWS where it was not over at the end.
+	LastError string
+}
+
+// TargetResult is what a wait saw of one target group.
+type TargetResult struct {
+	TargetGroupARN string
+	Type           elb.Type
+	Settle         time.Duration
+	// State is the state and the reason of the pod's targets at the end, such as
+	// "draining (Target.DeregistrationInProgress)", or "absent"; empty where no
+	// look succeeded.
+	State    string
+	Timeline []Step
+}
+
+// Step is a moment of a target's timeline, counted from the start of the wait.
+type Step struct {
+	After time.Duration
+	What  string
+}

@@ -1,0 +1,62 @@
+package elb
+
+import (
+	"cmp"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// Clients makes the ELBv2 clients that a [Watcher] needs from one
+// configuration: one for each Region and role.
+type Clients struct {
+	cfg      aws.Config
+	region   string
+	mu       sync.Mutex // guards byAccess
+	byAccess map[access]API
+}
+
+// access is what tells two clients apart.
+type access struct{ region, roleARN, externalID string }
+
+// NewClients makes clients from cfg. The Region of a call is region, or where
+// that is empty the one in the group's ARN, or else that of cfg.
+func NewClients(cfg aws.Config, region string) *Clients {
+	return &Clients{cfg: cfg, region: region, byAccess: make(map[access]API)}
+}
+
+// For is the client for a group. It makes no call.
+func (c *Clients) For(g Group) API {
+	a := access{
+		region:     cmp.Or(c.region, g.Region(), c.cfg.Region),
+		roleARN:    g.RoleARN,
+		externalID: g.ExternalID,
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byAccess[a] == nil {
+		c.byAccess[a] = c.make(a)
+	}
+	return c.byAccess[a]
+}
+
+func (c *Clients) make(a access) API {
+	cfg := c.cfg.Copy()
+	cfg.Region = a.region
+	if a.roleARN != "" {
+		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), a.roleARN, func(o *stscreds.AssumeRoleOptions) {
+			o.RoleSessionName = "drain-wait"
+			if a.externalID != "" {
+				o.ExternalID = &a.externalID
+			}
+		})
+		cfg.Credentials = aws.NewCredentialsCache(role)
+	}
+	// One request is one token of the rate budget, so the SDK may not retry by
+	// itself; the next look of the poller is the retry.
+	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	return elbv2.NewFromConfig(cfg)
+}

@@ -1,0 +1,171 @@
+package server
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"drainwait/internal/drain"
+)
+
+// longest is the most that max-delay and settle can be; more is cut.
+const longest = time.Hour
+
+// known are the parameters of GET /drain-delay; max-wait is another spelling of
+// max-delay.
+var known = []string{"ip", "pod", "namespace", "ingress", "max-delay", "max-wait", "settle"}
+
+// badParameter is a known parameter with a value that cannot be meant.
+type badParameter struct{ name, value, want string }
+
+func (e *badParameter) Error() string {
+	value := e.value
+	if len(value) > 64 {
+		value = value[:64] + "…"
+	}
+	return fmt.Sprintf("bad value %q of parameter %s: want %s", value, e.name, e.want)
+}
+
+// parse reads the parameters of a hook's request. It fails only for a known
+// parameter with a bad value: an unknown one must not cost a hook its answer,
+// so it is named in the warnings.
+func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return req, nil, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
+	}
+	p := parameters{query: query}
+	p.findUnknown()
+	req.Namespace, req.Pod = p.name("namespace"), p.name("pod")
+	req.MaxDelay = cmp.Or(p.duration("max-delay"), p.duration("max-wait"))
+	req.Settle = p.duration("settle")
+	req.IP = p.address()
+	if p.err == nil && req.Pod != "" && req.Namespace == "" {
+		p.fail("pod", req.Pod, "namespace= beside it")
+	}
+	if p.err == nil && req.Pod == "" && !req.IP.IsValid() {
+		caller, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			p.fail("ip", "", "an address, since the caller's cannot be told")
+		}
+		req.IP = caller.Addr().Unmap()
+	}
+	return req, p.warnings, p.err
+}
+
+// parameters reads one query. The first failure stays in err.
+type parameters struct {
+	query    url.Values
+	warnings []string
+	err      error
+}
+
+func (p *parameters) fail(name, value, want string) {
+	if p.err == nil {
+		p.err = &badParameter{name, value, want}
+	}
+}
+
+// get is the first value of a parameter that is not empty. A script whose
+// variable is not set sends an empty one.
+func (p *parameters) get(name string) string {
+	for _, v := range p.query[name] {
+		if v = strings.TrimSpace(v); v != "" {
+			return v
+		}
+		p.warnings = append(p.warnings, fmt.Sprintf("parameter %s is empty and was ignored", name))
+	}
+	return ""
+}
+
+// name reads the name of a Kubernetes object.
+func (p *parameters) name(name string) string {
+	v := p.get(name)
+	if len(v) > 253 || strings.ContainsAny(v, "/ ") {
+		p.fail(name, v, "the name of a Kubernetes object")
+	}
+	return v
+}
+
+func (p *parameters) address() netip.Addr {
+	v := p.get("ip")
+	if v == "" {
+		return netip.Addr{}
+	}
+	ip, err := netip.ParseAddr(strings.Trim(v, "[]"))
+	if err != nil {
+		p.fail("ip", v, "an IPv4 or IPv6 address")
+	}
+	return ip.Unmap().WithZone("")
+}
+
+// duration reads whole seconds or a Go duration; nil where there is none.
+func (p *parameters) duration(name string) *time.Duration {
+	v := p.get(name)
+	if v == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		var f float64
+		f, err = strconv.ParseFloat(v, 64)
+		if err != nil || f != math.Trunc(f) {
+			p.fail(name, v, "whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s")
+			return nil
+		}
+		d = time.Duration(max(-1, min(f, 2*longest.Seconds()))) * time.Second
+	}
+	if d < 0 {
+		p.fail(name, v, "0 or more")
+		return nil
+	}
+	if d > longest {
+		p.warnings = append(p.warnings, fmt.Sprintf("%s=%.64s was cut to %s", name, v, longest))
+		d = longest
+	}
+	return &d
+}
+
+// findUnknown warns of each parameter that is not known, with the known one
+// that was probably meant.
+func (p *parameters) findUnknown() {
+	for _, name := range slices.Sorted(maps.Keys(p.query)) {
+		if slices.Contains(known, name) {
+			continue
+		}
+		name = name[:min(len(name), 64)]
+		nearest := slices.MinFunc(known, func(a, b string) int {
+			return cmp.Compare(editDistance(name, a), editDistance(name, b))
+		})
+		p.warnings = append(p.warnings, fmt.Sprintf("unknown parameter %q was ignored; did you mean %s?", name, nearest))
+	}
+}
+
+// editDistance is how many characters must be inserted, deleted or replaced to
+// make b of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,382 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// vpcID is the one VPC of the account.
+const vpcID = "vpc-0simulated"
+
+// zones are where targets are, by the last byte of their address.
+var zones = [...]string{Region + "a", Region + "b", Region + "c"}
+
+func zoneOf(ip netip.Addr) string {
+	b := ip.As16()
+	return zones[int(b[15])%len(zones)]
+}
+
+// visible tells whether the caller may use the group.
+func (c *awsCall) visible(g *TargetGroup) bool {
+	owner := c.w.aws.iam.owners[g.arn]
+	return owner == "" || owner == c.caller.role
+}
+
+// group looks a target group up for the caller.
+func (c *awsCall) group(arn string) (*TargetGroup, error) {
+	if arn == "" {
+		return nil, missing("targetGroupArn")
+	}
+	if err := validARN("target group", arn); err != nil {
+		return nil, err
+	}
+	g, err := c.w.aws.group(arn)
+	if err == nil && !c.visible(g) {
+		return nil, c.denied("elasticloadbalancing:"+c.action, arn)
+	}
+	return g, err
+}
+
+// validARN refuses what is no ARN of such a thing in this account and Region,
+// as AWS does before it looks for it.
+func validARN(kind, arn string) error {
+	prefix := "arn:aws:elasticloadbalancing:" + Region + ":" + AccountID + ":" + strings.ReplaceAll(kind, " ", "") + "/"
+	if !strings.HasPrefix(arn, prefix) {
+		return invalid("'%s' is not a valid %s ARN", arn, kind)
+	}
+	return nil
+}
+
+// awsTarget is a target as a request names it.
+type awsTarget struct {
+	id   targetID
+	zone string // "" where the request names none
+}
+
+// targets reads the Targets of a request. A target without a port means the
+// group's port.
+func (c *awsCall) targets(g *TargetGroup) ([]awsTarget, error) {
+	var ts []awsTarget
+	for {
+		member := "Targets.member." + strconv.Itoa(len(ts)+1)
+		id := c.form.Get(member + ".Id")
+		if id == "" {
+			return ts, nil
+		}
+		ip, err := netip.ParseAddr(id)
+		if err != nil || ip.Zone() != "" {
+			return nil, &apiError{400, "InvalidTarget",
+				"The specified target does not exist, is not in the same VPC as the target group, or has an unsupported instance type."}
+		}
+		port, err := c.number(member+".Port", 1, 65535, g.port)
+		if err != nil {
+			return nil, err
+		}
+		ts = append(ts, awsTarget{targetID{ip, port}, c.form.Get(member + ".AvailabilityZone")})
+	}
+}
+
+// find is the registration that t names. All of its identity has to match.
+func (g *TargetGroup) find(t awsTarget) *target {
+	if t.zone != "" && t.zone != zoneOf(t.id.ip) {
+		return nil
+	}
+	return g.targets[t.id]
+}
+
+func (c *awsCall) describeTargetHealth() (any, error) {
+	g, err := c.group(c.form.Get("TargetGroupArn"))
+	if err != nil {
+		return nil, err
+	}
+	asked, err := c.targets(g)
+	if err != nil {
+		return nil, err
+	}
+	return appendHealths(nil, healths(g, asked)), nil
+}
+
+// targetHealth is one row of DescribeTargetHealth.
+type targetHealth struct {
+	awsTarget
+	state, reason string
+}
+
+// healths are the rows for those targets, or for all targets of the group where
+// none are asked for.
+func healths(g *TargetGroup, asked []awsTarget) []targetHealth {
+	if len(asked) == 0 {
+		rows := make([]targetHealth, 0, len(g.targets))
+		for _, t := range g.sorted() {
+			rows = append(rows, g.health(t))
+		}
+		return rows
+	}
+	rows := make([]targetHealth, 0, len(asked))
+	for _, a := range asked {
+		if t := g.find(a); t != nil {
+			rows = append(rows, g.health(t))
+		} else {
+			rows = append(rows, targetHealth{a, "unused", "Target.NotRegistered"})
+		}
+	}
+	return rows
+}
+
+func (g *TargetGroup) health(t *target) targetHealth {
+	state, reason := t.state()
+	if g.balancer == nil {
+		state, reason = "unused", "Target.NotInUse"
+	}
+	return targetHealth{awsTarget{t.id, zoneOf(t.id.ip)}, state, reason}
+}
+
+// healthDescriptions are AWS's words for the reasons.
+var healthDescriptions = map[string]string{
+	"Elb.RegistrationInProgress":      "Target registration is in progress",
+	"Target.DeregistrationInProgress": "Target deregistration is in progress",
+	"Target.FailedHealthChecks":       "Health checks failed",
+	"Target.NotInUse":                 "Target group is not configured to receive traffic from the load balancer",
+	"Target.NotRegistered":            "Target is not registered to the target group",
+}
+
+// appendHealths renders the result of DescribeTargetHealth. It is written by
+// hand because polls are most of what a world is asked: encoding/xml takes eight
+// times as long.
+func appendHealths(b []byte, rows []targetHealth) []byte {
+	b = slices.Grow(b, 400*len(rows)+64)
+	b = append(b, "<TargetHealthDescriptions>"...)
+	for _, r := range rows {
+		b = append(b, "<member><HealthCheckPort>"...)
+		b = strconv.AppendInt(b, int64(r.id.port), 10)
+		b = append(b, "</HealthCheckPort><Target>"...)
+		b = appendElement(b, "AvailabilityZone", r.zone)
+		b = append(b, "<Id>"...)
+		b = r.id.ip.AppendTo(b)
+		b = append(b, "</Id><Port>"...)
+		b = strconv.AppendInt(b, int64(r.id.port), 10)
+		b = append(b, "</Port></Target><TargetHealth>"...)
+		b = appendElement(b, "Description", healthDescriptions[r.reason])
+		b = appendElement(b, "Reason", r.reason)
+		b = appendElement(b, "State", r.state)
+		b = append(b, "</TargetHealth></member>"...)
+	}
+	return append(b, "</TargetHealthDescriptions>"...)
+}
+
+// appendElement appends an element, or nothing where it would be empty.
+func appendElement(b []byte, name, text string) []byte {
+	if text == "" {
+		return b
+	}
+	b = append(append(append(b, '<'), name...), '>')
+	if plain(text) {
+		b = append(b, text...)
+	} else {
+		var escaped bytes.Buffer
+		_ = xml.EscapeText(&escaped, []byte(text)) // a Buffer takes everything
+		b = append(b, escaped.Bytes()...)
+	}
+	return append(append(append(b, "</"...), name...), '>')
+}
+
+// plain tells whether all of text may stand for itself in XML.
+func plain(text string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c < ' ', c > '~', c == '<', c == '>', c == '&', c == '"', c == '\'':
+			return false
+		}
+	}
+	return true
+}
+
+type xmlTargetGroup struct {
+	TargetGroupArn, TargetGroupName, Protocol string
+	Port                                      int
+	VpcId, TargetType, IpAddressType          string
+	LoadBalancerArns                          []string `xml:"LoadBalancerArns>member"`
+}
+
+type xmlTargetGroups struct {
+	TargetGroups []xmlTargetGroup `xml:"TargetGroups>member"`
+	NextMarker   string           `xml:",omitempty"`
+}
+
+func (c *awsCall) describeTargetGroups() (any, error) {
+	groups, err := c.chosenGroups()
+	if err != nil {
+		return nil, err
+	}
+	groups, next, err := page(c, groups)
+	if err != nil {
+		return nil, err
+	}
+	result := xmlTargetGroups{NextMarker: next}
+	for _, g := range groups {
+		x := xmlTargetGroup{
+			TargetGroupArn: g.arn, TargetGroupName: g.name, Protocol: g.protocol, Port: g.port,
+			VpcId: vpcID, TargetType: g.targetType, IpAddressType: "ipv4",
+		}
+		if g.balancer != nil {
+			x.LoadBalancerArns = []string{g.balancer.arn}
+		}
+		result.TargetGroups = append(result.TargetGroups, x)
+	}
+	return result, nil
+}
+
+// chosenGroups are the groups that DescribeTargetGroups asks for. It may choose
+// in one way only.
+func (c *awsCall) chosenGroups() ([]*TargetGroup, error) {
+	arns, names, balancer := c.list("TargetGroupArns"), c.list("Names"), c.form.Get("LoadBalancerArn")
+	switch {
+	case len(arns) > 0 && len(names) > 0, balancer != "" && len(arns)+len(names) > 0:
+		return nil, invalid("Only one of target group ARNs, target group names and load balancer ARN can be specified")
+	case len(arns) > 0:
+		return collect(arns, c.group)
+	case len(names) > 0:
+		return collect(names, c.groupNamed)
+	}
+	groups := c.w.aws.groups
+	if balancer != "" {
+		lb, err := c.balancer(balancer)
+		if err != nil {
+			return nil, err
+		}
+		groups = lb.groups
+	}
+	return slices.DeleteFunc(slices.Clone(groups), func(g *TargetGroup) bool { return !c.visible(g) }), nil
+}
+
+func (c *awsCall) groupNamed(name string) (*TargetGroup, error) {
+	for _, g := range c.w.aws.groups {
+		if g.name == name {
+			return c.group(g.arn)
+		}
+	}
+	return nil, &apiError{400, "TargetGroupNotFound", "One or more target groups not found"}
+}
+
+// collect looks up every one of keys.
+func collect[T any](keys []string, find func(string) (T, error)) ([]T, error) {
+	found := make([]T, 0, len(keys))
+	for _, k := range keys {
+		v, err := find(k)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, v)
+	}
+	return found, nil
+}
+
+type xmlLoadBalancer struct {
+	LoadBalancerArn, LoadBalancerName, DNSName string
+	Type                                       Kind
+	State                                      string `xml:"State>Code"`
+	Scheme, VpcId, IpAddressType, CreatedTime  string
+}
+
+type xmlLoadBalancers struct {
+	LoadBalancers []xmlLoadBalancer `xml:"LoadBalancers>member"`
+	NextMarker    string            `xml:",omitempty"`
+}
+
+func (c *awsCall) describeLoadBalancers() (any, error) {
+	balancers, err := c.chosenBalancers()
+	if err != nil {
+		return nil, err
+	}
+	balancers, next, err := page(c, balancers)
+	if err != nil {
+		return nil, err
+	}
+	result := xmlLoadBalancers{NextMarker: next}
+	for _, lb := range balancers {
+		result.LoadBalancers = append(result.LoadBalancers, xmlLoadBalancer{
+			LoadBalancerArn: lb.arn, LoadBalancerName: lb.name, DNSName: lb.dnsName, Type: lb.kind,
+			State: "active", Scheme: "internet-facing", VpcId: vpcID, IpAddressType: "ipv4",
+			CreatedTime: awsTime(c.w.wall(lb.created)),
+		})
+	}
+	return result, nil
+}
+
+// chosenBalancers are the load balancers that DescribeLoadBalancers asks for.
+func (c *awsCall) chosenBalancers() ([]*LoadBalancer, error) {
+	arns, names := c.list("LoadBalancerArns"), c.list("Names")
+	switch {
+	case len(arns) > 0 && len(names) > 0:
+		return nil, invalid("Load balancer names and load balancer ARNs cannot be specified at the same time")
+	case len(arns) > 20 || len(names) > 20:
+		return nil, invalid("Only 20 load balancers can be described by ARN or name at the same time")
+	case len(arns) > 0:
+		return collect(arns, c.balancer)
+	case len(names) > 0:
+		return collect(names, func(name string) (*LoadBalancer, error) {
+			return c.findBalancer(func(lb *LoadBalancer) bool { return lb.name == name }, name)
+		})
+	}
+	return c.w.aws.balancers, nil
+}
+
+func (c *awsCall) balancer(arn string) (*LoadBalancer, error) {
+	if err := validARN("load balancer", arn); err != nil {
+		return nil, err
+	}
+	return c.findBalancer(func(lb *LoadBalancer) bool { return lb.arn == arn }, arn)
+}
+
+func (c *awsCall) findBalancer(match func(*LoadBalancer) bool, what string) (*LoadBalancer, error) {
+	if i := slices.IndexFunc(c.w.aws.balancers, match); i >= 0 {
+		return c.w.aws.balancers[i], nil
+	}
+	return nil, &apiError{400, "LoadBalancerNotFound", fmt.Sprintf("Load balancers '[%s]' not found", what)}
+}
+
+func (c *awsCall) registerTargets() (any, error) {
+	g, ts, err := c.groupAndTargets()
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]targetID, len(ts))
+	for i, t := range ts {
+		ids[i] = t.id
+	}
+	c.w.register(g, ids)
+	return struct{}{}, nil
+}
+
+// deregisterTargets takes what is not registered for done, as AWS does.
+func (c *awsCall) deregisterTargets() (any, error) {
+	g, ts, err := c.groupAndTargets()
+	if err != nil {
+		return nil, err
+	}
+	var ids []targetID
+	for _, t := range ts {
+		if g.find(t) != nil {
+			ids = append(ids, t.id)
+		}
+	}
+	c.w.deregister(g, ids)
+	return struct{}{}, nil
+}
+
+func (c *awsCall) groupAndTargets() (*TargetGroup, []awsTarget, error) {
+	g, err := c.group(c.form.Get("TargetGroupArn"))
+	if err != nil {
+		return nil, nil, err
+	}
+	ts, err := c.targets(g)
+	if err == nil && len(ts) == 0 {
+		err = missing("targets")
+	}
+	return g, ts, err
+}

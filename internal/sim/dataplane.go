@@ -1,0 +1,178 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// node is one node of a load balancer, with its own view of what it may send
+// to. A view is late: it changes some time after the API's answer did.
+type node struct {
+	name  string
+	views map[*TargetGroup][]*target
+}
+
+func (g *TargetGroup) nodes() []*node {
+	if g.balancer == nil {
+		return nil
+	}
+	return g.balancer.nodes
+}
+
+// add puts a target into the node's view, in place of an earlier registration
+// of the same address and port.
+func (n *node) add(g *TargetGroup, t *target) {
+	i, found := slices.BinarySearchFunc(n.views[g], t, compareTargets)
+	if found {
+		n.views[g][i] = t
+		return
+	}
+	n.views[g] = slices.Insert(n.views[g], i, t)
+}
+
+func (n *node) drop(g *TargetGroup, t *target) {
+	if i, found := slices.BinarySearchFunc(n.views[g], t, compareTargets); found && n.views[g][i] == t {
+		n.views[g] = slices.Delete(n.views[g], i, i+1)
+	}
+}
+
+func compareTargets(a, b *target) int { return compareIDs(a.id, b.id) }
+
+// pick chooses the target of one request: a healthy one, or any at all where
+// none is healthy (fail-open).
+func (n *node) pick(g *TargetGroup, r *rand.Rand) *target {
+	view := n.views[g]
+	healthy := make([]*target, 0, len(view))
+	for _, t := range view {
+		if t.healthy {
+			healthy = append(healthy, t)
+		}
+	}
+	if len(healthy) > 0 {
+		view = healthy
+	}
+	i := r.Uint64() // drawn even where there is no choice, so that one outcome does not shift the next
+	if len(view) == 0 {
+		return nil
+	}
+	return view[i%uint64(len(view))]
+}
+
+// planTail plans when each node ceases to send to a target that is draining.
+func (w *World) planTail(g *TargetGroup, t *target) {
+	if g.balancer == nil {
+		return
+	}
+	tail := w.cfg.Assumptions.Tail.ALB
+	if g.balancer.kind == NLB {
+		tail = w.cfg.Assumptions.Tail.NLB
+	}
+	entity := g.name + t.id.String()
+	last := w.draw(tail, "tail", entity)
+	slowest := w.random("slowest", entity).IntN(len(g.balancer.nodes))
+	epoch := t.epoch
+	for i, n := range g.balancer.nodes {
+		d := last
+		if i != slowest {
+			d = w.draw(Range{0, last}, "learns", n.name+entity)
+		}
+		w.after(d, func() {
+			if t.epoch == epoch {
+				n.drop(g, t)
+			}
+		})
+	}
+}
+
+// clients are people who send a steady load through one load balancer.
+type clients struct {
+	group  *TargetGroup
+	gap    time.Duration // mean time between two requests
+	random *rand.Rand    // a source of their own: what happens to a request does not change the next
+	until  time.Duration
+	stats  Stats
+}
+
+// Stats is what the clients of a world saw.
+type Stats struct {
+	Requests int `json:"requests"`
+	Failed   int `json:"failed"`
+	// Why requests failed: "no target" where a load balancer had none,
+	// "refused" where the application had stopped, "cut" where it was killed
+	// with the request in hand.
+	Reasons map[string]int `json:"reasons"`
+}
+
+// AddClients starts a steady load of rate requests in a second of world time
+// through the load balancer of g.
+func (w *World) AddClients(g *TargetGroup, rate float64) {
+	c := &clients{
+		group:  g,
+		gap:    time.Duration(float64(time.Second) / rate),
+		random: w.random("clients", g.name),
+		stats:  Stats{Reasons: make(map[string]int)},
+	}
+	w.clients = append(w.clients, c)
+	w.after(c.gap, func() { w.request(c) })
+}
+
+// StopClients ends all load.
+func (w *World) StopClients() {
+	for _, c := range w.clients {
+		c.group = nil
+	}
+}
+
+// Stats sums up what the clients saw so far.
+func (w *World) Stats() Stats {
+	sum := Stats{Reasons: make(map[string]int)}
+	for _, c := range w.clients {
+		sum.Requests += c.stats.Requests
+		sum.Failed += c.stats.Failed
+		for why, n := range c.stats.Reasons {
+			sum.Reasons[why] += n
+		}
+	}
+	return sum
+}
+
+// request is one client's request, and the plan for the next.
+func (w *World) request(c *clients) {
+	g := c.group
+	if g == nil {
+		return
+	}
+	w.after(c.gap/2+time.Duration(c.random.Int64N(int64(c.gap))), func() { w.request(c) })
+	n := g.balancer.nodes[c.random.IntN(len(g.balancer.nodes))]
+	takes := w.cfg.Assumptions.ServiceTime
+	serve := takes.Min + time.Duration(c.random.Int64N(int64(takes.Max-takes.Min+1)))
+	t := n.pick(g, c.random)
+
+	c.stats.Requests++
+	fail := func(why string) {
+		c.stats.Failed++
+		c.stats.Reasons[why]++
+	}
+	if t == nil {
+		fail("no target")
+		return
+	}
+	p := w.podAt(t.id.ip)
+	if p == nil {
+		fail("refused")
+		return
+	}
+	p.arrival(w.now)
+	if !p.serving {
+		p.report.Failed++
+		fail("refused")
+		return
+	}
+	w.after(serve, func() {
+		if p.gone {
+			p.report.Failed++
+			fail("cut")
+		}
+	})
+}

@@ -1,0 +1,765 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+)
+
+// cluster is a world in a bubble, and what a client needs to reach it.
+type cluster struct {
+	*World
+	t      *testing.T
+	config *rest.Config
+}
+
+// inBubble runs f beside a new world. The goroutine of f is the one that may
+// call Run and touch the world's state.
+func inBubble(t *testing.T, f func(t *testing.T, c cluster)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := New(Config{Seed: 1, Assumptions: DefaultAssumptions(), Quiesce: synctest.Wait})
+		defer w.Close()
+		f(t, cluster{w, t, &rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(w.KubeHandler())}})
+	})
+}
+
+func (c cluster) clientset() *kubernetes.Clientset { return kubernetes.NewForConfigOrDie(c.config) }
+
+// run carries the world on.
+func (c cluster) run(d time.Duration) { c.Run(c.t.Context(), c.Now()+d) }
+
+// ask runs f, which waits for answers of the world, and the world with it.
+func (c cluster) ask(f func()) {
+	c.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	c.run(time.Second)
+	select {
+	case <-done:
+	default:
+		c.t.Fatal("no answer within a second")
+	}
+}
+
+// podInformer starts an informer of pods and waits until it has synced. log
+// returns what its handler was told, in order.
+func (c cluster) podInformer() (store cache.Store, log func() []string) {
+	c.t.Helper()
+	factory := informers.NewSharedInformerFactory(c.clientset(), 0)
+	informer := factory.Core().V1().Pods().Informer()
+	log = record(c.t, informer)
+	c.start(informer.HasSyncedChecker(), factory.Start, factory.Shutdown)
+	return informer.GetStore(), log
+}
+
+// start starts informers and stops them when the test is over.
+func (c cluster) start(synced cache.DoneChecker, start func(<-chan struct{}), shutdown func()) {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.t.Context())
+	c.t.Cleanup(func() {
+		cancel()
+		shutdown()
+	})
+	start(ctx.Done())
+	c.ask(func() { cache.WaitFor(ctx, "", synced) })
+}
+
+// record returns a function that tells what an informer's handler was told.
+func record(t *testing.T, informer cache.SharedIndexInformer) func() []string {
+	t.Helper()
+	var (
+		mu  sync.Mutex
+		log []string
+	)
+	note := func(event string, obj any) {
+		mu.Lock()
+		defer mu.Unlock()
+		key, _ := cache.DeletionHandlingMetaNamespaceKeyFunc(obj)
+		log = append(log, event+" "+key)
+	}
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { note("add", obj) },
+		UpdateFunc: func(_, obj any) { note("update", obj) },
+		DeleteFunc: func(obj any) { note("delete", obj) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(log)
+	}
+}
+
+// collectWatch drains a watch. The returned function tells its events so far and
+// stops it.
+func collectWatch(wi watch.Interface) func() []string {
+	var (
+		mu     sync.Mutex
+		events []string
+	)
+	go func() {
+		for e := range wi.ResultChan() {
+			mu.Lock()
+			events = append(events, describe(string(e.Type), e.Object))
+			mu.Unlock()
+		}
+	}()
+	return func() []string {
+		defer wi.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(events)
+	}
+}
+
+func describe(eventType string, obj any) string {
+	if status, ok := obj.(*metav1.Status); ok {
+		return fmt.Sprintf("%s %d %s", eventType, status.Code, status.Reason)
+	}
+	o := obj.(metav1.Object)
+	return fmt.Sprintf("%s %s %s", eventType, o.GetName(), o.GetResourceVersion())
+}
+
+func newPod(name string, l map[string]string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: l}}
+}
+
+func refuseWatchList(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") }
+
+func TestInformerFollowsWorld(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		refuse bool
+		want   map[string]int
+	}{
+		{"WatchList", false, map[string]int{"watch pods": 1}},
+		{"refused WatchList", true, map[string]int{"watch pods": 2, "list pods": 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c cluster) {
+				if tt.refuse {
+					c.FailKube(refuseWatchList, http.StatusUnprocessableEntity)
+				}
+				a, b := newPod("a", nil), newPod("b", nil)
+				c.put(a)
+				c.put(b)
+				store, log := c.podInformer()
+				a.Labels = map[string]string{"v": "2"}
+				c.put(a)
+				c.remove(b)
+				c.put(newPod("c", nil))
+				c.run(time.Second)
+
+				got := log()
+				slices.Sort(got[:2]) // an informer takes the initial state from a map
+				want := []string{"add shop/a", "add shop/b", "update shop/a", "delete shop/b", "add shop/c"}
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("informer events (-want +got):\n%s", d)
+				}
+				obj, _, _ := store.GetByKey("shop/a")
+				a.TypeMeta = metav1.TypeMeta{} // client-go drops it
+				if d := cmp.Diff(a, obj); d != "" {
+					t.Errorf("pod in the informer's store (-want +got):\n%s", d)
+				}
+				if d := cmp.Diff(tt.want, c.KubeRequests()); d != "" {
+					t.Errorf("requests (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+}
+
+// churn plans 300 changes of ten pods in 300 ms. The result fills with all of
+// them in order.
+func churn(w *World) *[]string {
+	truth := new([]string)
+	w.onChange(func(eventType string, obj metav1.Object) { *truth = append(*truth, describe(eventType, obj)) })
+	for i := range 300 {
+		w.after(time.Duration(i)*time.Millisecond, func() {
+			name := fmt.Sprint("pod-", i%10)
+			if p, ok := get[corev1.Pod](w, "shop", name); ok && i%3 == 0 {
+				w.remove(p)
+			} else {
+				w.put(newPod(name, nil))
+			}
+		})
+	}
+	return truth
+}
+
+// since is what of the truth came after a revision.
+func since(truth []string, revision string) []string {
+	i := slices.IndexFunc(truth, func(e string) bool { return strings.HasSuffix(e, " "+revision) })
+	return truth[i+1:]
+}
+
+func TestWatchTellsEachChangeOnceInOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		truth := churn(c.World)
+		pods := c.clientset().CoreV1().Pods("shop")
+		const watches = 30
+		revisions, events := make([]string, watches), make([]func() []string, watches)
+		c.ask(func() {
+			var wg sync.WaitGroup
+			for i := range watches {
+				wg.Go(func() {
+					time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+					l, err := pods.List(t.Context(), metav1.ListOptions{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					// Some register long after their list.
+					time.Sleep(time.Duration(i%7) * 20 * time.Millisecond)
+					revisions[i] = l.ResourceVersion
+					wi, err := pods.Watch(t.Context(), metav1.ListOptions{ResourceVersion: l.ResourceVersion})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					events[i] = collectWatch(wi)
+				})
+			}
+			wg.Wait()
+		})
+		for i := range watches {
+			if d := cmp.Diff(since(*truth, revisions[i]), events[i]()); d != "" {
+				t.Errorf("watch %d from %s (-want +got):\n%s", i, revisions[i], d)
+			}
+		}
+	})
+}
+
+func TestWatchListBeginsWithTheStateOfItsBookmark(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		truth := churn(c.World)
+		c.run(100 * time.Millisecond)
+		var events func() []string
+		c.ask(func() {
+			wi, err := c.clientset().CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{
+				SendInitialEvents:    new(true),
+				AllowWatchBookmarks:  true,
+				ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			events = collectWatch(wi)
+		})
+		got := events()
+		bookmark := slices.IndexFunc(got, func(e string) bool { return strings.HasPrefix(e, "BOOKMARK") })
+		if bookmark < 0 {
+			t.Fatalf("no bookmark in %q", got)
+		}
+		revision := got[bookmark][strings.LastIndex(got[bookmark], " ")+1:]
+		after := since(*truth, revision)
+		if d := cmp.Diff(after, got[bookmark+1:]); d != "" {
+			t.Errorf("after the bookmark (-want +got):\n%s", d)
+		}
+		want := stateAfter((*truth)[:len(*truth)-len(after)])
+		if d := cmp.Diff(want, got[:bookmark]); d != "" {
+			t.Errorf("before the bookmark (-want +got):\n%s", d)
+		}
+	})
+}
+
+// stateAfter is how a WatchList tells the state that events lead to.
+func stateAfter(events []string) []string {
+	var state []string
+	for _, e := range events {
+		f := strings.Fields(e)
+		state = slices.DeleteFunc(state, func(s string) bool { return strings.Fields(s)[1] == f[1] })
+		if f[0] != "DELETED" {
+			state = append(state, "ADDED "+f[1]+" "+f[2])
+		}
+	}
+	slices.Sort(state)
+	return state
+}
+
+func TestCutWatchResumesWithoutLoss(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		b := newPod("b", nil)
+		c.put(newPod("a", nil))
+		c.put(b)
+		store, log := c.podInformer()
+		c.run(time.Second) // after a shorter watch, an informer would list again
+		c.CutWatches()
+		c.remove(b)
+		c.put(newPod("c", nil))
+		c.run(5 * time.Second)
+		c.CutWatches()
+		c.put(b)
+		c.run(5 * time.Second)
+
+		want := []string{"delete shop/b", "add shop/c", "add shop/b"}
+		if d := cmp.Diff(want, log()[2:]); d != "" {
+			t.Errorf("informer events after the first cut (-want +got):\n%s", d)
+		}
+		if n := len(store.ListKeys()); n != 3 {
+			t.Errorf("%d pods in the store, want 3", n)
+		}
+		if d := cmp.Diff(map[string]int{"watch pods": 3}, c.KubeRequests()); d != "" {
+			t.Errorf("requests (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestExpiredWatchListsAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		c.FailKube(refuseWatchList, http.StatusUnprocessableEntity)
+		a := newPod("a", nil)
+		c.put(a)
+		store, _ := c.podInformer()
+		c.remove(a)
+		c.put(newPod("b", nil))
+		c.ExpireWatches()
+		c.run(5 * time.Second)
+		if d := cmp.Diff([]string{"shop/b"}, store.ListKeys()); d != "" {
+			t.Errorf("store (-want +got):\n%s", d)
+		}
+		if n := c.KubeRequests()["list pods"]; n != 2 {
+			t.Errorf("%d lists, want 2", n)
+		}
+	})
+}
+
+func TestWatchOfForgottenRevision(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		p := newPod("a", nil)
+		for range historySize + 2 {
+			c.put(p)
+		}
+		c.run(time.Minute)
+		check := func(revision, want string) {
+			t.Helper()
+			var events func() []string
+			c.ask(func() {
+				wi, err := c.clientset().CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{ResourceVersion: revision})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				events = collectWatch(wi)
+			})
+			if got := events(); len(got) == 0 || got[0] != want {
+				t.Errorf("events from %s are %.1q, want %q first", revision, got, want)
+			}
+		}
+		check("2", "ERROR 410 Expired")
+		check("3", "MODIFIED a 4")
+		c.ExpireWatches()
+		check("3", "ERROR 410 Expired")
+	})
+}
+
+func TestWatchEndsAtItsTimeout(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		c.put(newPod("a", nil))
+		var lasted time.Duration
+		go func() {
+			begin := time.Now()
+			wi, err := c.clientset().CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{TimeoutSeconds: new(int64(10))})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range wi.ResultChan() {
+			}
+			lasted = time.Since(begin)
+		}()
+		c.run(time.Minute)
+		if got := lasted.Truncate(time.Second); got != 10*time.Second {
+			t.Errorf("watch lasted %v, want 10s", lasted)
+		}
+	})
+}
+
+func TestSelectors(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		web := map[string]string{"app": "web"}
+		a, b := newPod("a", web), newPod("b", nil)
+		c.put(a) // 2
+		c.put(b) // 3
+		pods := c.clientset().CoreV1().Pods("")
+		var labelled, named func() []string
+		c.ask(func() {
+			byLabel := metav1.ListOptions{LabelSelector: "app=web"}
+			if l, err := pods.List(t.Context(), byLabel); err != nil || len(l.Items) != 1 || l.Items[0].Name != "a" {
+				t.Errorf("list by label: %v, %v", l, err)
+			}
+			byName := metav1.SingleObject(metav1.ObjectMeta{Name: "b"})
+			l, err := pods.List(t.Context(), byName)
+			if err != nil || len(l.Items) != 1 || l.Items[0].Name != "b" {
+				t.Errorf("list by name: %v, %v", l, err)
+			}
+			byLabel.ResourceVersion, byName.ResourceVersion = l.ResourceVersion, l.ResourceVersion
+			wl, err1 := pods.Watch(t.Context(), byLabel)
+			wn, err2 := pods.Watch(t.Context(), byName)
+			if err := errors.Join(err1, err2); err != nil {
+				t.Error(err)
+				return
+			}
+			labelled, named = collectWatch(wl), collectWatch(wn)
+			_, err = pods.List(t.Context(), metav1.ListOptions{FieldSelector: "spec.color=red"})
+			if !apierrors.IsBadRequest(err) {
+				t.Errorf("list by an unknown field: %v, want a bad request", err)
+			}
+		})
+		b.Labels = map[string]string{"app": "web"}
+		c.put(b) // 4
+		c.put(a) // 5
+		delete(b.Labels, "app")
+		c.put(b)                    // 6
+		c.put(b)                    // 7
+		c.put(newPod("c", web))     // 8
+		c.remove(newPod("a", web))  // 9
+		c.put(newPod("other", nil)) // 10
+		c.run(time.Second)
+		if d := cmp.Diff([]string{"ADDED b 4", "MODIFIED a 5", "DELETED b 6", "ADDED c 8", "DELETED a 9"}, labelled()); d != "" {
+			t.Errorf("watch by label (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]string{"MODIFIED b 4", "MODIFIED b 6", "MODIFIED b 7"}, named()); d != "" {
+			t.Errorf("watch by name (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestObjectsAreStamped(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		p := newPod("a", nil)
+		c.put(p)
+		first := p.DeepCopy()
+		again := newPod("a", nil)
+		c.put(again)
+		if again.UID != first.UID || !again.CreationTimestamp.Equal(&first.CreationTimestamp) || again.ResourceVersion == first.ResourceVersion {
+			t.Errorf("an update made %+v of %+v", again.ObjectMeta, first.ObjectMeta)
+		}
+		again.Labels = map[string]string{"unseen": "until put"}
+		c.ask(func() {
+			got, err := c.clientset().CoreV1().Pods("shop").Get(t.Context(), "a", metav1.GetOptions{})
+			if err != nil || got.Labels != nil || got.UID != first.UID {
+				t.Errorf("got %v, %v", got, err)
+			}
+			_, err = c.clientset().CoreV1().Pods("shop").Get(t.Context(), "b", metav1.GetOptions{})
+			if !apierrors.IsNotFound(err) {
+				t.Errorf("get of a missing pod: %v, want not found", err)
+			}
+		})
+		c.remove(again)
+		c.put(newPod("a", nil))
+		if p, _ := get[corev1.Pod](c.World, "shop", "a"); p.UID == first.UID {
+			t.Error("a new pod has the UID of its predecessor")
+		}
+	})
+}
+
+func TestServedGroups(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		for _, apiVersion := range []string{"", "eks.amazonaws.com/v1"} {
+			c.put(&TargetGroupBinding{
+				TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion},
+				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
+				Spec:       TargetGroupBindingSpec{TargetGroupARN: "arn:" + apiVersion, ServiceRef: ServiceReference{"web", intstr.FromInt32(80)}},
+			})
+		}
+		elbv2 := schema.GroupVersionResource{Group: GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
+		eks := schema.GroupVersionResource{Group: GroupEKS, Version: "v1", Resource: "targetgroupbindings"}
+
+		check := func(want string) {
+			t.Helper()
+			c.ask(func() {
+				if got := strings.Join(discovered(c), " "); got != want {
+					t.Errorf("discovered %q, want %q", got, want)
+				}
+			})
+		}
+		const always = "v1/namespaces v1/nodes v1/pods v1/services discovery.k8s.io/v1/endpointslices " +
+			"networking.k8s.io/v1/ingresses"
+		check(always + " elbv2.k8s.aws/v1beta1/targetgroupbindings")
+		c.ask(func() {
+			_, err := dynamic.NewForConfigOrDie(c.config).Resource(eks).List(t.Context(), metav1.ListOptions{})
+			if !apierrors.IsNotFound(err) {
+				t.Errorf("list of a group that is not served: %v, want not found", err)
+			}
+		})
+		c.ServeGroup(GroupEKS, true)
+		check(always + " elbv2.k8s.aws/v1beta1/targetgroupbindings eks.amazonaws.com/v1/targetgroupbindings")
+
+		factory := dynamicinformer.NewDynamicSharedInformerFactory(dynamic.NewForConfigOrDie(c.config), 0)
+		for _, gvr := range []schema.GroupVersionResource{elbv2, eks} {
+			informer := factory.ForResource(gvr).Informer()
+			c.start(informer.HasSyncedChecker(), factory.Start, factory.Shutdown)
+			obj, _, _ := informer.GetStore().GetByKey("shop/web")
+			u, ok := obj.(*unstructured.Unstructured)
+			if !ok || u.GetAPIVersion() != gvr.GroupVersion().String() || u.GetKind() != "TargetGroupBinding" {
+				t.Errorf("informer of %v has %v", gvr, obj)
+			}
+		}
+
+		c.ServeGroup(GroupELBv2, false)
+		c.run(5 * time.Second)
+		check(always + " eks.amazonaws.com/v1/targetgroupbindings")
+		if n := c.KubeRequests()["watch targetgroupbindings.elbv2.k8s.aws"]; n < 2 {
+			t.Errorf("%d watches of the group that is no longer served, want it to be tried again", n)
+		}
+	})
+}
+
+// discovered lists what the discovery client finds.
+func discovered(c cluster) []string {
+	groups, resources, err := discovery.NewDiscoveryClientForConfigOrDie(c.config).ServerGroupsAndResources()
+	if err != nil || len(groups) == 0 {
+		c.t.Errorf("discovery: %d groups, %v", len(groups), err)
+	}
+	var out []string
+	for _, l := range resources {
+		for _, r := range l.APIResources {
+			out = append(out, l.GroupVersion+"/"+r.Name)
+		}
+	}
+	return out
+}
+
+func TestDeletePodWithGrace(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		for _, name := range []string{"json", "protobuf", "query", "own"} {
+			c.AddPod(PodSpec{Namespace: "shop", Name: name, Grace: 30 * time.Second})
+		}
+		c.run(10 * time.Second)
+		client := c.clientset().CoreV1().RESTClient()
+		options := &metav1.DeleteOptions{GracePeriodSeconds: new(int64(5))}
+		for _, tt := range []struct {
+			name  string
+			req   *rest.Request
+			grace int64
+		}{
+			{"json", client.Delete().Body(options), 5},
+			{"protobuf", client.Delete().UseProtobufAsDefault().Body(options), 5},
+			{"query", client.Delete().Param("gracePeriodSeconds", "7"), 7},
+			{"own", client.Delete(), 30},
+		} {
+			c.ask(func() {
+				var p corev1.Pod
+				err := tt.req.Namespace("shop").Resource("pods").Name(tt.name).Do(t.Context()).Into(&p)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if g := p.DeletionGracePeriodSeconds; p.DeletionTimestamp == nil || g == nil || *g != tt.grace {
+					t.Errorf("%s: pod %+v, want a grace of %d s", tt.name, p.ObjectMeta, tt.grace)
+				}
+			})
+		}
+		c.ask(func() {
+			if err := c.clientset().CoreV1().Pods("shop").Delete(t.Context(), "none", metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+				t.Errorf("delete of a missing pod: %v, want not found", err)
+			}
+			err := c.clientset().CoreV1().Services("shop").Delete(t.Context(), "none", metav1.DeleteOptions{})
+			if !apierrors.IsMethodNotSupported(err) {
+				t.Errorf("delete of a service: %v, want method not supported", err)
+			}
+		})
+	})
+}
+
+func TestSkewedClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		c.SkewClock(-time.Hour)
+		p := newPod("a", nil)
+		c.put(p)
+		c.run(time.Second)
+		want := time.Now().Add(-time.Hour)
+		if d := p.CreationTimestamp.Sub(want).Abs(); d > 2*time.Second {
+			t.Errorf("created at %v, want about %v", p.CreationTimestamp, want)
+		}
+		c.ask(func() {
+			resp, err := (&http.Client{Transport: c.config.Transport}).Get("http://cluster/version")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			date, err := http.ParseTime(resp.Header.Get("Date"))
+			if d := date.Sub(want).Abs(); err != nil || d > 2*time.Second {
+				t.Errorf("Date is %q, want about %v", resp.Header.Get("Date"), want)
+			}
+		})
+	})
+}
+
+func TestFailKube(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		isList := func(r *http.Request) bool { return r.URL.Path == "/api/v1/pods" }
+		for _, tt := range []struct {
+			status int
+			is     func(error) bool
+		}{
+			{http.StatusForbidden, apierrors.IsForbidden},
+			{http.StatusInternalServerError, apierrors.IsInternalError},
+			{http.StatusGone, apierrors.IsResourceExpired},
+		} {
+			c.FailKube(isList, tt.status)
+			c.ask(func() {
+				if _, err := c.clientset().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{}); !tt.is(err) {
+					t.Errorf("status %d: %#v", tt.status, err)
+				}
+				if _, err := c.clientset().CoreV1().Nodes().List(t.Context(), metav1.ListOptions{}); err != nil {
+					t.Errorf("list nodes: %v", err)
+				}
+			})
+		}
+		c.FailKube(nil, 0)
+		c.ask(func() {
+			if _, err := c.clientset().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{}); err != nil {
+				t.Errorf("list pods after the faults: %v", err)
+			}
+		})
+	})
+}
+
+func TestUnknownPaths(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		client := &http.Client{Transport: c.config.Transport}
+		for _, tt := range []struct {
+			method, path string
+			want         int
+		}{
+			{"GET", "/", 404},
+			{"GET", "/api/v2", 404},
+			{"GET", "/api/v1/secrets", 404},
+			{"GET", "/api/v1/pods/a", 404},
+			{"GET", "/api/v1/namespaces/shop/nodes", 404},
+			{"GET", "/api/v1/namespaces/shop/pods/a/log", 404},
+			{"GET", "/apis/apps/v1/deployments", 404},
+			{"GET", "/api/v1/namespaces/shop", 404},
+			{"GET", "/api/v1/namespaces", 200},
+			{"GET", "/api/v1/pods?labelSelector=!", 400},
+			{"GET", "/api/v1/pods?watch=true&resourceVersion=x", 400},
+			{"GET", "/api/v1/pods?watch=true&sendInitialEvents=true", 400},
+			{"POST", "/api/v1/namespaces/shop/pods", 405},
+			{"DELETE", "/api/v1/namespaces/shop/pods", 405},
+			{"POST", "/version", 405},
+			{"GET", "/readyz", 200},
+		} {
+			c.ask(func() {
+				req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://cluster"+tt.path, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				if resp.StatusCode != tt.want {
+					t.Errorf("%s %s: %s, want %d", tt.method, tt.path, resp.Status, tt.want)
+				}
+			})
+		}
+	})
+}
+
+func TestKeyOfRequestIsNotByChance(t *testing.T) {
+	key := func(query string) string {
+		return understand(httptest.NewRequest("GET", "/api/v1/pods?"+query, nil)).key
+	}
+	if a, b := key("watch=1&timeoutSeconds=301&resourceVersion=2"), key("resourceVersion=2&timeoutSeconds=577&watch=1"); a != b {
+		t.Errorf("one request has the keys %q and %q", a, b)
+	}
+	if a, b := key("watch=1&resourceVersion=2"), key("watch=1&resourceVersion=3"); a == b {
+		t.Errorf("two requests have the key %q", a)
+	}
+}
+
+func TestListIsSorted(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		for _, key := range []string{"b/a", "a-b/x", "a/z", "a/b"} {
+			ns, name, _ := strings.Cut(key, "/")
+			c.put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}})
+		}
+		for ns, want := range map[string]string{"": "a/b a/z a-b/x b/a", "a": "a/b a/z", "a-b": "a-b/x", "c": ""} {
+			var got []string
+			for _, p := range list[corev1.Pod](c.World, ns) {
+				got = append(got, p.Namespace+"/"+p.Name)
+			}
+			if s := strings.Join(got, " "); s != want {
+				t.Errorf("list in %q: %q, want %q", ns, s, want)
+			}
+		}
+	})
+}
+
+func TestKubeOverLoopback(t *testing.T) {
+	w := New(Config{Seed: 1, Assumptions: DefaultAssumptions()})
+	w.put(newPod("a", map[string]string{"v": "1"}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.Run(ctx, math.MaxInt64/2) })
+	server := httptest.NewServer(w.KubeHandler())
+	factory := informers.NewSharedInformerFactory(kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL, QPS: -1}), 0)
+	defer func() {
+		cancel()
+		factory.Shutdown()
+		w.Close()
+		server.Close()
+		wg.Wait()
+	}()
+
+	updated := make(chan *corev1.Pod, 1)
+	pods := factory.Core().V1().Pods()
+	_, err := pods.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		UpdateFunc: func(_, obj any) { updated <- obj.(*corev1.Pod) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	factory.Start(ctx.Done())
+	if !cache.WaitFor(ctx, "", pods.Informer().HasSyncedChecker()) {
+		t.Fatal("informer has not synced")
+	}
+	if l, err := pods.Lister().List(labels.Everything()); err != nil || len(l) != 1 {
+		t.Fatalf("lister has %v, %v", l, err)
+	}
+	if err := w.Do(ctx, "test", func() { w.put(newPod("a", map[string]string{"v": "2"})) }); err != nil {
+		t.Fatal(err)
+	}
+	if p := <-updated; p.Labels["v"] != "2" {
+		t.Errorf("updated to %v", p.Labels)
+	}
+}

@@ -1,0 +1,472 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// TargetGroupBinding binds a Service to a target group. It is served by LBC
+// (elbv2.k8s.aws/v1beta1, where APIVersion is empty) and, with
+// [World.ServeGroup], by EKS Auto Mode (eks.amazonaws.com/v1).
+type TargetGroupBinding struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+
+	Spec TargetGroupBindingSpec `json:"spec"`
+}
+
+// TargetGroupBindingSpec has the fields of the custom resource that say which
+// targets belong to which group.
+type TargetGroupBindingSpec struct {
+	TargetGroupARN          string           `json:"targetGroupARN,omitempty"`
+	TargetGroupName         string           `json:"targetGroupName,omitempty"`
+	TargetGroupProtocol     *string          `json:"targetGroupProtocol,omitempty"`
+	TargetType              *string          `json:"targetType,omitempty"`
+	ServiceRef              ServiceReference `json:"serviceRef"`
+	IPAddressType           *string          `json:"ipAddressType,omitempty"`
+	VPCID                   string           `json:"vpcID,omitempty"`
+	IAMRoleARNToAssume      string           `json:"iamRoleArnToAssume,omitempty"`
+	AssumeRoleExternalID    string           `json:"assumeRoleExternalId,omitempty"`
+	MultiClusterTargetGroup bool             `json:"multiClusterTargetGroup,omitempty"`
+}
+
+// ServiceReference names a port of a Service.
+type ServiceReference struct {
+	Name string             `json:"name"`
+	Port intstr.IntOrString `json:"port"`
+}
+
+// Groups of TargetGroupBindings, for [World.ServeGroup].
+const (
+	GroupELBv2 = "elbv2.k8s.aws"
+	GroupEKS   = "eks.amazonaws.com"
+)
+
+// kubeStore is the cluster's state: what etcd and the API server hold. It is
+// owned by the goroutine in [World.Run].
+type kubeStore struct {
+	revision uint64 // of the last change in the cluster
+	tables   []*table
+	byType   map[reflect.Type][]*table
+	off      map[string]bool // groups that are not served
+	skew     time.Duration   // of the API server's clock
+	heard    []func(eventType string, obj metav1.Object)
+
+	fail       func(*http.Request) bool
+	failStatus int
+	requests   map[string]int
+}
+
+// table holds the objects of one resource and what a watch of it needs.
+type table struct {
+	schema.GroupVersionResource
+	kind       string
+	namespaced bool
+	rows       []*row // sorted by namespace and name
+
+	// A change waits in pending until its lag is over, then it goes to the
+	// watchers and into history. A watch can resume from compacted or later.
+	pending   []change
+	due       time.Duration // when the last of pending is delivered
+	history   []change
+	compacted uint64
+	watchers  []*watcher
+}
+
+// row is one object. Its JSON and its labels are those of the last put: the
+// world may have gone on to change obj.
+type row struct {
+	namespace, name string
+	obj             metav1.Object
+	labels          labels.Set
+	json            []byte
+}
+
+// change is one step of an object's history. before are the labels it had.
+type change struct {
+	revision  uint64
+	eventType watch.EventType
+	row       row
+	before    labels.Set
+}
+
+// historySize is how many changes of one resource a watch can be behind.
+const historySize = 4096
+
+func (s *kubeStore) init() {
+	s.revision = 1 // 0 has a meaning of its own on the wire
+	s.byType = make(map[reflect.Type][]*table)
+	s.requests = make(map[string]int)
+	s.off = map[string]bool{GroupEKS: true}
+	core := schema.GroupVersion{Version: "v1"}
+	s.add(new(corev1.Namespace), core, "Namespace", "namespaces", false)
+	s.add(new(corev1.Node), core, "Node", "nodes", false)
+	s.add(new(corev1.Pod), core, "Pod", "pods", true)
+	s.add(new(corev1.Service), core, "Service", "services", true)
+	s.add(new(discoveryv1.EndpointSlice), discoveryv1.SchemeGroupVersion, "EndpointSlice", "endpointslices", true)
+	s.add(new(networkingv1.Ingress), networkingv1.SchemeGroupVersion, "Ingress", "ingresses", true)
+	for _, gv := range []schema.GroupVersion{{Group: GroupELBv2, Version: "v1beta1"}, {Group: GroupEKS, Version: "v1"}} {
+		s.add(new(TargetGroupBinding), gv, "TargetGroupBinding", "targetgroupbindings", true)
+	}
+}
+
+func (s *kubeStore) add(obj metav1.Object, gv schema.GroupVersion, kind, plural string, namespaced bool) {
+	t := &table{GroupVersionResource: gv.WithResource(plural), kind: kind, namespaced: namespaced}
+	s.tables = append(s.tables, t)
+	s.byType[reflect.TypeOf(obj)] = append(s.byType[reflect.TypeOf(obj)], t)
+}
+
+// tableOf is where an object belongs: by its Go type, and where two groups
+// share one by its APIVersion, the first of them if that is empty.
+func (s *kubeStore) tableOf(obj metav1.Object) *table {
+	tables := s.byType[reflect.TypeOf(obj)]
+	if len(tables) == 0 {
+		panic(fmt.Sprintf("sim: no table for %T", obj))
+	}
+	gv := typeOf(obj).GroupVersionKind().GroupVersion()
+	for _, t := range tables {
+		if t.GroupVersion() == gv {
+			return t
+		}
+	}
+	return tables[0]
+}
+
+// typeOf gives access to an object's kind and apiVersion.
+func typeOf(obj metav1.Object) schema.ObjectKind {
+	return obj.(interface{ GetObjectKind() schema.ObjectKind }).GetObjectKind()
+}
+
+// find is where an object is in rows, or where it would be.
+func (t *table) find(namespace, name string) (int, bool) {
+	return slices.BinarySearchFunc(t.rows, row{namespace: namespace, name: name}, func(a *row, b row) int {
+		if c := strings.Compare(a.namespace, b.namespace); c != 0 {
+			return c
+		}
+		return strings.Compare(a.name, b.name)
+	})
+}
+
+// in lists the rows of a namespace, or all where it is empty.
+func (t *table) in(namespace string) []*row {
+	if namespace == "" {
+		return t.rows
+	}
+	from, _ := t.find(namespace, "")
+	to, _ := t.find(namespace+"\x00", "")
+	return t.rows[from:to]
+}
+
+// get finds an object of the Go type T. What it returns is the world's own: a
+// change to it is seen by nobody until it is put.
+func get[T any](w *World, namespace, name string) (*T, bool) {
+	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
+		if i, ok := t.find(namespace, name); ok {
+			return any(t.rows[i].obj).(*T), true
+		}
+	}
+	return nil, false
+}
+
+// list returns the objects of the Go type T in a namespace, or all where it is
+// empty, sorted by namespace and name.
+func list[T any](w *World, namespace string) []*T {
+	var out []*T
+	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
+		for _, r := range t.in(namespace) {
+			out = append(out, any(r.obj).(*T))
+		}
+	}
+	return out
+}
+
+// apiTime is world time t as the API server writes it down: its clock may be
+// wrong, see [World.SkewClock].
+func (w *World) apiTime(t time.Duration) metav1.Time {
+	return metav1.NewTime(w.wall(t).Add(w.kube.skew))
+}
+
+// put creates or updates an object: it stamps what the API server stamps and
+// tells the watchers. The world may change obj afterwards and put it again.
+func (w *World) put(obj metav1.Object) {
+	t := w.kube.tableOf(obj)
+	i, found := t.find(obj.GetNamespace(), obj.GetName())
+	eventType := watch.Modified
+	if found {
+		old := t.rows[i].obj
+		obj.SetUID(old.GetUID())
+		obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	} else {
+		eventType = watch.Added
+		obj.SetUID(types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(w.cfg.Seed), w.kube.revision)))
+		obj.SetCreationTimestamp(w.apiTime(w.now))
+		t.rows = slices.Insert(t.rows, i, &row{namespace: obj.GetNamespace(), name: obj.GetName()})
+	}
+	r := t.rows[i]
+	before := r.labels
+	r.obj, r.labels = obj, maps.Clone(obj.GetLabels())
+	w.record(t, eventType, r, before)
+}
+
+// remove deletes an object for good and tells the watchers.
+func (w *World) remove(obj metav1.Object) {
+	t := w.kube.tableOf(obj)
+	i, found := t.find(obj.GetNamespace(), obj.GetName())
+	if !found {
+		return
+	}
+	r := t.rows[i]
+	t.rows = slices.Delete(t.rows, i, i+1)
+	w.record(t, watch.Deleted, r, r.labels)
+}
+
+// onChange makes f hear of every put and remove, at once. f should plan what
+// it wants to change, not change it: others have not heard yet.
+func (w *World) onChange(f func(eventType string, obj metav1.Object)) {
+	w.kube.heard = append(w.kube.heard, f)
+}
+
+// record gives a change its revision and plans its delivery. What is delivered
+// is the first of pending, so that no change overtakes another.
+func (w *World) record(t *table, eventType watch.EventType, r *row, before labels.Set) {
+	w.kube.revision++
+	r.obj.SetResourceVersion(strconv.FormatUint(w.kube.revision, 10))
+	typeOf(r.obj).SetGroupVersionKind(t.GroupVersion().WithKind(t.kind))
+	r.json = encode(r.obj)
+	t.pending = append(t.pending, change{w.kube.revision, eventType, *r, before})
+	lag := w.draw(w.cfg.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
+	t.due = max(t.due, w.now+lag)
+	w.at(t.due, t.deliver)
+	for _, f := range w.kube.heard {
+		f(string(eventType), r.obj)
+	}
+}
+
+// deliver hands the first pending change to the watchers.
+func (t *table) deliver() {
+	c := t.pending[0]
+	t.pending = t.pending[1:]
+	t.history = append(t.history, c)
+	if len(t.history) > historySize {
+		t.compacted = max(t.compacted, t.history[0].revision)
+		t.history = t.history[1:]
+	}
+	t.watchers = slices.DeleteFunc(t.watchers, func(x *watcher) bool { return !x.deliver(c) })
+}
+
+// encode is for types that always have a JSON form.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("sim: encode %T: %v", v, err))
+	}
+	return b
+}
+
+// selection is what a list or a watch asks for.
+type selection struct {
+	namespace string // empty for all
+	fields    fields.Selector
+	labels    labels.Selector
+}
+
+func (s selection) matches(r *row, l labels.Set) bool {
+	return (s.namespace == "" || s.namespace == r.namespace) && s.labels.Matches(l) &&
+		(s.fields.Empty() || s.fields.Matches(fields.Set{"metadata.namespace": r.namespace, "metadata.name": r.name}))
+}
+
+// watcher is one open watch: a buffer without bounds between the world, which
+// must not wait, and the goroutine that writes to the client.
+type watcher struct {
+	selection
+	from uint64        // the client knows the state up to this revision; owned by the world
+	wake chan struct{} // lines or ended have changed
+
+	mu    sync.Mutex // guards the rest; held for a moment only
+	lines [][]byte
+	ended bool
+}
+
+// watch fills in what has happened since the client's revision and registers
+// the watcher for what follows. With initial, the whole state comes first.
+func (s *kubeStore) watch(t *table, x *watcher, from uint64, initial, bookmark bool) {
+	x.from = from
+	switch {
+	case initial:
+		x.from = s.revision
+		for _, r := range t.rows {
+			if x.matches(r, r.labels) {
+				x.send(watch.Added, r.json)
+			}
+		}
+		if bookmark {
+			x.send(watch.Bookmark, encode(t.initialEventsEnd(s.revision)))
+		}
+	case from < t.compacted:
+		x.expire(from, t.compacted)
+		return
+	default:
+		for _, c := range t.history {
+			x.deliver(c)
+		}
+	}
+	t.watchers = append(t.watchers, x)
+}
+
+// initialEventsEnd is the object of the bookmark that tells a client that it
+// has seen the whole state.
+func (t *table) initialEventsEnd(revision uint64) any {
+	return metav1.PartialObjectMetadata{
+		TypeMeta: metav1.TypeMeta{APIVersion: t.GroupVersion().String(), Kind: t.kind},
+		ObjectMeta: metav1.ObjectMeta{
+			ResourceVersion: strconv.FormatUint(revision, 10),
+			Annotations:     map[string]string{metav1.InitialEventsAnnotationKey: "true"},
+		},
+	}
+}
+
+// deliver passes a change on if the client asked for it and does not know it.
+// It returns false where the watch has ended.
+func (x *watcher) deliver(c change) bool {
+	eventType, ok := x.sees(c)
+	if !ok || c.revision <= x.from {
+		return !x.over()
+	}
+	return x.send(eventType, c.row.json)
+}
+
+// sees is what a change means to the client: to one that selects by labels, an
+// object appears and vanishes as its labels change.
+func (x *watcher) sees(c change) (watch.EventType, bool) {
+	now := x.matches(&c.row, c.row.labels)
+	if c.eventType != watch.Modified {
+		return c.eventType, now
+	}
+	switch before := x.matches(&c.row, c.before); {
+	case now && !before:
+		return watch.Added, true
+	case before && !now:
+		return watch.Deleted, true
+	default:
+		return watch.Modified, now
+	}
+}
+
+func (x *watcher) send(eventType watch.EventType, object []byte) bool {
+	line := fmt.Appendf(nil, "{\"type\":%q,\"object\":%s}\n", eventType, object)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.ended {
+		x.lines = append(x.lines, line)
+		x.signal()
+	}
+	return !x.ended
+}
+
+// expire ends the watch with the news that its revision is too old.
+func (x *watcher) expire(from, compacted uint64) {
+	err := apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, compacted))
+	x.send(watch.Error, encode(statusOf(err)))
+	x.end()
+}
+
+// end closes the watch after what has been sent.
+func (x *watcher) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ended = true
+	x.signal()
+}
+
+func (x *watcher) over() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ended
+}
+
+func (x *watcher) signal() {
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the buffer. After ended nothing more will come.
+func (x *watcher) take() (lines [][]byte, ended bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	lines, x.lines = x.lines, nil
+	return lines, x.ended
+}
+
+// The methods below are for tests and scenarios. Like all that touch the
+// world's state, they are called from the goroutine that calls Run, while it
+// is not in Run, or by Do.
+
+// ServeGroup makes the cluster serve an API group, or not: where it does not,
+// the group is missing from discovery and its paths answer 404.
+func (w *World) ServeGroup(group string, on bool) {
+	w.kube.off[group] = !on
+	for _, t := range w.kube.tables {
+		if t.Group == group && !on {
+			t.endWatches((*watcher).end)
+		}
+	}
+}
+
+// CutWatches closes all watches, as a restart of the API server does.
+func (w *World) CutWatches() {
+	for _, t := range w.kube.tables {
+		t.endWatches((*watcher).end)
+	}
+}
+
+// ExpireWatches ends all watches with 410 Gone and forgets the history, so that
+// clients have to list again.
+func (w *World) ExpireWatches() {
+	for _, t := range w.kube.tables {
+		t.history, t.compacted = nil, w.kube.revision
+		t.endWatches(func(x *watcher) { x.expire(x.from, t.compacted) })
+	}
+}
+
+func (t *table) endWatches(end func(*watcher)) {
+	for _, x := range t.watchers {
+		end(x)
+	}
+	t.watchers = nil
+}
+
+// SkewClock makes the API server's clock wrong by d, in real time.
+func (w *World) SkewClock(d time.Duration) { w.kube.skew = d }
+
+// FailKube makes requests that match answer with an HTTP status, until it is
+// called again; a nil match ends it.
+func (w *World) FailKube(match func(*http.Request) bool, status int) {
+	w.kube.fail, w.kube.failStatus = match, status
+}
+
+// KubeRequests counts the requests so far by verb and resource, in kubectl's
+// notation: "watch pods", "list ingresses.networking.k8s.io"; others by method
+// and path.
+func (w *World) KubeRequests() map[string]int { return maps.Clone(w.kube.requests) }
