@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
@@ -124,15 +123,12 @@ func (w *World) putSlice(s *corev1.Service, i int, endpoints []discoveryv1.Endpo
 			AddressType: discoveryv1.AddressTypeIPv4,
 		}
 	}
-	var ports []discoveryv1.EndpointPort
+	slice.Ports = nil
 	for _, p := range s.Spec.Ports {
 		port := p.TargetPort.IntVal
-		ports = append(ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &port, Protocol: &p.Protocol})
+		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &port, Protocol: &p.Protocol})
 	}
-	if ok && reflect.DeepEqual(slice.Endpoints, endpoints) && reflect.DeepEqual(slice.Ports, ports) {
-		return
-	}
-	slice.Endpoints, slice.Ports = endpoints, ports
+	slice.Endpoints = endpoints
 	w.put(slice)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -32,19 +33,26 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// cluster is a world in a bubble, and what a client needs to reach it.
+// cluster is a world in a bubble, and what a client needs to reach its cluster.
 type cluster struct {
 	*World
 	t      *testing.T
 	config *rest.Config
 }
 
-// inBubble runs f beside a new world. The goroutine of f is the one that may
-// call Run and touch the world's state.
+// inBubble runs f beside a new world as it is by default.
 func inBubble(t *testing.T, f func(t *testing.T, c cluster)) {
 	t.Helper()
+	inWorld(t, Config{Seed: 1, Assumptions: DefaultAssumptions()}, f)
+}
+
+// inWorld runs f beside a new world. The goroutine of f is the one that may
+// call Run and touch the world's state.
+func inWorld(t *testing.T, cfg Config, f func(t *testing.T, c cluster)) {
+	t.Helper()
+	cfg.Quiesce = synctest.Wait
 	synctest.Test(t, func(t *testing.T) {
-		w := New(Config{Seed: 1, Assumptions: DefaultAssumptions(), Quiesce: synctest.Wait})
+		w := New(cfg)
 		defer w.Close()
 		f(t, cluster{w, t, &rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(w.KubeHandler())}})
 	})
@@ -212,7 +220,7 @@ func churn(w *World) *[]string {
 			if p, ok := get[corev1.Pod](w, "shop", name); ok && i%3 == 0 {
 				w.remove(p)
 			} else {
-				w.put(newPod(name, nil))
+				w.put(newPod(name, map[string]string{"v": fmt.Sprint(i)}))
 			}
 		})
 	}
@@ -359,9 +367,8 @@ func TestExpiredWatchListsAgain(t *testing.T) {
 
 func TestWatchOfForgottenRevision(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		p := newPod("a", nil)
-		for range historySize + 2 {
-			c.put(p)
+		for i := range historySize + 2 {
+			c.put(newPod("a", map[string]string{"v": fmt.Sprint(i)}))
 		}
 		c.run(time.Minute)
 		check := func(revision, want string) {
@@ -441,9 +448,11 @@ func TestSelectors(t *testing.T) {
 		})
 		b.Labels = map[string]string{"app": "web"}
 		c.put(b) // 4
+		a.Annotations = map[string]string{"v": "2"}
 		c.put(a) // 5
 		delete(b.Labels, "app")
-		c.put(b)                    // 6
+		c.put(b) // 6
+		b.Annotations = map[string]string{"v": "2"}
 		c.put(b)                    // 7
 		c.put(newPod("c", web))     // 8
 		c.remove(newPod("a", web))  // 9
@@ -463,7 +472,8 @@ func TestObjectsAreStamped(t *testing.T) {
 		p := newPod("a", nil)
 		c.put(p)
 		first := p.DeepCopy()
-		again := newPod("a", nil)
+		second := map[string]string{"v": "2"}
+		again := newPod("a", second)
 		c.put(again)
 		if again.UID != first.UID || !again.CreationTimestamp.Equal(&first.CreationTimestamp) || again.ResourceVersion == first.ResourceVersion {
 			t.Errorf("an update made %+v of %+v", again.ObjectMeta, first.ObjectMeta)
@@ -471,7 +481,7 @@ func TestObjectsAreStamped(t *testing.T) {
 		again.Labels = map[string]string{"unseen": "until put"}
 		c.ask(func() {
 			got, err := c.clientset().CoreV1().Pods("shop").Get(t.Context(), "a", metav1.GetOptions{})
-			if err != nil || got.Labels != nil || got.UID != first.UID {
+			if err != nil || !maps.Equal(got.Labels, second) || got.UID != first.UID {
 				t.Errorf("got %v, %v", got, err)
 			}
 			_, err = c.clientset().CoreV1().Pods("shop").Get(t.Context(), "b", metav1.GetOptions{})
@@ -483,6 +493,50 @@ func TestObjectsAreStamped(t *testing.T) {
 		c.put(newPod("a", nil))
 		if p, _ := get[corev1.Pod](c.World, "shop", "a"); p.UID == first.UID {
 			t.Error("a new pod has the UID of its predecessor")
+		}
+	})
+}
+
+func TestPutOfTheSameIsNoChange(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		a := newPod("a", map[string]string{"v": "1"})
+		c.put(a) // 2
+		heard := 0
+		c.onChange(func(string, metav1.Object) { heard++ })
+		pods := c.clientset().CoreV1().Pods("shop")
+		var events func() []string
+		c.ask(func() {
+			wi, err := pods.Watch(t.Context(), metav1.ListOptions{ResourceVersion: "2"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			events = collectWatch(wi)
+		})
+		same := newPod("a", map[string]string{"v": "1"})
+		for _, p := range []*corev1.Pod{a, same, same.DeepCopy()} {
+			c.put(p)
+			if p.ResourceVersion != "2" || p.UID != a.UID || !p.CreationTimestamp.Equal(&a.CreationTimestamp) {
+				t.Errorf("a put of the same made %+v of %+v", p.ObjectMeta, a.ObjectMeta)
+			}
+		}
+		c.run(time.Second)
+		if heard != 0 {
+			t.Errorf("controllers heard of %d changes, want none", heard)
+		}
+		c.ask(func() {
+			l, err := pods.List(t.Context(), metav1.ListOptions{})
+			if err != nil || l.ResourceVersion != "2" || len(l.Items) != 1 || l.Items[0].ResourceVersion != "2" {
+				t.Errorf("list after puts of the same: %+v, %v", l, err)
+			}
+		})
+		// What was put last is the world's own: a change to it counts.
+		p, _ := get[corev1.Pod](c.World, "shop", "a")
+		p.Labels["v"] = "2"
+		c.put(p)
+		c.run(time.Second)
+		if d := cmp.Diff([]string{"MODIFIED a 3"}, events()); d != "" {
+			t.Errorf("watch (-want +got):\n%s", d)
 		}
 	})
 }
@@ -762,4 +816,13 @@ func TestKubeOverLoopback(t *testing.T) {
 	if p := <-updated; p.Labels["v"] != "2" {
 		t.Errorf("updated to %v", p.Labels)
 	}
+}
+
+// put is a write that changes something each time: one that does not is no
+// change, and nobody would hear of it.
+func (c cluster) put(obj metav1.Object) {
+	if obj.GetResourceVersion() != "" {
+		obj.SetAnnotations(map[string]string{"written-after": obj.GetResourceVersion()})
+	}
+	c.World.put(obj)
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -100,6 +101,7 @@ type row struct {
 	obj             metav1.Object
 	labels          labels.Set
 	json            []byte
+	revision        uint64
 }
 
 // change is one step of an object's history. before are the labels it had.
@@ -216,6 +218,12 @@ func (w *World) put(obj metav1.Object) {
 		old := t.rows[i].obj
 		obj.SetUID(old.GetUID())
 		obj.SetCreationTimestamp(old.GetCreationTimestamp())
+		obj.SetResourceVersion(strconv.FormatUint(t.rows[i].revision, 10))
+		typeOf(obj).SetGroupVersionKind(t.GroupVersion().WithKind(t.kind))
+		if bytes.Equal(encode(obj), t.rows[i].json) {
+			t.rows[i].obj = obj
+			return // a write that changes nothing is no change, as with a real API server
+		}
 	} else {
 		eventType = watch.Added
 		obj.SetUID(types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(w.cfg.Seed), w.kube.revision)))
@@ -252,7 +260,7 @@ func (w *World) record(t *table, eventType watch.EventType, r *row, before label
 	w.kube.revision++
 	r.obj.SetResourceVersion(strconv.FormatUint(w.kube.revision, 10))
 	typeOf(r.obj).SetGroupVersionKind(t.GroupVersion().WithKind(t.kind))
-	r.json = encode(r.obj)
+	r.json, r.revision = encode(r.obj), w.kube.revision
 	t.pending = append(t.pending, change{w.kube.revision, eventType, *r, before})
 	lag := w.draw(w.cfg.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
 	t.due = max(t.due, w.now+lag)

@@ -182,7 +182,7 @@ func (w *World) admit() {
 // is in Run wait for the next Run or for Close. A time that does not come should
 // be a matter of years, not the largest duration.
 func (w *World) Run(ctx context.Context, until time.Duration) {
-	for {
+	for ctx.Err() == nil {
 		w.quiesce() // everything that will arrive at this instant is now queued
 		w.admit()
 		clock := w.Now()
@@ -207,8 +207,6 @@ func (w *World) Run(ctx context.Context, until time.Duration) {
 		case <-timer.C:
 		case <-w.kick:
 		case <-ctx.Done():
-			timer.Stop()
-			return
 		case <-w.closed:
 			timer.Stop()
 			return
