@@ -817,12 +817,3 @@ func TestKubeOverLoopback(t *testing.T) {
 		t.Errorf("updated to %v", p.Labels)
 	}
 }
-
-// put is a write that changes something each time: one that does not is no
-// change, and nobody would hear of it.
-func (c cluster) put(obj metav1.Object) {
-	if obj.GetResourceVersion() != "" {
-		obj.SetAnnotations(map[string]string{"written-after": obj.GetResourceVersion()})
-	}
-	c.World.put(obj)
-}
