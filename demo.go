@@ -50,70 +50,6 @@ func newDemoCommand() *cobra.Command {
 	return cmd
 }
 
-// The rollout that the demo shows.
-const (
-	demoReplicas = 3
-	demoLoad     = simLoad
-	demoGrace    = 90 * time.Second
-	demoMaxDelay = 60 * time.Second
-	demoFallback = 25 * time.Second
-)
-
-// policy is a way to delay the stop of a pod.
-type policy struct {
-	name    string
-	sleep   time.Duration
-	service bool           // ask drain-wait
-	settle  *time.Duration // of drain-wait, where it is not the one that ships
-}
-
-// scenario is what happens in a world besides the rollout.
-type scenario struct {
-	name         string
-	tail         sim.Tail
-	leaderChange bool // the controller's leader changes as the second pod is deleted
-}
-
-// row is one line of the table: a policy in a scenario.
-type row struct {
-	Scenario       string         `json:"scenario"`
-	Policy         string         `json:"policy"`
-	Requests       int            `json:"requests"`
-	Failed         int            `json:"failed"`
-	Reasons        map[string]int `json:"reasons"`
-	Pods           int            `json:"pods"`
-	HeldMean       float64        `json:"heldMeanSeconds"`
-	HeldMax        float64        `json:"heldMaxSeconds"`
-	RolloutSeconds float64        `json:"rolloutSeconds"`
-	AWSCalls       int            `json:"awsCalls"`
-	Outcomes       map[string]int `json:"outcomes,omitempty"`
-	Verdict        string         `json:"verdict"`
-}
-
-func demoRuns() (runs []demoRun) {
-	none := time.Duration(0)
-	policies := []policy{
-		{name: "no hook"},
-		{name: "sleep 10", sleep: 10 * time.Second},
-		{name: "sleep 60", sleep: 60 * time.Second},
-		{name: "drain-wait", service: true},
-	}
-	noSettle := policy{name: "drain-wait, settle=0", service: true, settle: &none}
-	typical := scenario{name: "typical", tail: sim.TypicalTail}
-	for _, p := range append(policies[:len(policies):len(policies)], noSettle) {
-		runs = append(runs, demoRun{policy: p, scenario: typical})
-	}
-	for _, s := range []scenario{
-		{name: "leader change", tail: sim.TypicalTail, leaderChange: true},
-		{name: "worst tail", tail: sim.WorstTail},
-	} {
-		for _, p := range policies {
-			runs = append(runs, demoRun{policy: p, scenario: s})
-		}
-	}
-	return runs
-}
-
 func (o demoOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	switch {
 	case o.speed < 1 || o.speed > 20:
@@ -122,17 +58,17 @@ func (o demoOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return fmt.Errorf("--output %q: want table or json", o.output)
 	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	runs := demoRuns()
+	worlds := rollouts()
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	show := newProgress(stderr, len(runs))
-	rows := make([]row, len(runs))
+	show := newProgress(stderr, len(worlds))
+	rows := make([]row, len(worlds))
 	var running sync.WaitGroup
-	for i, r := range runs {
+	for i, r := range worlds {
 		running.Go(func() {
 			var err error
-			if rows[i], err = r.run(ctx, o); err != nil {
+			if rows[i], err = o.roll(ctx, r); err != nil {
 				cancel(fmt.Errorf("%s, %s: %w", r.scenario.name, r.policy.name, err))
 				return
 			}
@@ -147,19 +83,19 @@ func (o demoOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := o.print(stdout, rows, time.Since(began)); err != nil {
 		return err
 	}
-	return check(rows)
+	return check(worlds, rows)
 }
 
 // check is the verdict on the whole: drain-wait must keep its promise where the
 // tail is within the settle time, and a world in which nothing happened proves
 // nothing.
-func check(rows []row) error {
+func check(worlds []rollout, rows []row) error {
 	var errs []error
-	for _, r := range rows {
-		if r.Requests == 0 || r.Pods != demoReplicas {
-			errs = append(errs, fmt.Errorf("%s, %s: nothing was measured (%d requests, %d of %d pods rolled)", r.Scenario, r.Policy, r.Requests, r.Pods, demoReplicas))
+	for i, r := range rows {
+		if replicas := worlds[i].scenario.replicas; r.Requests == 0 || r.Pods != replicas {
+			errs = append(errs, fmt.Errorf("%s, %s: nothing was measured (%d requests, %d of %d pods rolled)", r.Scenario, r.Policy, r.Requests, r.Pods, replicas))
 		}
-		if r.Policy == "drain-wait" && r.Scenario != "worst tail" && r.Failed > 0 {
+		if worlds[i].mustHold() && r.Failed > 0 {
 			errs = append(errs, fmt.Errorf("%s, %s: %d requests failed", r.Scenario, r.Policy, r.Failed))
 		}
 	}
@@ -176,7 +112,7 @@ func (o demoOptions) print(out io.Writer, rows []row, took time.Duration) error 
 			Rows  []row   `json:"rows"`
 		}{o.seed, o.speed, rows})
 	}
-	fmt.Fprintf(out, "A rolling update of %d pods behind an ALB at %d requests per second; seed %d.\n", demoReplicas, demoLoad, o.seed)
+	fmt.Fprintf(out, "Rolling updates behind a load balancer at %d requests per second; seed %d.\n", simLoad, o.seed)
 	fmt.Fprintf(out, "Times are seconds of the simulated worlds, which ran side by side at %g times real time in %.0f s.\n\n", o.speed, took.Seconds())
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "world\tpreStop\tfailed requests\tof\tpod held, mean\tlongest\trollout\tAWS calls\t\t")
@@ -195,64 +131,41 @@ func (o demoOptions) print(out io.Writer, rows []row, took time.Duration) error 
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print table: %w", err)
 	}
-	_, err := fmt.Fprint(out, `
-typical:       after deregistration the ALB goes on sending for up to 18 s.
-leader change: besides, nothing deregisters for 15 to 30 s while the controller changes its leader.
-worst tail:    the ALB goes on for up to 25 s. The settle time that ships is 20 s and does not cover
-               that: drain-wait is expected to fail here. settle=0 is expected to fail, too.
-`)
+	typical, worst := sim.TypicalTail, sim.WorstTail
+	settle := drain.DefaultConfig()
+	_, err := fmt.Fprintf(out, `
+ALB, NLB:       after deregistration the load balancer goes on sending for up to %.0f s (ALB), %.0f s (NLB).
+leader change:  besides, nothing deregisters for 15 to 30 s while the controller changes its leader.
+worst tail:     the load balancer goes on for up to %.0f s (ALB), %.0f s (NLB). The settle times that ship,
+                %.0f s and %.0f s, do not cover that: drain-wait is expected to fail here, and with settle=0.
+`, typical.ALB.Max.Seconds(), typical.NLB.Max.Seconds(), worst.ALB.Max.Seconds(), worst.NLB.Max.Seconds(),
+		settle.SettleALB.Seconds(), settle.SettleNLB.Seconds())
 	return err
 }
 
-// demoRun is one world.
-type demoRun struct {
-	policy
-	scenario scenario
-}
-
-func (r demoRun) run(ctx context.Context, o demoOptions) (row, error) {
-	assumptions := sim.DefaultAssumptions()
-	assumptions.Tail = r.scenario.tail
-	w := sim.New(sim.Config{Seed: o.seed, Speed: o.speed, Assumptions: assumptions})
+// roll plays one rollout in a world of its own, over sockets and in real time.
+func (o demoOptions) roll(ctx context.Context, r rollout) (row, error) {
+	w := sim.New(sim.Config{Seed: o.seed, Speed: o.speed, Assumptions: r.assumptions()})
 	s, err := serveWorld(w, "127.0.0.1:0")
 	if err != nil {
 		return row{}, err
 	}
 	defer s.stop()
-	hook := sim.Hook{Sleep: r.sleep}
+	var url string
 	var ready func() bool
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if r.service {
-		svc, err := startDemoService(ctx, s, r.policy, o.speed)
+		svc, err := startDemoService(ctx, s, r.drainConfig(), o.speed)
 		if err != nil {
 			return row{}, err
 		}
 		defer svc.wait()
 		defer cancel()
-		s.failed = svc.failed
-		ready = svc.drainer.Ready
-		hook = sim.Hook{URL: svc.url, MaxDelay: demoMaxDelay, Fallback: demoFallback}
+		s.failed, url, ready = svc.failed, svc.url, svc.drainer.Ready
 	}
-	deployment, group := w.AddApp(sim.App{
-		Namespace: simNamespace, Name: simApp, Kind: sim.ALB, Replicas: demoReplicas, Port: 8080, Grace: demoGrace, Hook: hook,
-	})
 	done := make(chan row, 1)
-	w.WhenUp(deployment, ready, func() {
-		old := len(w.Pods())
-		began := w.Now()
-		w.AddClients(group, demoLoad)
-		onDelete := func(nth int) {
-			if r.scenario.leaderChange && nth == 2 {
-				w.ChangeLeader()
-			}
-		}
-		w.Rollout(deployment, onDelete, func() {
-			rollout := w.Now() - began
-			w.StopClients()
-			w.After(time.Second, func() { done <- r.measure(w, old, rollout) }) // the last requests are over by then
-		})
-	})
+	r.plan(w, url, ready, func(m row) { done <- m })
 	s.start()
 	select {
 	case m := <-done:
@@ -264,41 +177,6 @@ func (r demoRun) run(ctx context.Context, o demoOptions) (row, error) {
 	}
 }
 
-// measure makes the row; the first old pods are those that were rolled.
-func (r demoRun) measure(w *sim.World, old int, rollout time.Duration) row {
-	stats := w.Stats()
-	m := row{
-		Scenario: r.scenario.name, Policy: r.name,
-		Requests: stats.Requests, Failed: stats.Failed, Reasons: stats.Reasons,
-		RolloutSeconds: rollout.Seconds(),
-		Outcomes:       make(map[string]int),
-		Verdict:        "ok",
-	}
-	if m.Failed > 0 {
-		m.Verdict = "FAILS"
-	}
-	for _, n := range w.AWSCalls() {
-		m.AWSCalls += n
-	}
-	var sum float64
-	for _, p := range w.Pods()[:old] {
-		if p.Stopped == 0 {
-			continue
-		}
-		m.Pods++
-		held := p.Held().Seconds()
-		sum += held
-		m.HeldMax = max(m.HeldMax, held)
-		if p.Outcome != "" {
-			m.Outcomes[p.Outcome]++
-		}
-	}
-	if m.Pods > 0 {
-		m.HeldMean = sum / float64(m.Pods)
-	}
-	return m
-}
-
 // demoService is the real service in a world of the demo.
 type demoService struct {
 	*service
@@ -307,7 +185,7 @@ type demoService struct {
 	wait   func()
 }
 
-func startDemoService(ctx context.Context, s *simulation, p policy, speed float64) (*demoService, error) {
+func startDemoService(ctx context.Context, s *simulation, cfg drain.Config, speed float64) (*demoService, error) {
 	hooks, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for hooks: %w", err)
@@ -315,10 +193,6 @@ func startDemoService(ctx context.Context, s *simulation, p policy, speed float6
 	admin, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for probes: %w", err)
-	}
-	cfg := drain.DefaultConfig()
-	if p.settle != nil {
-		cfg.SettleALB, cfg.SettleNLB = *p.settle, *p.settle
 	}
 	svc, err := newService(serviceConfig{
 		aws: aws.Config{

@@ -74,16 +74,23 @@ func newService(c serviceConfig) (*service, error) {
 	return s, nil
 }
 
+// start keeps the view of the cluster up to date until stop is called, which
+// returns when all goroutines of the service are gone.
+func (s *service) start() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.index.Run(ctx) })
+	return func() {
+		cancel()
+		s.watcher.Close()
+		running.Wait()
+	}
+}
+
 // run serves until ctx ends and every wait is answered.
 func (s *service) run(ctx context.Context, hooks, admin net.Listener) error {
 	// Waits in flight need the cluster and ELBv2 until they are over, so these
 	// two end after the server and not with ctx.
-	indexCtx, stopIndex := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { s.index.Run(indexCtx) })
-	err := s.server.Serve(ctx, hooks, admin)
-	stopIndex()
-	s.watcher.Close()
-	running.Wait()
-	return err
+	defer s.start()()
+	return s.server.Serve(ctx, hooks, admin)
 }
