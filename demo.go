@@ -225,7 +225,7 @@ func startDemoService(ctx context.Context, s *simulation, cfg drain.Config, spee
 // busy machine needs it.
 
 func fasterDrain(c drain.Config, speed float64) drain.Config {
-	for _, d := range []*time.Duration{&c.SettleALB, &c.SettleNLB, &c.MaxDelay, &c.Reserve, &c.OneLook} {
+	for _, d := range []*time.Duration{&c.SettleALB, &c.SettleNLB, &c.MaxDelay, &c.Reserve, &c.OneLook, &c.Doubt} {
 		*d = time.Duration(float64(*d) / speed)
 	}
 	return c

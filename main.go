@@ -6,6 +6,7 @@
 //
 //	drain-wait                 the same as drain-wait serve
 //	drain-wait serve           the service; --simulate gives it a simulated world
+//	drain-wait wait            one wait in the foreground
 //	drain-wait demo            what it is good for, in simulated worlds, in a minute
 //	drain-wait sim             a simulated AWS account and cluster to point a service at
 //	drain-wait version
@@ -62,7 +63,7 @@ func newRootCommand() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags(), os.LookupEnv) },
 	}
 	root.Flags().AddFlagSet(serve.Flags())
-	root.AddCommand(serve, newDemoCommand(), newSimCommand(), newVersionCommand())
+	root.AddCommand(serve, newWaitCommand(), newDemoCommand(), newSimCommand(), newVersionCommand())
 	return root
 }
 

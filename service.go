@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,15 +10,105 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"drainwait/internal/cluster"
 	"drainwait/internal/drain"
 	"drainwait/internal/elb"
 	"drainwait/internal/server"
 )
+
+// serviceOptions are the flags of every command that watches a cluster and an
+// AWS account.
+type serviceOptions struct {
+	awsProfile string
+	awsRegion  string
+	kubeconfig string
+	namespaces []string
+	drain      drain.Config
+	elb        elb.Config
+}
+
+func (o *serviceOptions) register(f *pflag.FlagSet) {
+	o.drain, o.elb = drain.DefaultConfig(), elb.DefaultConfig()
+	f.StringVar(&o.awsProfile, "aws-profile", "", "profile of the AWS configuration files (default: the SDK's chain, which knows IRSA and Pod Identity)")
+	f.StringVar(&o.awsRegion, "aws-region", "", "AWS Region of the load balancers (default: the one in each target group's ARN)")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig (default: $KUBECONFIG, ~/.kube/config, or the service account in a pod)")
+	f.StringSliceVar(&o.namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
+	f.DurationVar(&o.drain.SettleALB, "settle-alb", o.drain.SettleALB, "time from a target's leaving an ALB's target group until it gets no new requests")
+	f.DurationVar(&o.drain.SettleNLB, "settle-nlb", o.drain.SettleNLB, "time from a target's leaving an NLB's target group until it gets no new connections")
+	f.DurationVar(&o.drain.MaxDelay, "default-max-delay", o.drain.MaxDelay, "budget of a wait that names none and whose pod is not known")
+	f.Float64Var(&o.elb.Rate, "aws-rate", o.elb.Rate, "most requests per second to ELBv2, for all replicas together; the account's limit is shared with the AWS Load Balancer Controller")
+	f.IntVar(&o.elb.Burst, "aws-burst", o.elb.Burst, "most requests to ELBv2 at once, for all replicas together")
+}
+
+func (o *serviceOptions) validate() error {
+	switch {
+	case o.drain.SettleALB < 0:
+		return errors.New("--settle-alb: want 0 or more")
+	case o.drain.SettleNLB < 0:
+		return errors.New("--settle-nlb: want 0 or more")
+	case o.drain.MaxDelay <= 0:
+		return errors.New("--default-max-delay: want more than 0")
+	case o.elb.Rate <= 0:
+		return errors.New("--aws-rate: want more than 0 requests per second")
+	case o.elb.Burst < 1:
+		return errors.New("--aws-burst: want 1 or more")
+	}
+	return nil
+}
+
+// config finds the cluster and the account that the flags lead to.
+func (o *serviceOptions) config(ctx context.Context, log *slog.Logger) (serviceConfig, error) {
+	awsConfig, err := loadAWS(ctx, o.awsProfile, o.awsRegion)
+	if err != nil {
+		return serviceConfig{}, err
+	}
+	kube, err := loadKubernetes(o.kubeconfig)
+	if err != nil {
+		return serviceConfig{}, err
+	}
+	return serviceConfig{
+		aws: awsConfig, region: o.awsRegion, kubernetes: kube, namespaces: o.namespaces,
+		drain: o.drain, elb: o.elb, log: log,
+	}, nil
+}
+
+func loadAWS(ctx context.Context, profile, region string) (aws.Config, error) {
+	var opts []func(*awsconfig.LoadOptions) error
+	if profile != "" {
+		opts = append(opts, awsconfig.WithSharedConfigProfile(profile))
+	}
+	if region != "" {
+		opts = append(opts, awsconfig.WithRegion(region))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, opts...)
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("load AWS configuration: %w (check --aws-profile)", err)
+	}
+	return cfg, nil
+}
+
+// loadKubernetes finds the cluster as kubectl does, and the one that we run in.
+func loadKubernetes(kubeconfig string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return nil, errors.New("no cluster found: give --kubeconfig FILE or run in a pod; " +
+			"without a cluster, `drain-wait demo` shows what this does and `drain-wait serve --simulate` serves a simulated one")
+	case err != nil:
+		return nil, fmt.Errorf("load kubeconfig: %w", err)
+	}
+	version, _, _ := buildVersion()
+	cfg.UserAgent = "drain-wait/" + version
+	return cfg, nil
+}
 
 // service is everything that one running service is made of.
 type service struct {
@@ -34,29 +125,26 @@ type serviceConfig struct {
 	region     string // overrides the Region in the ARN of a group
 	kubernetes *rest.Config
 	namespaces []string
+	ownService string
 	drain      drain.Config
 	elb        elb.Config
-	quiet      time.Duration
-	grace      time.Duration
-	log        *slog.Logger
+	// The server's; see server.Config.
+	quiet, grace   time.Duration
+	waitsPerSource int
+	log            *slog.Logger
 }
 
 func newService(c serviceConfig) (*service, error) {
-	kubeConfig := rest.CopyConfig(c.kubernetes)
-	kubeConfig.QPS = -1 // informers alone use it; the default of 5/s would delay their start
-	kube, err := kubernetes.NewForConfig(kubeConfig)
-	if err != nil {
-		return nil, fmt.Errorf("make Kubernetes client for %s: %w", kubeConfig.Host, err)
-	}
-	dyn, err := dynamic.NewForConfig(kubeConfig)
-	if err != nil {
-		return nil, fmt.Errorf("make Kubernetes client for %s: %w", kubeConfig.Host, err)
-	}
-	s := &service{watcher: elb.New(c.elb, elb.NewClients(c.aws, c.region).For, nil)}
+	s := new(service)
+	metrics := prometheus.NewRegistry()
+	version, _, _ := buildVersion()
+	m := server.NewMetrics(metrics, version, func() int { return s.watcher.Pollers() }, func() float64 { return s.watcher.Rate() })
+	s.watcher = elb.New(c.elb, elb.NewClients(c.aws, c.region).For, m.AWSCall)
+	var err error
 	s.index, err = cluster.New(cluster.Config{
-		Kubernetes: kube,
-		Dynamic:    dyn,
+		REST:       c.kubernetes,
 		Namespaces: c.namespaces,
+		OwnService: c.ownService,
 		OnCheckpoint: func(arn, value string, ok bool) {
 			if ok {
 				s.watcher.Checkpoint(arn, value)
@@ -64,13 +152,17 @@ func newService(c serviceConfig) (*service, error) {
 				s.watcher.ForgetCheckpoint(arn)
 			}
 		},
-		Log: c.log,
+		OnReplicas: s.watcher.SetShare,
+		Log:        c.log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.drainer = drain.New(c.drain, s.index, s.watcher)
-	s.server = server.New(server.Config{Drainer: s.drainer, Log: c.log, Quiet: c.quiet, Grace: c.grace})
+	s.server = server.New(server.Config{
+		Drainer: s.drainer, Quiet: c.quiet, Grace: c.grace, WaitsPerSource: c.waitsPerSource,
+		Metrics: m, Gatherer: metrics, Log: c.log,
+	})
 	return s, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +15,14 @@ import (
 
 // candidate is a target group that may hold the pod, as one wait follows it.
 type candidate struct {
-	group  elb.Group
-	kind   elb.Type
-	settle time.Duration
-	sub    *elb.Subscription
-	since  time.Time // looks that began before do not count
+	group   elb.Group
+	kind    elb.Type
+	settle  time.Duration
+	certain bool  // false where one look has to show whether it concerns the pod at all
+	ports   []int // where on the pod's addresses its targets are; nil for anywhere
+	keeps   bool  // its Service publishes not-ready addresses: the pod stays until it is gone
+	sub     *elb.Subscription
+	since   time.Time // looks that began before do not count
 
 	look      *elb.Look // the newest that counts; nil for none
 	err       error     // of the tries since
@@ -27,18 +31,20 @@ type candidate struct {
 	confirmed bool      // a look that began after the settle time showed it gone still
 	asked     bool      // that look was asked for
 	timeline  []Step
+	onStep    func(targetGroupARN string, s Step) // may be nil
 }
 
-// update takes in what the poller has found since. The error is one that
-// decides the wait: the group cannot be read and never was.
-func (c *candidate) update(began time.Time, ips []netip.Addr) error {
+// update takes in what the poller has found since. A pod that never was ready
+// was never sent anything, so that it need not settle where it is not listed.
+// The error is one that decides: the group cannot be read and never was.
+func (c *candidate) update(began time.Time, ips []netip.Addr, neverReady bool) error {
 	look, err := c.sub.Latest()
 	if look != nil && look.Began.Before(c.since) {
 		look = nil
 	}
 	c.err = err
 	if look == nil {
-		if errors.Is(err, elb.ErrDenied) || errors.Is(err, elb.ErrNoGroup) {
+		if elb.Decides(err) {
 			return err
 		}
 		return nil
@@ -48,10 +54,11 @@ func (c *candidate) update(began time.Time, ips []netip.Addr) error {
 		return nil
 	}
 	if look == c.look {
+		c.asked = c.asked && err == nil // a confirming look that failed is asked for again
 		return nil
 	}
 	c.look = look
-	targets := targetsAt(look, ips)
+	targets := c.targets(look, ips)
 	c.listed = c.listed || len(targets) > 0
 	if inRotation(targets) {
 		if !c.leftAt.IsZero() {
@@ -63,7 +70,8 @@ func (c *candidate) update(began time.Time, ips []netip.Addr) error {
 		return nil
 	}
 	c.left(began, look.Ended)
-	if !c.confirmed && (c.settle == 0 || !look.Began.Before(c.leftAt.Add(c.settle))) {
+	exempt := c.settle == 0 || neverReady && !c.listed
+	if !c.confirmed && (exempt || !look.Began.Before(c.leftAt.Add(c.settle))) {
 		c.confirmed = true
 		c.note(began, look.Ended, "settled")
 	}
@@ -108,7 +116,11 @@ func (c *candidate) confirm() {
 }
 
 func (c *candidate) note(began, at time.Time, what string) {
-	c.timeline = append(c.timeline, Step{After: at.Sub(began), What: what})
+	s := Step{After: at.Sub(began), What: what}
+	c.timeline = append(c.timeline, s)
+	if c.onStep != nil {
+		c.onStep(c.group.ARN, s)
+	}
 }
 
 func (c *candidate) result(ips []netip.Addr) TargetResult {
@@ -118,7 +130,7 @@ func (c *candidate) result(ips []netip.Addr) TargetResult {
 	}
 	r.State = "absent"
 	var states []string
-	for _, t := range targetsAt(c.look, ips) {
+	for _, t := range c.targets(c.look, ips) {
 		s := string(t.State)
 		if t.Reason != "" {
 			s = fmt.Sprintf("%s (%s)", t.State, t.Reason)
@@ -131,10 +143,15 @@ func (c *candidate) result(ips []netip.Addr) TargetResult {
 	return r
 }
 
-func targetsAt(look *elb.Look, ips []netip.Addr) []elb.Target {
+// targets lists those of the pod in a look.
+func (c *candidate) targets(look *elb.Look, ips []netip.Addr) []elb.Target {
 	var ts []elb.Target
 	for _, ip := range ips {
-		ts = append(ts, look.At(ip)...)
+		for _, t := range look.At(ip) {
+			if c.ports == nil || slices.Contains(c.ports, t.Port) {
+				ts = append(ts, t)
+			}
+		}
 	}
 	return ts
 }

@@ -27,6 +27,10 @@ type Config struct {
 	Reserve time.Duration
 	// OneLook is the budget of a wait with a max-delay of 0, for its one look.
 	OneLook time.Duration
+	// Doubt is how long a wait believes that its pod is about to be deleted
+	// though it is not: a hook can arrive before the watch tells of the
+	// deletion. After that it asks the API server itself.
+	Doubt time.Duration
 }
 
 // DefaultConfig is what the service ships with.
@@ -37,6 +41,7 @@ func DefaultConfig() Config {
 		MaxDelay:  60 * time.Second,
 		Reserve:   5 * time.Second,
 		OneLook:   time.Second,
+		Doubt:     5 * time.Second,
 	}
 }
 
@@ -57,12 +62,20 @@ func (c Config) settle(t elb.Type) time.Duration {
 type Request struct {
 	// IP is the address of the target; it may be left out where Pod is given.
 	IP netip.Addr
+	// Inferred says that IP is the caller's address and not one that it named.
+	Inferred bool
 	// Namespace and Pod name the pod; Namespace may stand alone with IP.
 	Namespace, Pod string
+	// Ingresses are Ingresses of the namespace whose load balancers count. They
+	// add to what is found otherwise and never narrow it.
+	Ingresses []string
 	// MaxDelay is the most that the caller will wait; nil where it does not say.
 	MaxDelay *time.Duration
 	// Settle overrides the settle time; nil for the default by type.
 	Settle *time.Duration
+	// OnStep, which may be nil, hears of each step of each target as it comes. It
+	// must not block.
+	OnStep func(targetGroupARN string, s Step)
 }
 
 // Outcome says why the caller may go ahead and stop.
@@ -74,12 +87,23 @@ const (
 	Drained Outcome = "drained"
 	// NotRegistered: discovery worked, and no target group may hold the pod.
 	NotRegistered Outcome = "not_registered"
-	// BudgetSpent: a target was still in rotation when the budget ended.
+	// NotTerminating: the pod is not being deleted, as in a restart of its
+	// container; the controller will not deregister it, so waiting is useless.
+	NotTerminating Outcome = "not_terminating"
+	// WillNotLeave: every group that still sends to the pod is behind a Service
+	// that publishes not-ready addresses; the controller keeps the pod there
+	// until it is gone.
+	WillNotLeave Outcome = "will_not_leave"
+	// BudgetSpent: a target was still in rotation when the budget ended, or
+	// nothing could be found out.
 	BudgetSpent Outcome = "budget_spent"
 	// SettleCut: every target has left, but the budget ended before they were
 	// settled.
 	SettleCut Outcome = "settle_cut"
 )
+
+// Outcomes lists all outcomes.
+var Outcomes = []Outcome{Drained, NotRegistered, NotTerminating, WillNotLeave, BudgetSpent, SettleCut}
 
 // Errors of a wait that cannot be carried out. The caller takes its own
 // fallback; they come at once and never after a wait.
@@ -109,26 +133,21 @@ func New(cfg Config, c *cluster.Index, e *elb.Watcher) *Drainer {
 // Ready says whether waits can be carried out.
 func (d *Drainer) Ready() bool { return d.cluster.Ready() }
 
-// Wait blocks until the targets of the pod that r names are drained, the budget
-// is spent or ctx ends. It never takes longer than the budget. When ctx ends,
-// the error is its cause.
+// Wait blocks until the targets of the pod that r names are drained, or one of
+// the other outcomes is sure, or ctx ends. It never takes longer than the
+// budget. When ctx ends, the error is its cause.
 func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
 	if !d.Ready() {
 		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
 	}
-	w := &wait{
-		Drainer:     d,
-		request:     r,
-		began:       time.Now(),
-		clusterWake: make(chan struct{}, 1),
-		lookWake:    make(chan struct{}, 1),
-		candidates:  make(map[elb.Group]*candidate),
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := newWait(ctx, d, r)
 	defer w.close()
 	if err := w.identify(); err != nil {
 		return nil, err
 	}
-	return w.run(ctx)
+	return w.run()
 }
 
 // Result is the answer to one wait.
@@ -143,7 +162,8 @@ type Result struct {
 	Targets        []TargetResult
 	// Warnings tell the operator what to mend.
 	Warnings []string
-	// LastError is the newest trouble with AWS where it was not over at the end.
+	// LastError is the newest trouble with AWS or the API server where it was
+	// not over at the end.
 	LastError string
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"drainwait/internal/drain"
@@ -10,72 +11,77 @@ import (
 // not taken away or changed.
 const apiVersion = "v1"
 
-// answer is the body of a 200.
-type answer struct {
+// Answer is the body of a 200; openapi.yaml describes it.
+type Answer struct {
 	APIVersion    string         `json:"apiVersion"`
 	Outcome       drain.Outcome  `json:"outcome"`
 	Namespace     string         `json:"namespace,omitempty"`
 	Pod           string         `json:"pod,omitempty"`
-	WaitedSeconds seconds        `json:"waitedSeconds"`
-	BudgetSeconds seconds        `json:"budgetSeconds"`
+	WaitedSeconds Seconds        `json:"waitedSeconds"`
+	BudgetSeconds Seconds        `json:"budgetSeconds"`
 	BoundedBy     string         `json:"boundedBy"`
-	Targets       []targetAnswer `json:"targets"`
+	Targets       []TargetAnswer `json:"targets"`
 	Warnings      []string       `json:"warnings"`
 	LastError     string         `json:"lastError,omitempty"`
 }
 
-type targetAnswer struct {
+// TargetAnswer is what the wait saw of one target group.
+type TargetAnswer struct {
 	TargetGroupARN   string       `json:"targetGroupArn"`
 	LoadBalancerType string       `json:"loadBalancerType"`
-	SettleSeconds    seconds      `json:"settleSeconds"`
+	SettleSeconds    Seconds      `json:"settleSeconds"`
 	State            string       `json:"state"`
-	Timeline         []stepAnswer `json:"timeline"`
+	Timeline         []StepAnswer `json:"timeline"`
 }
 
-type stepAnswer struct {
-	AfterSeconds seconds `json:"afterSeconds"`
+// StepAnswer is a moment in the life of a target, counted from the start of the
+// wait.
+type StepAnswer struct {
+	AfterSeconds Seconds `json:"afterSeconds"`
 	Event        string  `json:"event"`
 }
 
-// failure is the body of any other status.
-type failure struct {
+// Failure is the body of any other status; openapi.yaml describes it.
+type Failure struct {
 	APIVersion string   `json:"apiVersion"`
 	Error      string   `json:"error"`
 	Message    string   `json:"message"`
 	Warnings   []string `json:"warnings"`
 }
 
-// seconds is a duration on the wire, in seconds with milliseconds.
-type seconds float64
+// Seconds is a duration on the wire, in seconds with milliseconds.
+type Seconds float64
 
-func toSeconds(d time.Duration) seconds { return seconds(d.Round(time.Millisecond).Seconds()) }
+func toSeconds(d time.Duration) Seconds { return Seconds(d.Round(time.Millisecond).Seconds()) }
 
-func newAnswer(r *drain.Result) answer {
-	a := answer{
+// NewAnswer is the answer to one caller of a wait, who was held for waited and
+// whose parameters gave cause for warnings.
+func NewAnswer(r *drain.Result, waited time.Duration, warnings []string) Answer {
+	a := Answer{
 		APIVersion:    apiVersion,
 		Outcome:       r.Outcome,
 		Namespace:     r.Namespace,
 		Pod:           r.Pod,
-		WaitedSeconds: toSeconds(r.Waited),
+		WaitedSeconds: toSeconds(waited),
 		BudgetSeconds: toSeconds(r.Budget),
 		BoundedBy:     r.BoundedBy,
-		Targets:       []targetAnswer{},
-		Warnings:      append([]string{}, r.Warnings...),
+		Targets:       []TargetAnswer{},
+		Warnings:      slices.Concat([]string{}, warnings, r.Warnings),
 		LastError:     r.LastError,
 	}
 	for _, t := range r.Targets {
-		ta := targetAnswer{
+		ta := TargetAnswer{
 			TargetGroupARN:   t.TargetGroupARN,
 			LoadBalancerType: string(t.Type),
 			SettleSeconds:    toSeconds(t.Settle),
 			State:            t.State,
-			Timeline:         []stepAnswer{},
+			Timeline:         []StepAnswer{},
 		}
 		if t.Type == "" {
 			ta.LoadBalancerType = "unknown"
 		}
 		for _, s := range t.Timeline {
-			ta.Timeline = append(ta.Timeline, stepAnswer{toSeconds(s.After), s.What})
+			ta.Timeline = append(ta.Timeline, StepAnswer{toSeconds(s.After), s.What})
 		}
 		a.Targets = append(a.Targets, ta)
 	}

@@ -34,29 +34,37 @@ func (e *badParameter) Error() string {
 	return fmt.Sprintf("bad value %q of parameter %s: want %s", value, e.name, e.want)
 }
 
-// parse reads the parameters of a hook's request. It fails only for a known
-// parameter with a bad value: an unknown one must not cost a hook its answer,
-// so it is named in the warnings.
+// parse reads the parameters of a hook's request. The address of the caller
+// stands in where neither an address nor a pod is named.
 func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return req, nil, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
 	}
+	req, warnings, err = ParseQuery(query)
+	if err == nil && req.Pod == "" && !req.IP.IsValid() {
+		caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
+		if notAddress != nil {
+			return req, warnings, &badParameter{"ip", "", "an address, since the caller's cannot be told"}
+		}
+		req.IP, req.Inferred = caller.Addr().Unmap().WithZone(""), true
+	}
+	return req, warnings, err
+}
+
+// ParseQuery reads the parameters of GET /drain-delay. It fails only for a known
+// parameter with a bad value: an unknown one must not cost a hook its answer,
+// so it is named in the warnings.
+func ParseQuery(query url.Values) (req drain.Request, warnings []string, err error) {
 	p := parameters{query: query}
 	p.findUnknown()
 	req.Namespace, req.Pod = p.name("namespace"), p.name("pod")
 	req.MaxDelay = cmp.Or(p.duration("max-delay"), p.duration("max-wait"))
 	req.Settle = p.duration("settle")
+	req.Ingresses = p.names("ingress")
 	req.IP = p.address()
 	if p.err == nil && req.Pod != "" && req.Namespace == "" {
 		p.fail("pod", req.Pod, "namespace= beside it")
-	}
-	if p.err == nil && req.Pod == "" && !req.IP.IsValid() {
-		caller, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil {
-			p.fail("ip", "", "an address, since the caller's cannot be told")
-		}
-		req.IP = caller.Addr().Unmap()
 	}
 	return req, p.warnings, p.err
 }
@@ -81,18 +89,39 @@ func (p *parameters) get(name string) string {
 		if v = strings.TrimSpace(v); v != "" {
 			return v
 		}
-		p.warnings = append(p.warnings, fmt.Sprintf("parameter %s is empty and was ignored", name))
+		p.warnEmpty(name)
 	}
 	return ""
+}
+
+func (p *parameters) warnEmpty(name string) {
+	p.warnings = append(p.warnings, fmt.Sprintf("parameter %s is empty and was ignored", name))
 }
 
 // name reads the name of a Kubernetes object.
 func (p *parameters) name(name string) string {
 	v := p.get(name)
+	p.checkName(name, v)
+	return v
+}
+
+// names reads a parameter that may be repeated.
+func (p *parameters) names(name string) (vs []string) {
+	for _, v := range p.query[name] {
+		if v = strings.TrimSpace(v); v == "" {
+			p.warnEmpty(name)
+			continue
+		}
+		p.checkName(name, v)
+		vs = append(vs, v)
+	}
+	return vs
+}
+
+func (p *parameters) checkName(name, v string) {
 	if len(v) > 253 || strings.ContainsAny(v, "/ ") {
 		p.fail(name, v, "the name of a Kubernetes object")
 	}
-	return v
 }
 
 func (p *parameters) address() netip.Addr {

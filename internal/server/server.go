@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,9 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"drainwait/internal/drain"
 )
@@ -27,21 +31,34 @@ type Config struct {
 	Quiet time.Duration
 	// Grace is how long after the end was asked for the last wait is cut.
 	Grace time.Duration
+	// WaitsPerSource is how many waits one source address may hold; equal ones
+	// count once. A proxy can put a whole node behind one address.
+	WaitsPerSource int
+	Metrics        *Metrics
+	// Gatherer is what GET /metrics shows.
+	Gatherer prometheus.Gatherer
 }
 
 // Server answers hooks.
 type Server struct {
 	cfg       Config
+	waits     *shared
+	base      context.Context // of all waits; its end cuts them
+	cut       context.CancelCauseFunc
 	closing   atomic.Bool
 	lastConn  atomic.Int64 // when the last connection came in, in Unix nanoseconds
-	waits     atomic.Int64 // in flight
+	callers   atomic.Int64 // who are held now
 	handler   http.Handler
 	adminFace http.Handler
 }
 
+//go:embed openapi.yaml
+var openAPI []byte
+
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, waits: newShared(cfg.WaitsPerSource, cfg.Drainer.Wait)}
+	s.base, s.cut = context.WithCancelCause(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /drain-delay", s.drainDelay)
 	mux.HandleFunc("GET /health", ok)
@@ -49,6 +66,11 @@ func New(cfg Config) *Server {
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /healthz", ok)
 	admin.HandleFunc("GET /readyz", s.readyz)
+	admin.Handle("GET /metrics", promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{}))
+	admin.HandleFunc("GET /openapi.yaml", func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "application/yaml")
+		_, _ = rw.Write(openAPI)
+	})
 	s.adminFace = admin
 	return s
 }
@@ -56,7 +78,8 @@ func New(cfg Config) *Server {
 // Handler answers hooks and GET /health.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Admin answers the kubelet's probes: GET /healthz and GET /readyz.
+// Admin answers the kubelet's probes, GET /healthz and GET /readyz, and GET
+// /metrics and GET /openapi.yaml.
 func (s *Server) Admin() http.Handler { return s.adminFace }
 
 func ok(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "OK\n") }
@@ -74,32 +97,47 @@ func (s *Server) readyz(rw http.ResponseWriter, _ *http.Request) {
 
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
-	s.waits.Add(1)
-	defer s.waits.Add(-1)
+	s.callers.Add(1)
+	s.cfg.Metrics.inFlight.Inc()
+	defer s.callers.Add(-1)
+	defer s.cfg.Metrics.inFlight.Dec()
 	began := time.Now()
 	log := s.cfg.Log.With("caller", r.RemoteAddr)
 	req, warnings, err := parse(r)
 	var result *drain.Result
 	if err == nil {
-		result, err = s.cfg.Drainer.Wait(r.Context(), req)
+		result, err = s.waits.do(r.Context(), s.base, keyOf(r), req)
 	}
+	took := time.Since(began)
 	if errors.Is(err, context.Canceled) {
-		log.Info("caller hung up", "waited", time.Since(began))
+		s.cfg.Metrics.over("hung_up", took)
+		log.Info("caller hung up", "waited", took)
 		return
 	}
 	if err != nil {
 		status, name := statusOf(err)
+		s.cfg.Metrics.over(name, took)
 		log.Warn("wait refused", "status", status, "error", err, "warnings", warnings)
 		if status == http.StatusServiceUnavailable {
 			rw.Header().Set("Retry-After", "1")
 		}
-		write(rw, status, failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: warnings})
+		write(rw, status, Failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: append([]string{}, warnings...)})
 		return
 	}
-	result.Warnings = append(warnings, result.Warnings...)
-	log.Info("wait over", "outcome", result.Outcome, "namespace", result.Namespace, "pod", result.Pod,
-		"waited", result.Waited, "targets", len(result.Targets), "warnings", result.Warnings)
-	write(rw, http.StatusOK, newAnswer(result))
+	s.cfg.Metrics.over(string(result.Outcome), took)
+	a := NewAnswer(result, took, warnings)
+	log.Info("wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
+		"waited", took, "targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
+	write(rw, http.StatusOK, a)
+}
+
+// keyOf is what makes two calls equal.
+func keyOf(r *http.Request) flightKey {
+	source, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		source = r.RemoteAddr
+	}
+	return flightKey{source, r.URL.Query().Encode()}
 }
 
 // statusOf is the one place where an error becomes a status. The name is the
@@ -113,6 +151,8 @@ func statusOf(err error) (status int, name string) {
 		return http.StatusNotFound, "not_found"
 	case errors.Is(err, drain.ErrUnsupported):
 		return http.StatusUnprocessableEntity, "unsupported_targets"
+	case errors.Is(err, errTooMany):
+		return http.StatusTooManyRequests, "too_many_waits"
 	case errors.Is(err, drain.ErrRefused):
 		return http.StatusBadGateway, "refused_by_aws"
 	case errors.Is(err, drain.ErrUnavailable):
@@ -135,13 +175,11 @@ func write(rw http.ResponseWriter, status int, body any) {
 // while, those in flight carried to their end, and the rest cut with a 503 when
 // the grace is over. It returns when no wait is left.
 func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
-	base, cut := context.WithCancelCause(context.Background())
-	defer cut(nil)
+	defer s.cut(nil)
 	s.lastConn.Store(time.Now().UnixNano())
 	hookServer := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: 5 * time.Second, // and no write timeout: answers are late on purpose
-		BaseContext:       func(net.Listener) context.Context { return base },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				s.lastConn.Store(time.Now().UnixNano())
@@ -163,15 +201,15 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	}
 	end := time.Now().Add(s.cfg.Grace)
 	s.closing.Store(true)
-	s.cfg.Log.Info("going away", "waits", s.waits.Load())
+	s.cfg.Log.Info("going away", "waits", s.callers.Load())
 	s.awaitQuiet(end)
 	finish, done := context.WithDeadline(context.Background(), end)
 	defer done()
 	if hookServer.Shutdown(finish) == nil {
 		return nil
 	}
-	s.cfg.Log.Warn("cutting the waits that are left", "waits", s.waits.Load())
-	cut(fmt.Errorf("%w: it goes away and its time is over; ask again", drain.ErrUnavailable))
+	s.cfg.Log.Warn("cutting the waits that are left", "waits", s.callers.Load())
+	s.cut(fmt.Errorf("%w: it goes away and its time is over; ask again", drain.ErrUnavailable))
 	finish, done = context.WithTimeout(context.Background(), time.Second)
 	defer done()
 	return hookServer.Shutdown(finish)

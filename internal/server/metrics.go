@@ -1,0 +1,71 @@
+package server
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics are what the service tells Prometheus about itself. None carries the
+// name of a pod or of a target group: there are too many.
+type Metrics struct {
+	waits     *prometheus.CounterVec
+	waited    *prometheus.HistogramVec
+	inFlight  prometheus.Gauge
+	calls     *prometheus.CounterVec
+	throttled prometheus.Counter
+}
+
+// NewMetrics registers the metrics. pollers and rate are asked at each scrape:
+// how many target groups are watched, and how many requests per second to AWS
+// are allowed now.
+func NewMetrics(reg prometheus.Registerer, version string, pollers func() int, rate func() float64) *Metrics {
+	auto := promauto.With(reg)
+	auto.NewGauge(prometheus.GaugeOpts{
+		Name: "drain_wait_build_info", Help: "Always 1; the labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	}).Set(1)
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_pollers", Help: "Target groups that are watched now.",
+	}, func() float64 { return float64(pollers()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_aws_rate_budget", Help: "Requests per second to AWS that are allowed now: less than configured while AWS throttles, and shared by the replicas.",
+	}, rate)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &Metrics{
+		waits: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "drain_wait_waits_total", Help: "Waits that are over, by outcome, or by error where the status was not 200.",
+		}, []string{"outcome"}),
+		waited: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "drain_wait_wait_duration_seconds", Help: "How long callers were held, by outcome or error.",
+			Buckets: []float64{0.1, 1, 5, 10, 15, 20, 25, 30, 45, 60, 90, 120, 150, 180, 240, 300, 600},
+		}, []string{"outcome"}),
+		inFlight: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "drain_wait_waits_in_flight", Help: "Callers that are held now.",
+		}),
+		calls: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "drain_wait_aws_calls_total", Help: "Calls to AWS, by operation and error code (OK for none).",
+		}, []string{"operation", "code"}),
+		throttled: auto.NewCounter(prometheus.CounterOpts{
+			Name: "drain_wait_aws_throttled_total", Help: "Calls that AWS turned away for their rate.",
+		}),
+	}
+}
+
+// AWSCall counts a call to AWS by the error code of its answer, and whether it
+// was turned away for its rate.
+func (m *Metrics) AWSCall(operation, code string, throttled bool) {
+	m.calls.WithLabelValues(operation, code).Inc()
+	if throttled {
+		m.throttled.Inc()
+	}
+}
+
+// over counts a wait that is over.
+func (m *Metrics) over(outcome string, took time.Duration) {
+	m.waits.WithLabelValues(outcome).Inc()
+	m.waited.WithLabelValues(outcome).Observe(took.Seconds())
+}

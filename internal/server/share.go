@@ -1,0 +1,107 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"drainwait/internal/drain"
+)
+
+// errTooMany: a source address holds as many waits as it may.
+var errTooMany = errors.New("too many waits from one address")
+
+// shared holds the waits in flight. Equal calls from one address share one: the
+// hooks of a pod's containers ask the same question at the same time.
+type shared struct {
+	wait  func(context.Context, drain.Request) (*drain.Result, error)
+	limit int // waits of one source address
+
+	mu       sync.Mutex // guards what follows and the callers of each flight; never held across a wait
+	flights  map[flightKey]*flight
+	bySource map[string]int
+}
+
+type flightKey struct{ source, query string }
+
+// flight is one wait and those who share it.
+type flight struct {
+	callers int
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when result and err are there
+	result  *drain.Result
+	err     error
+}
+
+func newShared(limit int, wait func(context.Context, drain.Request) (*drain.Result, error)) *shared {
+	return &shared{wait: wait, limit: limit, flights: make(map[flightKey]*flight), bySource: make(map[string]int)}
+}
+
+// do carries out a wait, or joins the one that is under way for the same key. A
+// wait is given up when all of its callers have hung up; base ends all of them.
+// When ctx ends, the error is its cause.
+func (s *shared) do(ctx, base context.Context, key flightKey, r drain.Request) (*drain.Result, error) {
+	f, err := s.join(base, key, r)
+	if err != nil {
+		return nil, err
+	}
+	defer s.leave(key, f)
+	select {
+	case <-f.done:
+		return f.result, f.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *shared) join(base context.Context, key flightKey, r drain.Request) (*flight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flights[key]
+	if f == nil {
+		if s.bySource[key.source] >= s.limit {
+			return nil, fmt.Errorf("%w: %s holds %d already", errTooMany, key.source, s.limit)
+		}
+		ctx, cancel := context.WithCancel(base)
+		f = &flight{cancel: cancel, done: make(chan struct{})}
+		s.flights[key] = f
+		s.bySource[key.source]++
+		go func() {
+			f.result, f.err = s.wait(ctx, r)
+			s.end(key, f)
+			cancel()
+			close(f.done)
+		}()
+	}
+	f.callers++
+	return f, nil
+}
+
+// leave gives the wait up with its last caller.
+func (s *shared) leave(key flightKey, f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.callers--; f.callers == 0 {
+		f.cancel()
+		s.remove(key, f)
+	}
+}
+
+// end keeps later callers from joining a wait that is over.
+func (s *shared) end(key flightKey, f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(key, f)
+}
+
+// remove is called with mu held.
+func (s *shared) remove(key flightKey, f *flight) {
+	if s.flights[key] != f {
+		return
+	}
+	delete(s.flights, key)
+	if s.bySource[key.source]--; s.bySource[key.source] == 0 {
+		delete(s.bySource, key.source)
+	}
+}

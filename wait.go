@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+
+	"drainwait/internal/drain"
+	"drainwait/internal/server"
+)
+
+// waitOptions are the flags of `wait`.
+type waitOptions struct {
+	serviceOptions
+	server string
+	query  url.Values // what a hook would send
+	log    logOptions
+}
+
+func newWaitCommand() *cobra.Command {
+	o := waitOptions{query: make(url.Values)}
+	cmd := &cobra.Command{
+		Use:   "wait",
+		Short: "Carry out one wait in the foreground, or ask a service for it",
+		Long: "wait does for one pod what the service does for a preStop hook, with the rights of whoever\n" +
+			"runs it, and tells what it sees. With --server it asks a running service instead.\n" +
+			"It ends with 0 when the pod may stop, whatever the outcome, and with 1 where no wait was possible.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	o.parameter(f, "ip", "address of the target")
+	o.parameter(f, "pod", "name of the pod, in place of --ip; needs --namespace")
+	o.parameter(f, "namespace", "namespace of the pod")
+	o.parameter(f, "ingress", "an Ingress whose load balancers count, too; may be repeated")
+	o.parameter(f, "max-delay", "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
+	o.parameter(f, "settle", "settle time in place of that for the load balancer's type")
+	f.StringVar(&o.server, "server", "", "ask the service there, as in http://drain-wait.drain-wait:8080, in place of the cluster and AWS")
+	o.serviceOptions.register(f)
+	o.log.register(f)
+	return cmd
+}
+
+// parameter adds a flag for a parameter of GET /drain-delay.
+func (o *waitOptions) parameter(f *pflag.FlagSet, name, usage string) {
+	f.Var(parameterValue{o.query, name}, name, usage)
+}
+
+// parameterValue is a flag that adds a value to a query.
+type parameterValue struct {
+	query url.Values
+	name  string
+}
+
+func (p parameterValue) String() string     { return strings.Join(p.query[p.name], ",") }
+func (p parameterValue) Set(v string) error { p.query.Add(p.name, v); return nil }
+func (p parameterValue) Type() string       { return "string" }
+
+func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if o.query.Get("ip") == "" && o.query.Get("pod") == "" && o.server == "" {
+		return errors.New("say which pod: --ip with --namespace, or --pod with --namespace")
+	}
+	var a server.Answer
+	var err error
+	if o.server != "" {
+		a, err = ask(ctx, o.server, o.query)
+	} else {
+		a, err = o.wait(ctx, stdout, stderr)
+	}
+	if err != nil {
+		return err
+	}
+	return printAnswer(stdout, a)
+}
+
+// ask has a service carry out the wait.
+func ask(ctx context.Context, service string, query url.Values) (a server.Answer, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(service, "/")+"/drain-delay?"+query.Encode(), http.NoBody)
+	if err != nil {
+		return a, fmt.Errorf("--server: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return a, fmt.Errorf("ask the service: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
+			return a, fmt.Errorf("read the answer of %s: %w", service, err)
+		}
+		return a, nil
+	}
+	var f server.Failure
+	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Message == "" {
+		return a, fmt.Errorf("%s answers %s; is it a drain-wait service?", service, resp.Status)
+	}
+	return a, fmt.Errorf("%s answers %s: %s", service, resp.Status, f.Message)
+}
+
+// readTimeout bounds how long the cluster may take to be read.
+const readTimeout = 30 * time.Second
+
+// wait carries the wait out itself. What the targets do is printed as it
+// happens.
+func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (server.Answer, error) {
+	var none server.Answer
+	if err := o.validate(); err != nil {
+		return none, err
+	}
+	log, err := o.log.logger(stderr)
+	if err != nil {
+		return none, err
+	}
+	klog.SetSlogLogger(log)
+	req, warnings, err := server.ParseQuery(o.query)
+	if err != nil {
+		return none, err
+	}
+	req.OnStep = func(arn string, s drain.Step) {
+		fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.After.Seconds(), s.What, arn)
+	}
+	cfg, err := o.config(ctx, log)
+	if err != nil {
+		return none, err
+	}
+	s, err := newService(cfg)
+	if err != nil {
+		return none, err
+	}
+	defer s.start()()
+	if err := s.awaitReady(ctx, readTimeout); err != nil {
+		return none, err
+	}
+	result, err := s.drainer.Wait(ctx, req)
+	if err != nil {
+		return none, err
+	}
+	return server.NewAnswer(result, result.Waited, warnings), nil
+}
+
+// awaitReady returns when the cluster has been read.
+func (s *service) awaitReady(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for !s.drainer.Ready() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster has not been read: %w (what is wrong is logged above)", ctx.Err())
+		}
+	}
+	return nil
+}
+
+func printAnswer(out io.Writer, a server.Answer) error {
+	for _, w := range a.Warnings {
+		fmt.Fprintf(out, "warning: %s\n", w)
+	}
+	if a.LastError != "" {
+		fmt.Fprintf(out, "last error: %s\n", a.LastError)
+	}
+	for _, t := range a.Targets {
+		fmt.Fprintf(out, "%s load balancer, %s: %s\n", t.LoadBalancerType, t.State, t.TargetGroupARN)
+	}
+	_, err := fmt.Fprintf(out, "%s after %.1f s of at most %.1f s (%s)\n", a.Outcome, a.WaitedSeconds, a.BudgetSeconds, a.BoundedBy)
+	return err
+}
