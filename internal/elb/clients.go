@@ -25,6 +25,10 @@ type access struct{ region, roleARN, externalID string }
 // NewClients makes clients from cfg. The Region of a call is region, or where
 // that is empty the one in the group's ARN, or else that of cfg.
 func NewClients(cfg aws.Config, region string) *Clients {
+	cfg = cfg.Copy()
+	if cfg.Credentials != nil {
+		cfg.Credentials = newSource(cfg.Credentials)
+	}
 	return &Clients{cfg: cfg, region: region, byAccess: make(map[access]API)}
 }
 
@@ -53,7 +57,7 @@ func (c *Clients) make(a access) API {
 				o.ExternalID = &a.externalID
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(role)
+		cfg.Credentials = aws.NewCredentialsCache(newRoleSource(role, a.roleARN))
 	}
 	// One request is one token of the rate budget, so the SDK may not retry by
 	// itself; the next look of the poller is the retry.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/smithy-go"
@@ -20,12 +21,16 @@ import (
 type API interface {
 	elbv2.DescribeTargetHealthAPIClient
 	elbv2.DescribeTargetGroupsAPIClient
+	elbv2.DescribeLoadBalancersAPIClient
 }
 
 // Group names a target group and who may read it.
 type Group struct {
 	// ARN is the Amazon resource name of the group.
 	ARN string
+	// Name is how [Watcher.Describe] finds a group whose ARN is empty; it is
+	// empty everywhere else.
+	Name string
 	// RoleARN and ExternalID are the role to assume for the calls; empty for
 	// our own credentials.
 	RoleARN, ExternalID string
@@ -86,21 +91,36 @@ type Look struct {
 // does not hold it.
 func (l *Look) At(ip netip.Addr) []Target { return l.targets[ip.Unmap()] }
 
-// Errors that decide a wait which has not seen its group yet: another try would
-// not help. Everything else is taken to pass.
+// Errors that decide: another try would not help. Everything else is taken to
+// pass.
 var (
 	// ErrDenied: AWS refuses our credentials, or there are none.
 	ErrDenied = errors.New("AWS refuses access")
 	// ErrNoGroup: the group does not exist in this account and Region.
 	ErrNoGroup = errors.New("target group not found")
+	// ErrNoLoadBalancer: no load balancer of this account and Region has the
+	// host name.
+	ErrNoLoadBalancer = errors.New("load balancer not found")
+	// ErrClosed: the Watcher was closed.
+	ErrClosed = errors.New("watcher of target groups is closed")
 )
+
+// decides says whether err is one of them.
+func decides(err error) bool {
+	for _, e := range []error{ErrDenied, ErrNoGroup, ErrNoLoadBalancer, ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
 
 // describe takes one look at a group.
 func describe(ctx context.Context, api API, g Group) (*Look, error) {
 	look := &Look{Began: time.Now(), targets: make(map[netip.Addr][]Target)}
 	out, err := api.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: &g.ARN})
 	if err != nil {
-		return nil, fmt.Errorf("describe target health of %s: %w", g.ARN, classify(err))
+		return nil, fmt.Errorf("describe target health of %s: %w", g.ARN, classify("DescribeTargetHealth", err))
 	}
 	look.Ended = time.Now()
 	for _, d := range out.TargetHealthDescriptions {
@@ -123,15 +143,19 @@ func describe(ctx context.Context, api API, g Group) (*Look, error) {
 	return look, nil
 }
 
-// classify marks the errors that decide, and gives the operator a hint.
-func classify(err error) error {
-	var none *types.TargetGroupNotFoundException
-	if errors.As(err, &none) {
-		return fmt.Errorf("%w: %w (is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume)", ErrNoGroup, err)
+// classify marks the errors of an operation that decide, and gives the operator
+// a hint.
+func classify(operation string, err error) error {
+	if decides(err) {
+		return err // there are no credentials to begin with
 	}
-	switch code := errorCode(err); code {
+	switch errorCode(err) {
+	case "TargetGroupNotFound", "ValidationError": // the latter for an ARN of another account or Region
+		return fmt.Errorf("%w: %w (is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume)", ErrNoGroup, err)
+	case "LoadBalancerNotFound":
+		return fmt.Errorf("%w: %w", ErrNoLoadBalancer, err)
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return fmt.Errorf("%w: %w (grant elasticloadbalancing:DescribeTargetHealth; see deploy/iam-policy.json)", ErrDenied, err)
+		return fmt.Errorf("%w: %w (grant elasticloadbalancing:%s; see deploy/iam-policy.json)", ErrDenied, err, operation)
 	case "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "MissingAuthenticationToken", "IncompleteSignature", "AuthFailure", "OptInRequired":
 		return fmt.Errorf("%w: %w (check the credentials of the service: profile, IRSA or Pod Identity)", ErrDenied, err)
 	}
@@ -139,28 +163,28 @@ func classify(err error) error {
 }
 
 // errorCode is the code by which AWS, or our own side of the call, names an
-// error: "Throttling", "AccessDenied", "timeout" and so on.
+// error: "Throttling", "AccessDenied", "timeout" and so on; "OK" for none.
 func errorCode(err error) string {
 	if err == nil {
 		return "OK"
 	}
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() != "" {
 		return api.ErrorCode()
 	}
-	var network net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() {
+	network, ok := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), ok && network.Timeout():
 		return "timeout"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
 	}
 	return "error"
 }
 
-// throttled says whether AWS turned a call away for its rate. Both spellings
-// are on the wire; see "Request throttling for the ELB API" in the user guide.
+// throttled says whether AWS turned a call away for its rate. Both "Throttling"
+// and "ThrottlingException" are on the wire; see "Request throttling for the
+// ELB API" in the user guide.
 func throttled(err error) bool {
-	switch errorCode(err) {
-	case "Throttling", "ThrottlingException", "RequestLimitExceeded":
-		return true
-	}
-	return false
+	_, ok := retry.DefaultThrottleErrorCodes[errorCode(err)]
+	return ok
 }

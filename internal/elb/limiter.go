@@ -1,6 +1,7 @@
 package elb
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,11 +15,17 @@ const (
 	confirming                 // an answer waits for this look alone
 )
 
+// fairTurn is the token in a row of contested ones that goes to whoever has
+// waited longest. So three quarters of the rate are for what is urgent, and yet
+// nobody waits for ever.
+const fairTurn = 4
+
 // recovery is how long a rate that was cut down to nothing would take to be
 // whole again.
 const recovery = time.Minute
 
-// limiter is a token bucket whose tokens go to the most urgent first. It yields
+// limiter is a token bucket whose tokens go to the most urgent first, but for
+// every fourth, which goes to whoever has waited longest. It yields
 // to others of the same AWS account: when AWS throttles, the rate is halved, and
 // comes back slowly.
 type limiter struct {
@@ -31,6 +38,7 @@ type limiter struct {
 	updated time.Time
 	cut     time.Time // when rate was last halved
 	waiting []*ticket // in order of arrival
+	turns   int       // how many tokens more than one waited for
 	timer   *time.Timer
 }
 
@@ -41,8 +49,8 @@ type ticket struct {
 	ready chan struct{}
 }
 
-func newLimiter(rate float64, burst int) *limiter {
-	return &limiter{full: rate, rate: rate, burst: float64(burst), tokens: float64(burst), updated: time.Now()}
+func newLimiter(rate, burst float64) *limiter {
+	return &limiter{full: rate, rate: rate, burst: burst, tokens: burst, updated: time.Now()}
 }
 
 // queue asks for one token.
@@ -67,11 +75,9 @@ func (t *ticket) cancel() {
 	l := t.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, other := range l.waiting {
-		if other == t {
-			l.waiting = append(l.waiting[:i], l.waiting[i+1:]...)
-			return
-		}
+	if i := slices.Index(l.waiting, t); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		return
 	}
 	l.tokens++
 	l.grant()
@@ -82,14 +88,9 @@ func (t *ticket) cancel() {
 func (l *limiter) grant() {
 	l.refill()
 	for l.tokens >= 1 && len(l.waiting) > 0 {
-		best := 0
-		for i, t := range l.waiting {
-			if t.prio > l.waiting[best].prio {
-				best = i
-			}
-		}
-		close(l.waiting[best].ready)
-		l.waiting = append(l.waiting[:best], l.waiting[best+1:]...)
+		i := l.pick()
+		close(l.waiting[i].ready)
+		l.waiting = slices.Delete(l.waiting, i, i+1)
 		l.tokens--
 	}
 	if len(l.waiting) == 0 || l.timer != nil {
@@ -104,6 +105,24 @@ func (l *limiter) grant() {
 	})
 }
 
+// pick is the index of the ticket that gets the next token.
+func (l *limiter) pick() int {
+	if len(l.waiting) > 1 {
+		l.turns++
+	}
+	if l.turns%fairTurn == 0 {
+		return 0
+	}
+	best := 0
+	for i, t := range l.waiting {
+		if t.prio > l.waiting[best].prio {
+			best = i
+		}
+	}
+	return best
+}
+
+// refill brings tokens and rate up to now; call it with mu held.
 func (l *limiter) refill() {
 	now := time.Now()
 	seconds := now.Sub(l.updated).Seconds()
@@ -120,7 +139,34 @@ func (l *limiter) throttled() {
 	l.refill()
 	if now := time.Now(); now.Sub(l.cut) >= time.Second {
 		l.cut = now
-		l.rate = max(l.rate/2, min(1, l.full))
+		l.rate = max(l.rate/2, l.least())
 		l.tokens = 0
 	}
+}
+
+// least is what the rate never falls below; call it with mu held.
+func (l *limiter) least() float64 { return min(1, l.full) }
+
+// resize sets the rate when nobody complains, and the burst, at once. A rate
+// that was cut down stays cut by the same part.
+func (l *limiter) resize(full, burst float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refill()
+	l.rate *= full / l.full
+	l.full, l.burst = full, burst
+	l.rate = max(l.rate, l.least())
+	if l.timer != nil {
+		l.timer.Stop() // it was set for the old rate
+		l.timer = nil
+	}
+	l.grant()
+}
+
+// current is the rate now, in tokens per second.
+func (l *limiter) current() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refill()
+	return l.rate
 }

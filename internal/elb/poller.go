@@ -20,11 +20,14 @@ type poller struct {
 	subs       map[*Subscription]struct{}
 	look       *Look
 	err        error
+	signals    bool // a checkpoint is being written at all
 	checkpoint string
-	signals    bool      // a checkpoint is being written at all
+	emptied    time.Time // when the checkpoint was last emptied
+	hashed     bool      // a new hash has come since the last look began
 	wanted     time.Time // the earliest look that somebody asked for; zero for none
 	urgency    priority  // of that look
 	began      time.Time // when the last look began
+	beganHash  time.Time // when the last look that a new hash asked for began
 }
 
 // run looks at the group whenever it is time until ctx ends.
@@ -32,13 +35,13 @@ func (p *poller) run(ctx context.Context) {
 	for p.await(ctx) {
 		p.take(ctx)
 	}
+	p.publish(nil, ErrClosed) // to nobody, unless the Watcher itself was closed
 }
 
 // await blocks until a look is due and paid for; false when ctx ended. A look
 // that becomes more urgent while it waits for its turn moves up.
 func (p *poller) await(ctx context.Context) bool {
 	var t *ticket
-	var paid <-chan struct{}
 	defer func() {
 		if t != nil {
 			t.cancel()
@@ -46,58 +49,79 @@ func (p *poller) await(ctx context.Context) bool {
 	}()
 	for {
 		due, urgency := p.next()
+		var paid <-chan struct{}
+		var clock <-chan time.Time
 		wait := time.Until(due)
-		if wait <= 0 {
-			if t == nil {
-				t = p.w.limit.queue(urgency)
-				paid = t.ready
-			} else {
-				t.raise(urgency)
-			}
-		}
-		timer := time.NewTimer(max(wait, 0))
-		if wait <= 0 {
-			timer.Stop() // only a signal or the ticket can go on from here
+		switch {
+		case wait > 0 && t != nil: // put off by an empty checkpoint
+			t.cancel()
+			t = nil
+			fallthrough
+		case wait > 0:
+			clock = time.After(wait)
+		case t == nil:
+			t = p.w.limit.queue(urgency)
+			paid = t.ready
+		default:
+			t.raise(urgency)
+			paid = t.ready
 		}
 		select {
 		case <-paid:
-			timer.Stop()
+			if ctx.Err() != nil {
+				return false
+			}
 			t = nil // spent
-			return ctx.Err() == nil
-		case <-timer.C:
+			return true
+		case <-clock:
 		case <-p.kick:
-			timer.Stop()
 		case <-ctx.Done():
-			timer.Stop()
 			return false
 		}
 	}
 }
 
 // next is when the next look is due, and how urgent it is.
+//
+// Spacing is kept in two lanes: a look that a new hash asks for keeps it from
+// the last such look, and any other look from the last look of either kind. A
+// hash says that a target is just gone, so it may not wait because somebody
+// else has looked a moment ago; and there are still no more than two looks at a
+// group within the spacing.
 func (p *poller) next() (time.Time, priority) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.began.IsZero() {
 		return time.Now(), max(p.urgency, nudged)
 	}
-	due, urgency := p.began.Add(p.cadence()), steady
+	due, urgency := p.routine()
 	if !p.wanted.IsZero() && p.wanted.Before(due) {
 		due, urgency = p.wanted, p.urgency
 	}
 	if earliest := p.began.Add(p.w.cfg.Spacing); due.Before(earliest) {
 		due = earliest
 	}
+	if p.hashed {
+		if at := p.beganHash.Add(p.w.cfg.Spacing); at.Before(due) {
+			due = at
+		}
+		urgency = max(p.urgency, nudged)
+	}
 	return due, urgency
 }
 
-// cadence is the time between two looks that nobody asked for; call it with mu
-// held.
-func (p *poller) cadence() time.Duration {
-	if p.signals && p.checkpoint != "" {
-		return p.w.cfg.Steady
+// routine is the next look when nobody asks for one; call it with mu held. An
+// empty checkpoint says that a change begins: the look is due a moment later,
+// unless the hash comes first.
+func (p *poller) routine() (due time.Time, urgency priority) {
+	switch {
+	case p.signals && p.checkpoint != "":
+		return p.began.Add(p.w.cfg.Steady), steady
+	case p.emptied.After(p.began):
+		return p.emptied.Add(p.w.cfg.Busy), nudged
+	default:
+		return p.began.Add(p.w.cfg.Busy), steady
 	}
-	return p.w.cfg.Busy
 }
 
 // demand asks for a look that begins at t or soon after.
@@ -119,20 +143,19 @@ func (p *poller) signal() {
 }
 
 // setCheckpoint hears of a checkpoint. A new hash says that a change is done:
-// look now. An empty one says that a change begins: look in a moment, unless
-// the hash comes first.
+// look now.
 func (p *poller) setCheckpoint(value string) {
 	p.mu.Lock()
 	changed := !p.signals || p.checkpoint != value
 	p.checkpoint, p.signals = value, true
-	p.mu.Unlock()
 	switch {
-	case !changed:
-	case value == "":
-		p.demand(time.Now().Add(p.w.cfg.Busy), nudged)
-	default:
-		p.demand(time.Now(), nudged)
+	case changed && value == "":
+		p.emptied = time.Now()
+	case changed:
+		p.hashed = true
 	}
+	p.mu.Unlock()
+	p.signal()
 }
 
 func (p *poller) forgetCheckpoint() {
@@ -143,25 +166,33 @@ func (p *poller) forgetCheckpoint() {
 }
 
 // take looks once and tells everybody. What was asked for until now is served
-// by this look; what is asked for from now on needs another.
+// by this look; what is asked for from now on needs another. A look that fails
+// is asked for again.
 func (p *poller) take(ctx context.Context) {
 	p.mu.Lock()
 	p.began = time.Now()
-	p.wanted, p.urgency = time.Time{}, steady
+	again, urgency := p.began.Add(p.w.cfg.Busy), p.urgency
+	if p.hashed {
+		p.beganHash = p.began
+		urgency = max(urgency, nudged)
+	}
+	p.hashed, p.wanted, p.urgency = false, time.Time{}, steady
 	p.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, p.w.cfg.Timeout)
-	look, err := describe(ctx, p.api, p.group)
-	aborted := context.Cause(ctx) == context.Canceled
-	cancel()
-	if aborted {
+	look, err := request(ctx, p.w, "DescribeTargetHealth", func(ctx context.Context) (*Look, error) {
+		return describe(ctx, p.api, p.group)
+	})
+	if ctx.Err() != nil {
 		return // the last subscription is gone
 	}
-	p.w.observe("DescribeTargetHealth", errorCode(err))
-	if throttled(err) {
-		p.w.limit.throttled()
+	if err != nil {
+		p.demand(again, urgency)
 	}
+	p.publish(look, err)
+}
 
+// publish tells everybody of a new look, or of the error in its place.
+func (p *poller) publish(look *Look, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.err = err

@@ -15,9 +15,10 @@ type Config struct {
 	// Steady is the time between two looks at a group whose controller is done
 	// with its last change, Busy while it is at one or where nothing is known.
 	Steady, Busy time.Duration
-	// Spacing is the least time between two looks at one group.
+	// Spacing is the least time between two looks at one group; those that the
+	// checkpoint asks for are counted apart.
 	Spacing time.Duration
-	// Timeout ends a look that gets no answer.
+	// Timeout ends a request that gets no answer.
 	Timeout time.Duration
 }
 
@@ -50,6 +51,7 @@ type Watcher struct {
 	mu          sync.Mutex
 	pollers     map[Group]*poller
 	checkpoints map[string]string // the last one heard, by group ARN
+	answers     map[question]*answer
 }
 
 // New makes a Watcher. client returns the client for a group's Region and
@@ -63,20 +65,35 @@ func New(cfg Config, client func(Group) API, observe func(operation, code string
 	return &Watcher{
 		cfg:         cfg,
 		client:      client,
-		limit:       newLimiter(cfg.Rate, cfg.Burst),
+		limit:       newLimiter(cfg.Rate, float64(cfg.Burst)),
 		observe:     observe,
 		ctx:         ctx,
 		cancel:      cancel,
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]string),
+		answers:     make(map[question]*answer),
 	}
 }
 
-// Close stops all pollers and waits until they are gone.
+// Close stops all pollers and requests and waits until they are gone. Whoever
+// still waits for one of them gets [ErrClosed].
 func (w *Watcher) Close() {
+	w.mu.Lock() // nothing is started any more
 	w.cancel()
+	w.mu.Unlock()
 	w.running.Wait()
 }
+
+// SetShare divides the configured rate and burst by the number of replicas that
+// draw on the same AWS account; a number below 1 counts as 1.
+func (w *Watcher) SetShare(replicas int) {
+	n := float64(max(1, replicas))
+	w.limit.resize(w.cfg.Rate/n, max(1, float64(w.cfg.Burst)/n))
+}
+
+// Rate is how many requests per second to ELBv2 are allowed now: this replica's
+// share, or less where AWS has throttled us lately.
+func (w *Watcher) Rate() float64 { return w.limit.current() }
 
 // Pollers is the number of groups that are watched now.
 func (w *Watcher) Pollers() int {
@@ -92,30 +109,41 @@ type Subscription struct {
 	wake chan<- struct{}
 }
 
-// Subscribe watches a group until the subscription is closed. A first look
-// begins as soon as the pace allows. After each look, and after each failed
-// try, one token is put into wake without blocking; a channel with a buffer of
-// one, which several subscriptions may share, loses nothing.
+// Subscribe watches a group, named by its ARN, until the subscription is
+// closed. A first look begins as soon as the pace allows. After each look, and
+// after each failed try, one token is put into wake without blocking; a channel
+// with a buffer of one, which several subscriptions may share, loses nothing.
 func (w *Watcher) Subscribe(g Group, wake chan<- struct{}) *Subscription {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	p := w.pollers[g]
 	if p == nil {
-		ctx, cancel := context.WithCancel(w.ctx)
-		p = &poller{
-			w: w, group: g, api: w.client(g), stop: cancel,
-			kick: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
-		}
-		p.checkpoint, p.signals = w.checkpoints[g.ARN]
-		w.pollers[g] = p
-		w.running.Go(func() { p.run(ctx) })
+		p = w.start(g)
 	}
 	s := &Subscription{w: w, p: p, wake: wake}
 	p.mu.Lock()
 	p.subs[s] = struct{}{}
 	p.mu.Unlock()
-	w.mu.Unlock()
 	p.demand(time.Now(), nudged)
+	if w.ctx.Err() != nil {
+		p.publish(nil, ErrClosed)
+	}
 	return s
+}
+
+// start makes the poller of a group; call it with mu held.
+func (w *Watcher) start(g Group) *poller {
+	ctx, cancel := context.WithCancel(w.ctx)
+	p := &poller{
+		w: w, group: g, api: w.client(g), stop: cancel,
+		kick: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
+	}
+	p.checkpoint, p.signals = w.checkpoints[g.ARN]
+	w.pollers[g] = p
+	if w.ctx.Err() == nil {
+		w.running.Go(func() { p.run(ctx) })
+	}
+	return p
 }
 
 // Close ends the subscription. The last one to close ends the poller, and with

@@ -1,0 +1,74 @@
+package elb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// credentialsTimeout ends a try to get credentials. The SDK's cache shares one
+// try among all callers and takes their deadlines off it, so without this one
+// that hangs would hang for good.
+const credentialsTimeout = 10 * time.Second
+
+// source is where credentials come from. It marks the errors that decide: that
+// there are no credentials, and that a role may not be assumed.
+type source struct {
+	aws.CredentialsProvider
+	hint string
+	// lastResort says that the SDK asks the metadata service of the machine,
+	// which it does when nothing else is configured. In a pod that is mostly out
+	// of reach, and so no answer is as good as none.
+	lastResort bool
+}
+
+func newSource(p aws.CredentialsProvider) source {
+	s := source{CredentialsProvider: p, hint: "check the credentials of the service: profile, IRSA or Pod Identity"}
+	if from, ok := p.(aws.CredentialProviderSource); ok {
+		s.lastResort = slices.Contains(from.ProviderSources(), aws.CredentialSourceIMDS)
+	}
+	return s
+}
+
+func newRoleSource(p aws.CredentialsProvider, roleARN string) source {
+	return source{CredentialsProvider: p, hint: fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", roleARN)}
+}
+
+// Retrieve implements [aws.CredentialsProvider].
+func (s source) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+	defer cancel()
+	c, err := s.CredentialsProvider.Retrieve(ctx)
+	if err == nil || decides(err) || s.passes(err) {
+		return c, err
+	}
+	return c, fmt.Errorf("%w: no credentials: %w (%s)", ErrDenied, err, s.hint)
+}
+
+// passes says whether a later try may get credentials: where the service that
+// hands them out is in trouble or cannot be reached, or where what we show to it
+// has expired and will be renewed. An error that no service gave says that there
+// is nobody to ask.
+func (s source) passes(err error) bool {
+	if errors.Is(err, context.Canceled) {
+		return true
+	}
+	answered, ok := errors.AsType[interface {
+		error
+		HTTPStatusCode() int
+	}](err)
+	if ok && answered.HTTPStatusCode() > 0 {
+		status, code := answered.HTTPStatusCode(), errorCode(err)
+		return status >= 500 || status == http.StatusTooManyRequests || throttled(err) ||
+			strings.Contains(code, "Expired") || code == "IDPCommunicationError"
+	}
+	_, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
+	return (unsent || errorCode(err) == "timeout") && !s.lastResort
+}
