@@ -1,15 +1,17 @@
 package sim
 
 import (
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // App is an application behind a load balancer, as LBC sets it up for an
-// Ingress: everything from the Deployment to the target group bears its name.
+// Ingress (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to the target group bears its name.
 type App struct {
 	Namespace, Name string
 	Kind            Kind
@@ -25,8 +27,13 @@ func (w *World) AddApp(a App) (*Deployment, *TargetGroup) {
 	lb := w.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)
 	group := w.AddTargetGroup("k8s-"+a.Namespace+"-"+a.Name, a.Port, lb)
 	labels := map[string]string{"app": a.Name}
-	w.AddService(a.Namespace, a.Name, labels, a.Port)
-	w.AddIngress(a.Namespace, a.Name, a.Name, lb)
+	service := NewService(a.Namespace, a.Name, labels, a.Port)
+	if a.Kind == NLB {
+		Expose(service, lb)
+	} else {
+		w.AddIngress(a.Namespace, a.Name, a.Name, lb)
+	}
+	w.put(service)
 	w.AddBinding(a.Namespace, a.Name, a.Name, group)
 	return w.AddDeployment(PodSpec{
 		Namespace: a.Namespace,
@@ -39,8 +46,42 @@ func (w *World) AddApp(a App) (*Deployment, *TargetGroup) {
 	}, a.Replicas), group
 }
 
-// AddIngress creates an Ingress for a Service whose status names lb.
-func (w *World) AddIngress(namespace, name, service string, lb *LoadBalancer) *networkingv1.Ingress {
+// NewService is a Service that selects pods by labels and sends from its port
+// 80, named http, to a port of theirs.
+func NewService(namespace, name string, selector map[string]string, port int) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.ServiceSpec{
+			Type:       corev1.ServiceTypeClusterIP,
+			Selector:   selector,
+			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+			Ports:      []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt(port), Protocol: corev1.ProtocolTCP}},
+		},
+	}
+}
+
+// AddService creates a Service; see [NewService].
+func (w *World) AddService(namespace, name string, selector map[string]string, port int) *corev1.Service {
+	s := NewService(namespace, name, selector, port)
+	w.put(s)
+	return s
+}
+
+// SetSelector has a Service select other pods.
+func (w *World) SetSelector(s *corev1.Service, selector map[string]string) {
+	s.Spec.Selector = selector
+	w.put(s)
+}
+
+// Expose makes a Service one of type LoadBalancer whose status names lb.
+func Expose(s *corev1.Service, lb *LoadBalancer) {
+	s.Spec.Type = corev1.ServiceTypeLoadBalancer
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.dnsName}}
+}
+
+// NewIngress is an Ingress for a Service whose status names load balancers; one
+// that LBC has not come to yet where there are none.
+func NewIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
 	path := networkingv1.PathTypePrefix
 	i := &networkingv1.Ingress{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -56,23 +97,41 @@ func (w *World) AddIngress(namespace, name, service string, lb *LoadBalancer) *n
 			}},
 		}}},
 	}
-	if lb != nil {
-		i.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{Hostname: lb.dnsName}}
+	for _, lb := range lbs {
+		i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress,
+			networkingv1.IngressLoadBalancerIngress{Hostname: strings.ToLower(lb.dnsName)})
 	}
+	return i
+}
+
+// AddIngress creates an Ingress; see [NewIngress].
+func (w *World) AddIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
+	i := NewIngress(namespace, name, service, lbs...)
 	w.put(i)
 	return i
 }
 
-// AddBinding creates the TargetGroupBinding of a Service and a group of ip
-// targets.
-func (w *World) AddBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
-	ip := "ip"
+// NewBinding is the TargetGroupBinding of port 80 of a Service and a target
+// group. Change it before it is applied for what is out of the ordinary: without
+// TargetGroupARN and with TargetGroupName LBC resolves the name; without
+// TargetGroupProtocol it is one of LBC before 2.14; with the APIVersion
+// eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup].
+func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
 	b := &TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	b.Spec.TargetGroupARN = g.arn
-	b.Spec.TargetType = &ip
+	b.Spec.TargetType = &g.targetType
 	b.Spec.TargetGroupProtocol = &g.protocol
+	if g.ipv6 {
+		b.Spec.IPAddressType = new("ipv6")
+	}
 	b.Spec.ServiceRef.Name = service
 	b.Spec.ServiceRef.Port = intstr.FromInt32(80)
+	return b
+}
+
+// AddBinding creates a TargetGroupBinding; see [NewBinding].
+func (w *World) AddBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
+	b := NewBinding(namespace, name, service, g)
 	w.put(b)
 	return b
 }

@@ -29,6 +29,10 @@ type Assumptions struct {
 	EndpointLag Range
 	// How long the kubelet takes to notice a new or a deleted pod.
 	KubeletLag Range
+	// How long the node controller takes to mark the pods of a node as not
+	// ready once the node is not. kube-controller-manager's
+	// --node-monitor-period is 5 s.
+	NodeMonitor Range
 	// From the kubelet's notice of a new pod until its containers are ready:
 	// pull from a warm cache, start, first readiness probe.
 	StartTime Range
@@ -126,6 +130,7 @@ func DefaultAssumptions() Assumptions {
 
 		EndpointLag:  Range{10 * ms, 200 * ms},
 		KubeletLag:   Range{20 * ms, 500 * ms},
+		NodeMonitor:  Range{0, 5 * time.Second},
 		StartTime:    Range{2 * time.Second, 5 * time.Second},
 		ServiceTime:  Range{5 * ms, 200 * ms},
 		ShutdownTime: Range{500 * ms, time.Second},
@@ -190,7 +195,7 @@ func New(cfg Config) *World {
 		pods:    make(map[string]*pod),
 
 		planned:   make(map[string]bool),
-		addresses: make(map[netip.Addr]*pod),
+		listeners: make(map[targetID]*container),
 	}
 	w.hooks, w.cancel = context.WithCancel(context.Background())
 	w.kube.init()

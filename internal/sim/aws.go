@@ -54,6 +54,7 @@ type TargetGroup struct {
 	protocol            string
 	port                int
 	targetType          string
+	ipv6                bool
 	balancer            *LoadBalancer // nil where no load balancer uses it
 	deregistrationDelay time.Duration
 	targets             map[targetID]*target
@@ -62,15 +63,26 @@ type TargetGroup struct {
 // ARN is the group's Amazon resource name.
 func (g *TargetGroup) ARN() string { return g.arn }
 
+// targetID is an address and a port. Where the target is an instance or a load
+// balancer, it has a name instead of an address.
 type targetID struct {
 	ip   netip.Addr
+	name string
 	port int
 }
 
-func (id targetID) String() string { return fmt.Sprintf("%s:%d", id.ip, id.port) }
+// host is the target's Id in the API.
+func (id targetID) host() string {
+	if id.name != "" {
+		return id.name
+	}
+	return id.ip.String()
+}
+
+func (id targetID) String() string { return fmt.Sprintf("%s:%d", id.host(), id.port) }
 
 func compareIDs(a, b targetID) int {
-	return cmp.Or(a.ip.Compare(b.ip), cmp.Compare(a.port, b.port))
+	return cmp.Or(a.ip.Compare(b.ip), cmp.Compare(a.name, b.name), cmp.Compare(a.port, b.port))
 }
 
 // target is one registration of an address and a port in one group. A target
@@ -81,12 +93,16 @@ type target struct {
 	checked  bool   // the first health checks are over
 	healthy  bool   // what the health checks say
 	epoch    uint64 // counts (de)registrations; events planned for an earlier one are void
+	// What the API shows instead of all that, where not empty.
+	pinned, pinnedReason string
 }
 
 // state is the target's state and reason code as DescribeTargetHealth shows
 // them; see TargetHealth in the API reference of ELBv2.
 func (t *target) state() (state, reason string) {
 	switch {
+	case t.pinned != "":
+		return t.pinned, t.pinnedReason
 	case t.draining:
 		return "draining", "Target.DeregistrationInProgress"
 	case !t.checked:
@@ -167,10 +183,16 @@ func (b *bucket) take(now time.Duration) bool {
 }
 
 func (a *account) group(arn string) (*TargetGroup, error) {
-	for _, g := range a.groups {
-		if g.arn == arn {
-			return g, nil
-		}
+	return a.findGroup(func(g *TargetGroup) bool { return g.arn == arn })
+}
+
+func (a *account) groupNamed(name string) (*TargetGroup, error) {
+	return a.findGroup(func(g *TargetGroup) bool { return g.name == name })
+}
+
+func (a *account) findGroup(match func(*TargetGroup) bool) (*TargetGroup, error) {
+	if i := slices.IndexFunc(a.groups, match); i >= 0 {
+		return a.groups[i], nil
 	}
 	return nil, &apiError{400, "TargetGroupNotFound", "One or more target groups not found"}
 }
@@ -196,20 +218,44 @@ func (w *World) AddLoadBalancer(name string, kind Kind) *LoadBalancer {
 	return lb
 }
 
+// TargetGroupSpec describes a target group for [World.AddGroup].
+type TargetGroupSpec struct {
+	Name string
+	Port int
+	// Balancer may be nil: a group that no load balancer uses.
+	Balancer *LoadBalancer
+	// TargetType is "ip", "instance" or "alb"; empty for "ip".
+	TargetType string
+	// IPv6 makes ipv6 its address type instead of ipv4.
+	IPv6 bool
+	// DeregistrationDelay, where nil, is that of the Assumptions. After one of
+	// zero a target is gone from the list at once, while the nodes still send.
+	DeregistrationDelay *time.Duration
+}
+
 // AddTargetGroup makes a group of ip targets behind lb, which may be nil.
 func (w *World) AddTargetGroup(name string, port int, lb *LoadBalancer) *TargetGroup {
+	return w.AddGroup(TargetGroupSpec{Name: name, Port: port, Balancer: lb})
+}
+
+// AddGroup makes a target group.
+func (w *World) AddGroup(s TargetGroupSpec) *TargetGroup {
 	g := &TargetGroup{
 		arn: fmt.Sprintf("arn:aws:elasticloadbalancing:%s:%s:targetgroup/%s/%016x",
-			Region, AccountID, name, w.random("target group", name).Uint64()),
-		name:                name,
+			Region, AccountID, s.Name, w.random("target group", s.Name).Uint64()),
+		name:                s.Name,
 		protocol:            "HTTP",
-		port:                port,
-		targetType:          "ip",
-		balancer:            lb,
+		port:                s.Port,
+		targetType:          cmp.Or(s.TargetType, "ip"),
+		ipv6:                s.IPv6,
+		balancer:            s.Balancer,
 		deregistrationDelay: w.cfg.Assumptions.DeregistrationDelay,
 		targets:             make(map[targetID]*target),
 	}
-	if lb != nil {
+	if d := s.DeregistrationDelay; d != nil {
+		g.deregistrationDelay = *d
+	}
+	if lb := s.Balancer; lb != nil {
 		lb.groups = append(lb.groups, g)
 		if lb.kind == NLB {
 			g.protocol = "TCP"
@@ -263,21 +309,35 @@ func (w *World) deregister(g *TargetGroup, ids []targetID) {
 		t.draining = true
 		t.epoch++
 		epoch := t.epoch
-		w.after(g.deregistrationDelay, func() {
-			if t.epoch == epoch {
-				delete(g.targets, id)
-			}
-		})
+		if g.deregistrationDelay == 0 {
+			delete(g.targets, id)
+		} else {
+			w.after(g.deregistrationDelay, func() {
+				if t.epoch == epoch {
+					delete(g.targets, id)
+				}
+			})
+		}
 		w.planTail(g, t)
 	}
 }
 
-// healthChange is called when the application at an address begins or ceases
-// to answer; the health checks find out later.
-func (w *World) healthChange(ip netip.Addr) {
+// deregistered notes that a call of DeregisterTargets has returned.
+func (w *World) deregistered(ids []targetID) {
+	for _, id := range ids {
+		if c := w.listeners[id]; c != nil {
+			c.pod.report.Deregistered = w.now
+		}
+	}
+}
+
+// healthChange is called when a container begins or ceases to answer; the
+// health checks find out later.
+func (w *World) healthChange(c *container) {
 	for _, g := range w.aws.groups {
-		for _, t := range g.sorted() {
-			if t.id.ip != ip || t.draining || !t.checked {
+		for _, id := range c.targets() {
+			t := g.targets[id]
+			if t == nil || t.draining || !t.checked {
 				continue
 			}
 			epoch := t.epoch
@@ -287,5 +347,70 @@ func (w *World) healthChange(ip netip.Addr) {
 				}
 			})
 		}
+	}
+}
+
+// The methods below are the hands of who plays LBC, or AWS.
+
+// Register is RegisterTargets for one address and port, at once.
+func (w *World) Register(g *TargetGroup, ip netip.Addr, port int) {
+	w.register(g, []targetID{{ip: ip, port: port}})
+}
+
+// RegisterNamed is Register for an instance or a load balancer: the Id of the
+// target is a name. No traffic can follow it to a pod.
+func (w *World) RegisterNamed(g *TargetGroup, name string, port int) {
+	w.register(g, []targetID{{name: name, port: port}})
+}
+
+// Deregister is DeregisterTargets for one address and port, at once.
+func (w *World) Deregister(g *TargetGroup, ip netip.Addr, port int) {
+	ids := []targetID{{ip: ip, port: port}}
+	w.deregister(g, ids)
+	w.deregistered(ids)
+}
+
+// SetTarget pins what DescribeTargetHealth says of a target: any state and
+// reason, those that AWS does not know included. It registers the target if
+// need be. An empty state ends that, and shows again what is true. Only the
+// answer changes: the nodes send as before, except that those of an NLB open no
+// new connection to a target that shows as "unhealthy.draining".
+func (w *World) SetTarget(g *TargetGroup, ip netip.Addr, port int, state, reason string) {
+	id := targetID{ip: ip, port: port}
+	if g.targets[id] == nil {
+		w.register(g, []targetID{id})
+	}
+	t := g.targets[id]
+	t.pinned, t.pinnedReason = state, reason
+}
+
+// RemoveTarget takes a target away: from the list and from the view of every
+// node, at once.
+func (w *World) RemoveTarget(g *TargetGroup, ip netip.Addr, port int) {
+	id := targetID{ip: ip, port: port}
+	t := g.targets[id]
+	if t == nil {
+		return
+	}
+	t.epoch++
+	delete(g.targets, id)
+	for _, n := range g.nodes() {
+		n.drop(g, t)
+	}
+}
+
+// DeleteTargetGroup deletes a group with all that is in it.
+func (w *World) DeleteTargetGroup(g *TargetGroup) {
+	for id := range g.targets {
+		g.targets[id].epoch++
+	}
+	clear(g.targets)
+	for _, n := range g.nodes() {
+		delete(n.views, g)
+	}
+	is := func(x *TargetGroup) bool { return x == g }
+	w.aws.groups = slices.DeleteFunc(w.aws.groups, is)
+	if g.balancer != nil {
+		g.balancer.groups = slices.DeleteFunc(g.balancer.groups, is)
 	}
 }

@@ -100,8 +100,8 @@ func (t *awsTest) health(g *TargetGroup, ts ...types.TargetDescription) func(con
 // serve puts an application at each of the addresses, so that health checks
 // succeed.
 func (t *awsTest) serve(addresses ...string) {
-	for _, a := range addresses {
-		t.w.addresses[netip.MustParseAddr(a)] = &pod{serving: true}
+	for _, id := range targetIDs(addresses...) {
+		t.w.listeners[id] = &container{serving: true, pod: &pod{report: new(PodReport)}}
 	}
 }
 
@@ -109,7 +109,7 @@ func targetIDs(addresses ...string) []targetID {
 	var ts []targetID
 	for _, a := range addresses {
 		ap := netip.MustParseAddrPort(a)
-		ts = append(ts, targetID{ap.Addr(), int(ap.Port())})
+		ts = append(ts, targetID{ip: ap.Addr(), port: int(ap.Port())})
 	}
 	return ts
 }
@@ -138,7 +138,7 @@ func healthRows(out *elb.DescribeTargetHealthOutput) []string {
 func TestTargetTimeline(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
 		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
-		t.serve("10.0.0.3")
+		t.serve("10.0.0.3:8080")
 		target := []types.TargetDescription{describedAs("10.0.0.3", 8080, "")}
 		const ms = time.Millisecond
 		want := []struct {
@@ -201,7 +201,7 @@ func TestDescribeTargetHealthFilters(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
 		used := t.w.AddTargetGroup("used", 80, t.w.AddLoadBalancer("web", NLB))
 		idle := t.w.AddTargetGroup("idle", 80, nil)
-		t.serve("10.0.0.3", "10.0.0.4", "2001:db8::5")
+		t.serve("10.0.0.3:80", "10.0.0.3:8080", "10.0.0.4:8080", "[2001:db8::5]:80")
 		for _, g := range []*TargetGroup{used, idle} {
 			t.w.register(g, targetIDs("10.0.0.3:80", "10.0.0.3:8080", "10.0.0.4:8080", "10.0.0.6:80", "[2001:db8::5]:80"))
 		}
@@ -791,13 +791,13 @@ func TestAppendHealths(t *testing.T) {
 	for name, rows := range map[string][]targetHealth{
 		"empty": nil,
 		"states": {
-			{awsTarget{targetID{ip, 80}, zoneOf(ip)}, "healthy", ""},
-			{awsTarget{targetID{ip, 8080}, zoneOf(ip)}, "initial", "Elb.RegistrationInProgress"},
-			{awsTarget{targetID{netip.MustParseAddr("2001:db8::1"), 65535}, zoneOf(ip)}, "unhealthy", "Target.FailedHealthChecks"},
-			{awsTarget{targetID{ip, 1}, ""}, "unused", "Target.NotRegistered"},
+			{awsTarget{targetID{ip: ip, port: 80}, zoneOf(targetID{ip: ip})}, "healthy", ""},
+			{awsTarget{targetID{ip: ip, port: 8080}, zoneOf(targetID{ip: ip})}, "initial", "Elb.RegistrationInProgress"},
+			{awsTarget{targetID{ip: netip.MustParseAddr("2001:db8::1"), port: 65535}, zoneOf(targetID{ip: ip})}, "unhealthy", "Target.FailedHealthChecks"},
+			{awsTarget{targetID{ip: ip, port: 1}, ""}, "unused", "Target.NotRegistered"},
 		},
 		"text from outside": {
-			{awsTarget{targetID{ip, 80}, "</AvailabilityZone>&<\"'\r\n\t\x00\xffé\u2028"}, "unused", "Target.NotRegistered"},
+			{awsTarget{targetID{ip: ip, port: 80}, "</AvailabilityZone>&<\"'\r\n\t\x00\xffé\u2028"}, "unused", "Target.NotRegistered"},
 		},
 	} {
 		want := result{}
@@ -869,7 +869,7 @@ func BenchmarkDescribeTargetHealth(b *testing.B) {
 	w.aws.describe = newBucket(1e12, 0)
 	g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
 	for i := range 1000 {
-		w.register(g, []targetID{{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 8080}})
+		w.register(g, []targetID{{ip: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), port: 8080}})
 	}
 	c := &awsCall{
 		w: w, action: "DescribeTargetHealth", resource: g.arn,

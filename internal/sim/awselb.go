@@ -13,11 +13,14 @@ import (
 // vpcID is the one VPC of the account.
 const vpcID = "vpc-0simulated"
 
-// zones are where targets are, by the last byte of their address.
+// zones are where targets are, by the last byte of their address or name.
 var zones = [...]string{Region + "a", Region + "b", Region + "c"}
 
-func zoneOf(ip netip.Addr) string {
-	b := ip.As16()
+func zoneOf(id targetID) string {
+	if id.name != "" {
+		return zones[int(id.name[len(id.name)-1])%len(zones)]
+	}
+	b := id.ip.As16()
 	return zones[int(b[15])%len(zones)]
 }
 
@@ -68,8 +71,8 @@ func (c *awsCall) targets(g *TargetGroup) ([]awsTarget, error) {
 		if id == "" {
 			return ts, nil
 		}
-		ip, err := netip.ParseAddr(id)
-		if err != nil || ip.Zone() != "" {
+		t, ok := g.parseTarget(id)
+		if !ok {
 			return nil, &apiError{400, "InvalidTarget",
 				"The specified target does not exist, is not in the same VPC as the target group, or has an unsupported instance type."}
 		}
@@ -77,13 +80,27 @@ func (c *awsCall) targets(g *TargetGroup) ([]awsTarget, error) {
 		if err != nil {
 			return nil, err
 		}
-		ts = append(ts, awsTarget{targetID{ip, port}, c.form.Get(member + ".AvailabilityZone")})
+		t.port = port
+		ts = append(ts, awsTarget{t, c.form.Get(member + ".AvailabilityZone")})
+	}
+}
+
+// parseTarget reads a target's Id, which depends on the group's target type.
+func (g *TargetGroup) parseTarget(id string) (targetID, bool) {
+	switch g.targetType {
+	case "instance":
+		return targetID{name: id}, strings.HasPrefix(id, "i-")
+	case "alb":
+		return targetID{name: id}, validARN("load balancer", id) == nil
+	default:
+		ip, err := netip.ParseAddr(id)
+		return targetID{ip: ip}, err == nil && ip.Zone() == ""
 	}
 }
 
 // find is the registration that t names. All of its identity has to match.
 func (g *TargetGroup) find(t awsTarget) *target {
-	if t.zone != "" && t.zone != zoneOf(t.id.ip) {
+	if t.zone != "" && t.zone != zoneOf(t.id) {
 		return nil
 	}
 	return g.targets[t.id]
@@ -130,10 +147,10 @@ func healths(g *TargetGroup, asked []awsTarget) []targetHealth {
 
 func (g *TargetGroup) health(t *target) targetHealth {
 	state, reason := t.state()
-	if g.balancer == nil {
+	if g.balancer == nil && t.pinned == "" {
 		state, reason = "unused", "Target.NotInUse"
 	}
-	return targetHealth{awsTarget{t.id, zoneOf(t.id.ip)}, state, reason}
+	return targetHealth{awsTarget{t.id, zoneOf(t.id)}, state, reason}
 }
 
 // healthDescriptions are AWS's words for the reasons.
@@ -157,7 +174,11 @@ func appendHealths(b []byte, rows []targetHealth) []byte {
 		b = append(b, "</HealthCheckPort><Target>"...)
 		b = appendElement(b, "AvailabilityZone", r.zone)
 		b = append(b, "<Id>"...)
-		b = r.id.ip.AppendTo(b)
+		if r.id.name != "" {
+			b = append(b, r.id.name...)
+		} else {
+			b = r.id.ip.AppendTo(b)
+		}
 		b = append(b, "</Id><Port>"...)
 		b = strconv.AppendInt(b, int64(r.id.port), 10)
 		b = append(b, "</Port></Target><TargetHealth>"...)
@@ -223,6 +244,9 @@ func (c *awsCall) describeTargetGroups() (any, error) {
 			TargetGroupArn: g.arn, TargetGroupName: g.name, Protocol: g.protocol, Port: g.port,
 			VpcId: vpcID, TargetType: g.targetType, IpAddressType: "ipv4",
 		}
+		if g.ipv6 {
+			x.IpAddressType = "ipv6"
+		}
 		if g.balancer != nil {
 			x.LoadBalancerArns = []string{g.balancer.arn}
 		}
@@ -255,12 +279,11 @@ func (c *awsCall) chosenGroups() ([]*TargetGroup, error) {
 }
 
 func (c *awsCall) groupNamed(name string) (*TargetGroup, error) {
-	for _, g := range c.w.aws.groups {
-		if g.name == name {
-			return c.group(g.arn)
-		}
+	g, err := c.w.aws.groupNamed(name)
+	if err != nil {
+		return nil, err
 	}
-	return nil, &apiError{400, "TargetGroupNotFound", "One or more target groups not found"}
+	return c.group(g.arn)
 }
 
 // collect looks up every one of keys.
@@ -366,6 +389,7 @@ func (c *awsCall) deregisterTargets() (any, error) {
 		}
 	}
 	c.w.deregister(g, ids)
+	c.w.deregistered(ids)
 	return struct{}{}, nil
 }
 

@@ -1,40 +1,44 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // notice is the ear of all simulated controllers on the Kubernetes API.
 func (w *World) notice(event string, obj metav1.Object) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
-		for _, s := range list[corev1.Service](w, o.Namespace) {
-			if selects(s, o) {
-				w.syncSlicesSoon(s.Namespace, s.Name)
-				w.enqueueBindingsOf(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
-			}
-		}
-		for _, d := range w.deployments {
-			if d.owns(o) {
-				w.syncDeploymentSoon(d)
-			}
-		}
+		w.podChanged(o)
 	case *corev1.Service:
 		w.syncSlicesSoon(o.Namespace, o.Name)
 	case *TargetGroupBinding:
-		if event == "ADDED" {
-			w.enqueueBindingsOf(o.Namespace, o.Spec.ServiceRef.Name)
-		}
+		w.bindingChanged(event, o)
 	case *discoveryv1.EndpointSlice:
 		w.enqueueBindingsOf(o.Namespace, o.Labels[discoveryv1.LabelServiceName])
+	}
+}
+
+func (w *World) podChanged(p *corev1.Pod) {
+	for _, s := range list[corev1.Service](w, p.Namespace) {
+		if selects(s, p) {
+			w.syncSlicesSoon(s.Namespace, s.Name)
+			w.enqueueBindingsOf(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
+		}
+	}
+	for _, d := range w.deployments {
+		if d.owns(p) {
+			w.syncDeploymentSoon(d)
+		}
 	}
 }
 
@@ -42,13 +46,18 @@ func (w *World) notice(event string, obj metav1.Object) {
 func (w *World) enqueueBindingsOf(namespace, service string) {
 	for _, b := range list[TargetGroupBinding](w, namespace) {
 		if b.Spec.ServiceRef.Name == service {
-			w.enqueue(key(b.Namespace, b.Name), w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
+			w.enqueue(b, w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
 		}
 	}
 }
 
 func selects(s *corev1.Service, p *corev1.Pod) bool {
-	return len(s.Spec.Selector) > 0 && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(p.Labels))
+	for k, v := range s.Spec.Selector {
+		if l, ok := p.Labels[k]; !ok || l != v {
+			return false
+		}
+	}
+	return len(s.Spec.Selector) > 0
 }
 
 // soon plans f after a lag unless it is planned already under this name.
@@ -71,65 +80,134 @@ func (w *World) syncSlicesSoon(namespace, name string) {
 // slice: the default of kube-controller-manager's --max-endpoints-per-slice.
 const maxEndpoints = 100
 
-// syncSlices is the EndpointSlice controller for one Service.
+// syncSlices is the EndpointSlice controller for one Service. With the Service
+// go its slices.
 func (w *World) syncSlices(namespace, name string) {
-	s, ok := get[corev1.Service](w, namespace, name)
-	if !ok {
-		return
-	}
-	var endpoints []discoveryv1.Endpoint
-	for _, p := range list[corev1.Pod](w, namespace) {
-		if selects(s, p) && p.Status.PodIP != "" && w.pods[key(p.Namespace, p.Name)] != nil && !w.pods[key(p.Namespace, p.Name)].gone {
-			endpoints = append(endpoints, endpoint(s, p))
+	keep := make(map[string]bool)
+	if s, ok := get[corev1.Service](w, namespace, name); ok {
+		if len(s.Spec.Selector) == 0 {
+			return // its slices are somebody else's
+		}
+		for _, slice := range w.slicesOf(s) {
+			keep[slice.Name] = true
+			w.put(slice)
 		}
 	}
-	for i := 0; i == 0 || i*maxEndpoints < len(endpoints); i++ {
-		w.putSlice(s, i, endpoints[i*maxEndpoints:min(len(endpoints), (i+1)*maxEndpoints)])
-	}
-	for i := (len(endpoints) + maxEndpoints - 1) / maxEndpoints; ; i++ {
-		old, ok := get[discoveryv1.EndpointSlice](w, namespace, sliceName(s, max(i, 1)))
-		if !ok {
-			return
+	for _, slice := range w.slicesNamed(namespace, name) {
+		if !keep[slice.Name] {
+			w.remove(slice)
 		}
-		w.remove(old)
 	}
+}
+
+// slicesNamed lists the slices that there are for a Service.
+func (w *World) slicesNamed(namespace, service string) []*discoveryv1.EndpointSlice {
+	return slices.DeleteFunc(list[discoveryv1.EndpointSlice](w, namespace), func(s *discoveryv1.EndpointSlice) bool {
+		return s.Labels[discoveryv1.LabelServiceName] != service
+	})
+}
+
+// slicesOf are the slices that a Service should have: at least one for each of
+// its address families, and one for each set of numbers that its ports have in
+// its pods.
+func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
+	families := s.Spec.IPFamilies
+	if len(families) == 0 {
+		families = []corev1.IPFamily{corev1.IPv4Protocol}
+	}
+	pods := slices.DeleteFunc(list[corev1.Pod](w, s.Namespace), func(obj *corev1.Pod) bool {
+		p := w.pods[key(obj.Namespace, obj.Name)]
+		return !selects(s, obj) || p == nil || p.over
+	})
+	var out []*discoveryv1.EndpointSlice
+	for _, f := range families {
+		n := 0
+		add := func(ports []discoveryv1.EndpointPort, endpoints []discoveryv1.Endpoint) {
+			out = append(out, &discoveryv1.EndpointSlice{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: s.Namespace,
+					Name:      fmt.Sprintf("%s-%s-%d", s.Name, strings.ToLower(string(f)), n),
+					Labels:    map[string]string{discoveryv1.LabelServiceName: s.Name},
+				},
+				AddressType: discoveryv1.AddressType(f),
+				Ports:       ports,
+				Endpoints:   endpoints,
+			})
+			n++
+		}
+		endpoints, ports := make(map[string][]discoveryv1.Endpoint), make(map[string][]discoveryv1.EndpointPort)
+		for _, p := range pods {
+			if ip := addressOf(p, f); ip != "" {
+				k, ps := endpointPorts(s, p)
+				ports[k], endpoints[k] = ps, append(endpoints[k], endpoint(s, p, ip))
+			}
+		}
+		for _, k := range slices.Sorted(maps.Keys(endpoints)) {
+			for chunk := range slices.Chunk(endpoints[k], maxEndpoints) {
+				add(ports[k], chunk)
+			}
+		}
+		if n == 0 {
+			add(nil, nil)
+		}
+	}
+	return out
+}
+
+// addressOf is the pod's first address of a family, "" where it has none.
+func addressOf(p *corev1.Pod, f corev1.IPFamily) string {
+	for _, ip := range p.Status.PodIPs {
+		if strings.Contains(ip.IP, ":") == (f == corev1.IPv6Protocol) {
+			return ip.IP
+		}
+	}
+	return ""
+}
+
+// endpointPorts are a Service's ports with the numbers that they have in a pod,
+// and a key that is the same for the same numbers. A target port that the pod
+// does not name is left out.
+func endpointPorts(s *corev1.Service, p *corev1.Pod) (key string, ports []discoveryv1.EndpointPort) {
+	for _, sp := range s.Spec.Ports {
+		if n, ok := targetPort(sp, p); ok {
+			ports = append(ports, discoveryv1.EndpointPort{Name: &sp.Name, Port: &n, Protocol: &sp.Protocol})
+			key += fmt.Sprint(sp.Name, "=", n, " ")
+		}
+	}
+	return key, ports
+}
+
+// targetPort is the number of a Service's port in a pod.
+func targetPort(sp corev1.ServicePort, p *corev1.Pod) (int32, bool) {
+	if sp.TargetPort.Type == intstr.Int {
+		return cmp.Or(sp.TargetPort.IntVal, sp.Port), true
+	}
+	for _, c := range p.Spec.Containers {
+		for _, cp := range c.Ports {
+			if cp.Name == sp.TargetPort.StrVal {
+				return cp.ContainerPort, true
+			}
+		}
+	}
+	return 0, false
 }
 
 // endpoint is a pod as an endpoint: a pod that is being deleted is terminating
 // and never ready, unless the Service publishes addresses that are not ready.
-func endpoint(s *corev1.Service, p *corev1.Pod) discoveryv1.Endpoint {
+func endpoint(s *corev1.Service, p *corev1.Pod, ip string) discoveryv1.Endpoint {
 	serving := conditionTrue(p, corev1.PodReady)
 	terminating := p.DeletionTimestamp != nil
 	ready := serving && !terminating || s.Spec.PublishNotReadyAddresses
 	return discoveryv1.Endpoint{
-		Addresses:  []string{p.Status.PodIP},
+		Addresses:  []string{ip},
 		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
 		NodeName:   &p.Spec.NodeName,
 		TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID},
 	}
 }
 
-func sliceName(s *corev1.Service, i int) string { return fmt.Sprintf("%s-%d", s.Name, i) }
-
-func (w *World) putSlice(s *corev1.Service, i int, endpoints []discoveryv1.Endpoint) {
-	slice, ok := get[discoveryv1.EndpointSlice](w, s.Namespace, sliceName(s, i))
-	if !ok {
-		slice = &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: s.Namespace,
-				Name:      sliceName(s, i),
-				Labels:    map[string]string{discoveryv1.LabelServiceName: s.Name},
-			},
-			AddressType: discoveryv1.AddressTypeIPv4,
-		}
-	}
-	slice.Ports = nil
-	for _, p := range s.Spec.Ports {
-		port := p.TargetPort.IntVal
-		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &port, Protocol: &p.Protocol})
-	}
-	slice.Endpoints = endpoints
-	w.put(slice)
+func completed(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
 // Deployment is a set of equal pods that can be rolled. It surges by one pod
@@ -208,7 +286,7 @@ func (w *World) syncDeployment(d *Deployment) {
 	alive, ready, leaving := 0, 0, 0
 	for _, p := range list[corev1.Pod](w, d.spec.Namespace) {
 		switch {
-		case !d.owns(p):
+		case !d.owns(p), completed(p) && p.DeletionTimestamp == nil:
 			continue
 		case p.DeletionTimestamp != nil:
 			leaving++

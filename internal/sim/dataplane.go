@@ -42,21 +42,39 @@ func compareTargets(a, b *target) int { return compareIDs(a.id, b.id) }
 // pick chooses the target of one request: a healthy one, or any at all where
 // none is healthy (fail-open).
 func (n *node) pick(g *TargetGroup, r *rand.Rand) *target {
-	view := n.views[g]
-	healthy := make([]*target, 0, len(view))
+	i := r.Uint64() // drawn even where there is no choice, so that one outcome does not shift the next
+	if t := choose(n.views[g], i, func(t *target) bool { return t.healthy && t.open() }); t != nil {
+		return t
+	}
+	return choose(n.views[g], i, (*target).open)
+}
+
+// open says whether new work may be sent to the target: "unhealthy.draining" is
+// the state of an NLB's target that gets no new connections.
+func (t *target) open() bool { return t.pinned != "unhealthy.draining" }
+
+// choose takes one of the targets that will do, by a random number.
+func choose(view []*target, random uint64, will func(*target) bool) *target {
+	n := uint64(0)
 	for _, t := range view {
-		if t.healthy {
-			healthy = append(healthy, t)
+		if will(t) {
+			n++
 		}
 	}
-	if len(healthy) > 0 {
-		view = healthy
-	}
-	i := r.Uint64() // drawn even where there is no choice, so that one outcome does not shift the next
-	if len(view) == 0 {
+	if n == 0 {
 		return nil
 	}
-	return view[i%uint64(len(view))]
+	i := random % n
+	for _, t := range view {
+		if !will(t) {
+			continue
+		}
+		if i == 0 {
+			return t
+		}
+		i--
+	}
+	return nil
 }
 
 // planTail plans when each node ceases to send to a target that is draining.
@@ -158,21 +176,39 @@ func (w *World) request(c *clients) {
 		fail("no target")
 		return
 	}
-	p := w.podAt(t.id.ip)
-	if p == nil {
+	l := w.listeners[t.id]
+	if l == nil {
 		fail("refused")
 		return
 	}
-	p.arrival(w.now)
-	if !p.serving {
-		p.report.Failed++
+	l.pod.arrival(w.now, g.balancer.kind)
+	if !l.serving {
+		l.pod.report.Failed++
 		fail("refused")
 		return
 	}
+	starts := l.starts
 	w.after(serve, func() {
-		if p.gone {
-			p.report.Failed++
+		if l.gone || l.starts != starts {
+			l.pod.report.Failed++
 			fail("cut")
 		}
 	})
+}
+
+// choosable says whether a node of any load balancer may still send something
+// new to a pod.
+func (w *World) choosable(p *pod) bool {
+	for _, c := range p.containers {
+		for _, id := range c.targets() {
+			for _, g := range w.aws.groups {
+				for _, n := range g.nodes() {
+					if _, found := slices.BinarySearchFunc(n.views[g], &target{id: id}, compareTargets); found {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
 }

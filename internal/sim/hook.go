@@ -21,8 +21,12 @@ type Hook struct {
 	// Hold waits until the grace period is over, for somebody else to play the
 	// hook.
 	Hold bool
-	// URL asks the service there, as in http://drain-wait:8080.
-	URL string
+	// URL asks the service there, as in http://drain-wait:8080, after Delay.
+	URL   string
+	Delay time.Duration
+	// Query, where not empty, is the query of that request as it stands; what
+	// follows decides it otherwise.
+	Query string
 	// MaxDelay is the max-delay that the hook asks for; 0 leaves it out.
 	MaxDelay time.Duration
 	// ByAddress makes the hook call without ip and namespace: the service has
@@ -45,70 +49,114 @@ func (h Hook) lifecycle() *corev1.Lifecycle {
 	}
 }
 
-// startHook runs the pod's preStop hook; when it is over, the pod is stopped.
-func (w *World) startHook(p *pod) {
-	switch h := p.spec.Hook; {
-	case p.stopped, p.gone, h.Hold:
+// HookCall is a call of a hook to the service, and the answer to it. Times are
+// world times.
+type HookCall struct {
+	Container string
+	// Asked is when it was made. Answered is when the whole answer had arrived:
+	// in a bubble, the instant in which the service sent it. It is zero where the
+	// hook was ended before that.
+	Asked, Answered time.Duration
+	// Status is 0 where there was no answer; Err then says why.
+	Status int
+	Err    error
+	// Outcome is taken out of Answer, the body of the answer.
+	Outcome string
+	Answer  []byte
+}
+
+// startHook runs the container's preStop hook; when it is over, the container
+// is stopped.
+func (w *World) startHook(c *container) {
+	switch h := c.hook; {
+	case c.stopped, h.Hold:
 	case h.Sleep > 0:
-		w.after(h.Sleep, func() { w.stop(p) })
+		w.later(c, h.Sleep, w.stop)
 	case h.URL != "":
-		ctx, cancel := context.WithCancel(w.hooks)
-		p.cancel = cancel
-		p.report.Asked = w.now
-		go w.callService(ctx, p.ip, p.spec, func(status int, outcome string) { w.hookAnswered(p, status, outcome) })
+		w.later(c, h.Delay, w.callService)
 	default:
-		w.stop(p)
+		w.stop(c)
 	}
 }
 
-// hookAnswered is the hook after the service's answer; status is 0 where there
-// was none.
-func (w *World) hookAnswered(p *pod, status int, outcome string) {
-	if p.stopped {
+// callService makes the hook's HTTP request, in a goroutine of its own.
+func (w *World) callService(c *container) {
+	if c.stopped {
 		return
 	}
-	p.report.Answered, p.report.Status, p.report.Outcome = w.now, status, outcome
-	if status == http.StatusOK {
-		w.stop(p)
+	r := c.pod.report
+	call := &HookCall{Container: c.name, Asked: w.now}
+	r.HookCall, r.Calls = *call, append(r.Calls, call)
+	ctx, cancel := context.WithCancel(w.hooks)
+	c.cancel = cancel
+	request := w.hookRequest(c)
+	ip, name, starts := r.IP, fmt.Sprintf("hook %s/%s %s", r.Namespace, r.Name, c.name), c.starts
+	go func() {
+		var answer HookCall
+		answer.Status, answer.Answer, answer.Err = w.ask(ctx, ip, request)
+		_ = w.Do(ctx, name, func() {
+			if !c.stopped && c.starts == starts {
+				w.hookAnswered(c, call, answer)
+			}
+		})
+	}()
+}
+
+// hookAnswered is the hook after the service's answer, or without one.
+func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
+	var body struct{ Outcome string }
+	_ = json.Unmarshal(answer.Answer, &body) // an answer that is not JSON has no outcome
+	call.Answered, call.Outcome = w.now, body.Outcome
+	call.Status, call.Answer, call.Err = answer.Status, answer.Answer, answer.Err
+	p := c.pod
+	p.report.HookCall = *call
+	if call.Outcome == "drained" {
+		p.drained = true
+		p.report.Drained++
+		if w.choosable(p) {
+			p.report.Premature++
+		}
+	}
+	if call.Status == http.StatusOK {
+		w.stop(c)
 		return
 	}
-	w.after(p.spec.Hook.Fallback, func() { w.stop(p) })
+	w.later(c, c.hook.Fallback, w.stop)
 }
 
-// callService is the hook's HTTP request, in a goroutine of its own; answered
-// runs in the world.
-func (w *World) callService(ctx context.Context, ip netip.Addr, spec PodSpec, answered func(status int, outcome string)) {
-	status, outcome := w.askService(ctx, ip, spec)
-	_ = w.Do(ctx, "hook "+spec.Namespace+"/"+spec.Name, func() { answered(status, outcome) })
-}
-
-func (w *World) askService(ctx context.Context, ip netip.Addr, spec PodSpec) (status int, outcome string) {
-	client := http.DefaultClient
-	if w.cfg.HookClient != nil {
-		client = w.cfg.HookClient(ip)
+// hookRequest is the URL that the hook asks.
+func (w *World) hookRequest(c *container) string {
+	h := c.hook
+	if h.Query != "" {
+		return h.URL + "/drain-delay?" + h.Query
 	}
 	q := url.Values{}
-	if !spec.Hook.ByAddress {
-		q.Set("ip", ip.String())
-		q.Set("namespace", spec.Namespace)
+	if !h.ByAddress {
+		q.Set("ip", c.pod.report.IP.String())
+		q.Set("namespace", c.pod.report.Namespace)
 	}
-	if spec.Hook.MaxDelay > 0 {
-		q.Set("max-delay", w.real(spec.Hook.MaxDelay).String())
+	if h.MaxDelay > 0 {
+		q.Set("max-delay", w.real(h.MaxDelay).String())
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/drain-delay?%s", spec.Hook.URL, q.Encode()), http.NoBody)
+	return h.URL + "/drain-delay?" + q.Encode()
+}
+
+func (w *World) ask(ctx context.Context, from netip.Addr, request string) (status int, body []byte, err error) {
+	client := http.DefaultClient
+	if w.cfg.HookClient != nil {
+		client = w.cfg.HookClient(from)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, request, http.NoBody)
 	if err != nil {
-		return 0, err.Error()
+		return 0, nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, err.Error()
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
+	if body, err = io.ReadAll(resp.Body); err != nil {
+		return 0, nil, err
 	}
-	var answer struct{ Outcome string }
-	_ = json.Unmarshal(body, &answer) // an answer that is not JSON has no outcome
-	return resp.StatusCode, answer.Outcome
+	return resp.StatusCode, body, nil
 }

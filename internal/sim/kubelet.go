@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -11,14 +12,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // PodSpec describes a pod for [World.AddPod].
 type PodSpec struct {
 	Namespace, Name string
 	Labels          map[string]string
-	Port            int
+	// Port is what the application listens at, under the name "http";
+	// ExtraPorts are more of its ports, by name.
+	Port       int
+	ExtraPorts map[string]int
+	// Sidecars are the containers beside the application's.
+	Sidecars []Sidecar
 	// Grace is the termination grace period; the wire carries whole seconds of
 	// real time, rounded up.
 	Grace time.Duration
@@ -26,41 +31,80 @@ type PodSpec struct {
 	// the pod is ready.
 	Gates []string
 	Hook  Hook
+	// Node is where the pod runs; empty for the first node that is ready.
+	Node string
+	// HostNetwork gives the pod its node's address instead of one of its own.
+	HostNetwork bool
+	// IPFamilies are those that the pod gets an address of; none for IPv4.
+	IPFamilies []corev1.IPFamily
+	// Addresses, where not empty, are the pod's addresses whatever else.
+	Addresses []netip.Addr
+}
+
+// Sidecar is a container beside the application's.
+type Sidecar struct {
+	Name  string
+	Ports map[string]int
+	Hook  Hook
 }
 
 // pod is one pod as its kubelet sees it.
 type pod struct {
-	obj     *corev1.Pod
-	ip      netip.Addr
-	spec    PodSpec
-	serving bool // the application accepts new requests
-	gone    bool // the process is dead
+	obj        *corev1.Pod
+	ips        []netip.Addr
+	spec       PodSpec
+	containers []*container // the first is the application
+	shutdown   bool         // its node shuts down
+	unready    bool         // whatever its containers say: its node is not ready
+	ending     bool         // its containers are not started again
+	over       bool         // all of them are dead for good
+	drained    bool         // the service has said so of what runs now
+	killAt     time.Duration
+	report     *PodReport
+}
+
+// container is one container of a pod. It can be started again.
+type container struct {
+	pod     *pod
+	name    string
+	ports   map[string]int
+	hook    Hook
+	ready   bool // its readiness probe succeeds
+	serving bool // it accepts new requests
+	hooked  bool // its hook has begun, or will
 	stopped bool // SIGTERM was sent
+	gone    bool // the process is dead
 	killAt  time.Duration
+	starts  int                // events planned for an earlier start are void
 	cancel  context.CancelFunc // ends the hook; nil while none runs
-	report  *PodReport
 }
 
 // PodReport is what really happened to one pod. Times are world times; zero
 // where it did not happen.
 type PodReport struct {
 	Namespace, Name string
-	IP              netip.Addr
+	// IP is the first of its addresses.
+	IP  netip.Addr
+	IPs []netip.Addr
 	// Deleted is when its deletion was accepted.
 	Deleted time.Duration
 	// Deregistered is when the last DeregisterTargets for it returned.
 	Deregistered time.Duration
-	// Asked and Answered frame the hook's call to the service; Status and
-	// Outcome are the answer.
-	Asked, Answered time.Duration
-	Status          int
-	Outcome         string
-	// Stopped is when its containers were told to stop (SIGTERM).
+	// HookCall is the call that a hook of it last made or had answered.
+	HookCall
+	// Calls are all of them, in the order in which they were made.
+	Calls []*HookCall
+	// Stopped is when its application was last told to stop (SIGTERM).
 	Stopped time.Duration
 	// Gone is when its object was removed.
 	Gone time.Duration
-	// LastArrival is when a load balancer sent it the last new request.
-	LastArrival time.Duration
+	// LastArrival is when a load balancer sent it the last new request (ALB) or
+	// connection (NLB), and LastArrivals the same by kind of load balancer.
+	LastArrival  time.Duration
+	LastArrivals map[Kind]time.Duration
+	// Drained counts the answers "drained" to its hooks, and Premature those
+	// that came while a node of a load balancer could still choose the pod.
+	Drained, Premature int
 	// Late counts the new requests that arrived after the service had said
 	// "drained": each is a broken promise.
 	Late int
@@ -74,45 +118,68 @@ func (r *PodReport) Held() time.Duration { return r.Stopped - r.Deleted }
 // Pods reports every pod that ever was, in order of creation.
 func (w *World) Pods() []*PodReport { return w.reports }
 
+// Late counts the new requests that arrived at any pod after the service had
+// said "drained" of it.
+func (w *World) Late() int {
+	n := 0
+	for _, r := range w.reports {
+		n += r.Late
+	}
+	return n
+}
+
 // arrival notes a new request at the pod.
-func (p *pod) arrival(now time.Duration) {
-	p.report.LastArrival = now
-	if p.report.Outcome == "drained" {
+func (p *pod) arrival(now time.Duration, by Kind) {
+	p.report.LastArrival, p.report.LastArrivals[by] = now, now
+	if p.drained {
 		p.report.Late++
 	}
 }
 
-// podAt is the pod that last had an address, or nil.
-func (w *World) podAt(ip netip.Addr) *pod { return w.addresses[ip] }
-
-// listening says whether an application answers at a target's address.
+// listening says whether an application answers at a target's address. What is
+// no address is taken to.
 func (w *World) listening(id targetID) bool {
-	p := w.podAt(id.ip)
-	return p != nil && p.serving
+	c := w.listeners[id]
+	return c != nil && c.serving || id.name != ""
+}
+
+// targets are where load balancers would send to the container.
+func (c *container) targets() []targetID {
+	var ids []targetID
+	for _, ip := range c.pod.ips {
+		for _, name := range slices.Sorted(maps.Keys(c.ports)) {
+			ids = append(ids, targetID{ip: ip, port: c.ports[name]})
+		}
+	}
+	return ids
 }
 
 func key(namespace, name string) string { return namespace + "/" + name }
 
-// AddPod creates a pod; its kubelet starts it.
+// AddPod creates a pod; its kubelet starts it. Its node is made where there is
+// none of that name.
 func (w *World) AddPod(spec PodSpec) *PodReport {
-	n := len(w.reports) + 1
-	ip := netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
-	p := &pod{ip: ip, spec: spec, report: &PodReport{Namespace: spec.Namespace, Name: spec.Name, IP: ip}}
+	node := w.scheduled(spec.Node)
+	p := &pod{spec: spec, ips: w.addressesFor(spec, node)}
+	p.report = &PodReport{
+		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[Kind]time.Duration),
+	}
 	w.reports = append(w.reports, p.report)
-	grace := int64(math.Ceil(w.real(spec.Grace).Seconds()))
+	grace := w.seconds(spec.Grace)
 	p.obj = &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: spec.Namespace, Name: spec.Name, Labels: spec.Labels},
 		Spec: corev1.PodSpec{
-			NodeName:                      "node-1",
+			NodeName:                      node.Name,
+			HostNetwork:                   spec.HostNetwork,
 			TerminationGracePeriodSeconds: &grace,
-			Containers: []corev1.Container{{
-				Name:      "app",
-				Image:     "example/app",
-				Ports:     []corev1.ContainerPort{{Name: "http", ContainerPort: int32(spec.Port)}},
-				Lifecycle: spec.Hook.lifecycle(),
-			}},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	ports := map[string]int{"http": spec.Port}
+	maps.Copy(ports, spec.ExtraPorts)
+	p.add(Sidecar{"app", ports, spec.Hook})
+	for _, s := range spec.Sidecars {
+		p.add(s)
 	}
 	for _, g := range spec.Gates {
 		p.obj.Spec.ReadinessGates = append(p.obj.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: corev1.PodConditionType(g)})
@@ -123,26 +190,85 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 
 	as := &w.cfg.Assumptions
 	w.after(w.draw(as.KubeletLag, "kubelet", k), func() {
-		w.addresses[ip] = p
+		if p.over {
+			return
+		}
 		p.obj.Status.Phase = corev1.PodRunning
-		p.obj.Status.PodIP = ip.String()
-		p.obj.Status.PodIPs = []corev1.PodIP{{IP: ip.String()}}
-		w.setConditions(p, false)
+		p.obj.Status.HostIP = node.Status.Addresses[0].Address
+		p.obj.Status.PodIP = p.ips[0].String()
+		for _, ip := range p.ips {
+			p.obj.Status.PodIPs = append(p.obj.Status.PodIPs, corev1.PodIP{IP: ip.String()})
+		}
+		w.setConditions(p)
 		w.after(w.draw(as.StartTime, "start", k), func() {
-			if p.stopped || p.gone {
-				return
+			for _, c := range p.containers {
+				w.started(c)
 			}
-			p.serving = true
-			w.setConditions(p, true)
 		})
 	})
 	return p.report
 }
 
+// add gives the pod one more container.
+func (p *pod) add(s Sidecar) {
+	p.containers = append(p.containers, &container{pod: p, name: s.Name, ports: s.Ports, hook: s.Hook})
+	c := corev1.Container{Name: s.Name, Image: "example/" + s.Name, Lifecycle: s.Hook.lifecycle()}
+	for _, name := range slices.Sorted(maps.Keys(s.Ports)) {
+		c.Ports = append(c.Ports, corev1.ContainerPort{Name: name, ContainerPort: int32(s.Ports[name]), Protocol: corev1.ProtocolTCP})
+	}
+	p.obj.Spec.Containers = append(p.obj.Spec.Containers, c)
+}
+
+// addressesFor are the addresses of a new pod.
+func (w *World) addressesFor(spec PodSpec, node *corev1.Node) []netip.Addr {
+	switch n := len(w.reports) + 1; {
+	case len(spec.Addresses) > 0:
+		return spec.Addresses
+	case spec.HostNetwork:
+		return []netip.Addr{netip.MustParseAddr(node.Status.Addresses[0].Address)}
+	case len(spec.IPFamilies) == 0:
+		return []netip.Addr{address(corev1.IPv4Protocol, n)}
+	default:
+		var ips []netip.Addr
+		for _, f := range spec.IPFamilies {
+			ips = append(ips, address(f, n))
+		}
+		return ips
+	}
+}
+
+// address is the nth address of pods.
+func address(family corev1.IPFamily, n int) netip.Addr {
+	if family == corev1.IPv6Protocol {
+		return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 14: byte(n >> 8), 15: byte(n)})
+	}
+	return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
+}
+
+// seconds are whole seconds of real time, as the wire carries them.
+func (w *World) seconds(d time.Duration) int64 { return int64(math.Ceil(w.real(d).Seconds())) }
+
+// started is a container whose readiness probe has succeeded.
+func (w *World) started(c *container) {
+	if c.stopped || c.gone {
+		return
+	}
+	c.ready, c.serving = true, true
+	for _, id := range c.targets() {
+		w.listeners[id] = c
+	}
+	w.healthChange(c)
+	w.setConditions(c.pod)
+}
+
 // setConditions writes the pod's status: whether its containers are ready, and
 // with them and its readiness gates the pod.
-func (w *World) setConditions(p *pod, containers bool) {
-	ready := containers
+func (w *World) setConditions(p *pod) {
+	if !w.exists(p) {
+		return
+	}
+	containers := !slices.ContainsFunc(p.containers, func(c *container) bool { return !c.ready })
+	ready := containers && !p.unready
 	for _, g := range p.obj.Spec.ReadinessGates {
 		ready = ready && conditionTrue(p.obj, g.ConditionType)
 	}
@@ -174,10 +300,17 @@ func conditionTrue(obj *corev1.Pod, kind corev1.PodConditionType) bool {
 // DeletePod deletes a pod with its own grace period.
 func (w *World) DeletePod(namespace, name string) error { return w.deletePod(namespace, name, nil) }
 
+// DeletePodIn deletes a pod with another grace period; the wire carries whole
+// seconds of real time, rounded up. None at all takes the pod out of the API at
+// once. Of a pod that is being deleted it can only shorten what is left.
+func (w *World) DeletePodIn(namespace, name string, grace time.Duration) error {
+	return w.deletePod(namespace, name, new(w.seconds(grace)))
+}
+
 var errNoPod = errors.New("no such pod")
 
 // deletePod accepts the deletion of a pod. grace is in seconds of real time,
-// as on the wire. A second deletion can only shorten the first.
+// as on the wire.
 func (w *World) deletePod(namespace, name string, grace *int64) error {
 	p := w.pods[key(namespace, name)]
 	if p == nil {
@@ -191,16 +324,73 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 	if !first && killAt >= p.killAt {
 		return nil
 	}
-	p.killAt = killAt
+	p.killAt, p.ending = killAt, true
 	at := w.apiTime(killAt)
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, grace
-	w.put(p.obj)
-	w.at(killAt, func() { w.graceOver(p, killAt) })
 	if first {
 		p.report.Deleted = w.now
-		w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", key(namespace, name)), func() { w.startHook(p) })
 	}
+	if *grace == 0 {
+		w.forget(p)
+	} else {
+		w.put(p.obj)
+	}
+	w.terminate(p.containers, killAt)
+	w.ended(p) // it may have been over before
 	return nil
+}
+
+// CompletePod ends all processes of a pod as those of a Job end: its phase is
+// Succeeded, and its object keeps the address.
+func (w *World) CompletePod(namespace, name string) {
+	p := w.pods[key(namespace, name)]
+	p.ending, p.obj.Status.Phase = true, corev1.PodSucceeded
+	for _, c := range p.containers {
+		w.exit(c)
+	}
+}
+
+// RestartContainer has the kubelet restart the application of a pod as after a
+// failed liveness probe: its hook runs while the pod is ready and not being
+// deleted.
+func (w *World) RestartContainer(namespace, name string) {
+	c := w.pods[key(namespace, name)].containers[0]
+	w.terminate([]*container{c}, w.now+c.pod.spec.Grace)
+}
+
+// SetLabels replaces the labels of a pod.
+func (w *World) SetLabels(namespace, name string, labels map[string]string) {
+	p := w.pods[key(namespace, name)]
+	w.podChanged(p.obj) // for those Services that select it no more
+	p.obj.Labels = labels
+	w.put(p.obj)
+}
+
+// terminate has the kubelet end containers of one pod: each one's hook, then
+// SIGTERM, and SIGKILL at killAt at the latest. A second call can only shorten
+// the first.
+func (w *World) terminate(cs []*container, killAt time.Duration) {
+	var begin []*container
+	for _, c := range cs {
+		if c.gone || c.hooked && c.killAt <= killAt {
+			continue
+		}
+		c.killAt = killAt
+		w.at(killAt, func() { w.graceOver(c, killAt) })
+		if !c.hooked {
+			c.hooked = true
+			begin = append(begin, c)
+		}
+	}
+	if len(begin) == 0 {
+		return
+	}
+	p := begin[0].pod
+	w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", key(p.spec.Namespace, p.spec.Name)), func() {
+		for _, c := range begin {
+			w.startHook(c)
+		}
+	})
 }
 
 // minTermination is what the kubelet leaves a container between SIGTERM and
@@ -210,60 +400,172 @@ const minTermination = 2 * time.Second
 
 // graceOver is the end of the grace period: the hook is abandoned, and what
 // still runs is killed.
-func (w *World) graceOver(p *pod, killAt time.Duration) {
-	if p.killAt != killAt || p.gone {
-		return // the deletion was shortened since, or the pod is gone
+func (w *World) graceOver(c *container, killAt time.Duration) {
+	if c.killAt != killAt || c.gone {
+		return // the grace was shortened since, or the container is gone
 	}
-	if p.stopped {
-		w.exit(p)
+	if c.stopped {
+		w.exit(c)
 		return
 	}
-	w.stop(p)
-	w.after(minTermination, func() { w.exit(p) })
+	w.stop(c)
+	w.later(c, minTermination, w.exit)
 }
 
 // stop ends the hook and sends SIGTERM.
-func (w *World) stop(p *pod) {
-	if p.stopped {
+func (w *World) stop(c *container) {
+	if c.stopped {
 		return
 	}
-	p.stopped, p.serving = true, false
-	p.report.Stopped = w.now
-	if p.cancel != nil {
-		p.cancel()
+	c.stopped, c.serving = true, false
+	if c == c.pod.containers[0] {
+		c.pod.report.Stopped = w.now
 	}
-	w.healthChange(p.ip)
-	w.after(w.draw(w.cfg.Assumptions.ShutdownTime, "shutdown", p.report.Name), func() { w.exit(p) })
+	if c.cancel != nil {
+		c.cancel()
+	}
+	w.healthChange(c)
+	w.later(c, w.draw(w.cfg.Assumptions.ShutdownTime, "shutdown", c.pod.report.Name), w.exit)
 }
 
-// exit is the end of the process; the kubelet then removes the pod.
-func (w *World) exit(p *pod) {
-	if p.gone {
-		return
-	}
-	p.gone = true
-	w.setConditions(p, false)
-	k := key(p.spec.Namespace, p.spec.Name)
-	w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", k), func() {
-		p.report.Gone = w.now
-		delete(w.pods, k)
-		w.remove(p.obj)
+// later plans f for a container unless it is started again before.
+func (w *World) later(c *container, d time.Duration, f func(*container)) {
+	starts := c.starts
+	w.after(d, func() {
+		if c.starts == starts {
+			f(c)
+		}
 	})
 }
 
-// Now follows what a cluster's user or its controllers make of pods.
-
-// AddService creates a Service that selects pods by labels and sends to port.
-func (w *World) AddService(namespace, name string, selector map[string]string, port int) *corev1.Service {
-	s := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: corev1.ServiceSpec{
-			Type:       corev1.ServiceTypeClusterIP,
-			Selector:   selector,
-			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
-			Ports:      []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt(port)}},
-		},
+// exit is the end of the process. The kubelet starts the container again
+// unless the pod is to end.
+func (w *World) exit(c *container) {
+	if c.gone {
+		return
 	}
-	w.put(s)
-	return s
+	p := c.pod
+	if !c.stopped {
+		w.healthChange(c)
+	}
+	c.stopped, c.gone, c.serving, c.ready = true, true, false, false
+	if c.cancel != nil {
+		c.cancel()
+	}
+	if w.ended(p); p.over {
+		return
+	}
+	w.setConditions(p)
+	if p.ending {
+		return
+	}
+	w.after(w.draw(w.cfg.Assumptions.StartTime, "start", key(p.spec.Namespace, p.spec.Name)), func() {
+		if p.ending {
+			return
+		}
+		c.starts++
+		c.stopped, c.gone, c.hooked, c.killAt, c.cancel = false, false, false, 0, nil
+		p.drained = false
+		w.started(c)
+	})
+}
+
+// ended writes down that all containers of a pod are dead for good. The object
+// of a pod that is being deleted is then removed.
+func (w *World) ended(p *pod) {
+	if !p.ending || slices.ContainsFunc(p.containers, func(c *container) bool { return !c.gone }) {
+		return
+	}
+	if !p.over {
+		p.over = true
+		if p.shutdown {
+			p.obj.Status.Phase, p.obj.Status.Reason = corev1.PodFailed, "Terminated"
+		}
+		w.setConditions(p)
+	}
+	if p.obj.DeletionTimestamp != nil && w.exists(p) {
+		k := key(p.spec.Namespace, p.spec.Name)
+		w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", k), func() { w.forget(p) })
+	}
+}
+
+// exists says whether the pod's object is there.
+func (w *World) exists(p *pod) bool { return w.pods[key(p.spec.Namespace, p.spec.Name)] == p }
+
+// forget removes the pod's object.
+func (w *World) forget(p *pod) {
+	if w.exists(p) {
+		p.report.Gone = w.now
+		delete(w.pods, key(p.spec.Namespace, p.spec.Name))
+		w.remove(p.obj)
+	}
+}
+
+// AddNode makes a node that is ready. [World.AddPod] makes those it needs.
+func (w *World) AddNode(name string) *corev1.Node {
+	w.nodes++
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{
+			Type: corev1.NodeInternalIP, Address: netip.AddrFrom4([4]byte{10, 255, byte(w.nodes >> 8), byte(w.nodes)}).String(),
+		}}},
+	}
+	w.setNodeReady(n, corev1.ConditionTrue, "KubeletReady")
+	return n
+}
+
+func (w *World) setNodeReady(n *corev1.Node, status corev1.ConditionStatus, reason string) {
+	n.Status.Conditions = []corev1.NodeCondition{{
+		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.apiTime(w.now),
+	}}
+	w.put(n)
+}
+
+func (w *World) nodeReady(name string) bool {
+	n, ok := get[corev1.Node](w, "", name)
+	return ok && n.Status.Conditions[0].Status == corev1.ConditionTrue
+}
+
+// scheduled is the node of that name, or the first that is ready.
+func (w *World) scheduled(name string) *corev1.Node {
+	for i := 1; ; i++ {
+		candidate := name
+		if name == "" {
+			candidate = fmt.Sprint("node-", i)
+		}
+		n, ok := get[corev1.Node](w, "", candidate)
+		if !ok {
+			n = w.AddNode(candidate)
+		}
+		if name != "" || w.nodeReady(candidate) {
+			return n
+		}
+	}
+}
+
+// ShutdownNode shuts a node down gracefully: it is no longer ready, its pods'
+// hooks run though nobody deletes them, and a little later the node controller
+// sees the node and marks its pods as not ready. In the end their phase is
+// Failed. Their own grace periods stand in for the node's.
+// kubernetes.io/docs/concepts/cluster-administration/node-shutdown.
+func (w *World) ShutdownNode(name string) {
+	n, ok := get[corev1.Node](w, "", name)
+	if !ok {
+		panic(fmt.Sprintf("sim: no node %s", name))
+	}
+	w.setNodeReady(n, corev1.ConditionFalse, "KubeletNotReady")
+	var pods []*pod
+	for _, obj := range list[corev1.Pod](w, "") {
+		if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && obj.Spec.NodeName == name && !p.over {
+			pods = append(pods, p)
+			p.shutdown, p.ending = true, true
+			w.terminate(p.containers, w.now+p.spec.Grace)
+		}
+	}
+	w.after(w.draw(w.cfg.Assumptions.NodeMonitor, "node monitor", name), func() {
+		for _, p := range pods {
+			p.unready = true
+			w.setConditions(p)
+		}
+	})
 }

@@ -431,6 +431,12 @@ func (x *watcher) take() (lines [][]byte, ended bool) {
 // world's state, they are called from the goroutine that calls Run, while it
 // is not in Run, or by Do.
 
+// Apply creates or updates an object, as a user would.
+func (w *World) Apply(obj metav1.Object) { w.put(obj) }
+
+// Remove deletes an object for good, as a user would whose object has no finalizer. Pods are deleted with [World.DeletePod].
+func (w *World) Remove(obj metav1.Object) { w.remove(obj) }
+
 // ServeGroup makes the cluster serve an API group, or not: where it does not,
 // the group is missing from discovery and its paths answer 404.
 func (w *World) ServeGroup(group string, on bool) {

@@ -3,12 +3,14 @@ package sim
 import (
 	"crypto/sha256"
 	"fmt"
+	"math"
+	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // checkpointAnnotation is what LBC (2.10 and later) writes on a
@@ -24,18 +26,64 @@ const GatePrefix = "target-health.elbv2.k8s.aws/"
 // behind each TargetGroupBinding and deregisters the rest. A reconcile is a
 // chain of events, of which a few run at a time.
 type controller struct {
-	waiting  []string        // binding keys in order of arrival
-	queued   map[string]bool // the same as a set
-	busy     map[string]bool // reconciled now
-	failures map[string]int
-	limit    bucket        // its own limit of Register and Deregister calls
-	idleTill time.Duration // no leader before this
-	term     int           // counts leaders; work of an earlier one is void
+	waiting  []bindingKey        // in order of arrival
+	queued   map[bindingKey]bool // the same as a set
+	busy     map[bindingKey]bool // reconciled now
+	failures map[bindingKey]int
+	specs    map[bindingKey]string // of the bindings, as JSON
+	limit    bucket                // its own limit of Register and Deregister calls
+	idleTill time.Duration         // no leader before this
+	term     int                   // counts leaders; work of an earlier one is void
+}
+
+// bindingKey names a binding. Two of different groups may share the rest.
+type bindingKey struct{ group, namespace, name string }
+
+func keyOf(b *TargetGroupBinding) bindingKey {
+	return bindingKey{b.GroupVersionKind().Group, b.Namespace, b.Name}
+}
+
+// binding is the binding as it is now, nil where there is none.
+func (w *World) binding(k bindingKey) *TargetGroupBinding {
+	for _, b := range list[TargetGroupBinding](w, k.namespace) {
+		if keyOf(b) == k {
+			return b
+		}
+	}
+	return nil
 }
 
 func (c *controller) init(as Assumptions) {
-	c.queued, c.busy, c.failures = make(map[string]bool), make(map[string]bool), make(map[string]int)
+	c.reset()
+	c.failures, c.specs = make(map[bindingKey]int), make(map[bindingKey]string)
 	c.limit = newBucket(as.MutateBurst, as.MutateRate)
+}
+
+// reset forgets all work.
+func (c *controller) reset() {
+	c.term++
+	c.waiting, c.queued, c.busy = nil, make(map[bindingKey]bool), make(map[bindingKey]bool)
+}
+
+// StopController has LBC do nothing more, in the middle of its work, until
+// [World.ChangeLeader].
+func (w *World) StopController() {
+	w.lbc.reset()
+	w.lbc.idleTill = math.MaxInt64
+}
+
+// bindingChanged has LBC reconcile a binding that is new or whose specification
+// has changed.
+func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
+	k := keyOf(b)
+	if event == "DELETED" {
+		delete(w.lbc.specs, k)
+		return
+	}
+	if spec := string(encode(b.Spec)); w.lbc.specs[k] != spec {
+		w.lbc.specs[k] = spec
+		w.enqueue(b, w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
+	}
 }
 
 // ChangeLeader takes LBC's leader away: nothing is reconciled until the gap is
@@ -43,23 +91,24 @@ func (c *controller) init(as Assumptions) {
 func (w *World) ChangeLeader() time.Duration {
 	c := &w.lbc
 	gap := w.draw(w.cfg.Assumptions.LeaderGap, "leader", "gap")
-	c.term++
+	c.reset()
 	c.idleTill = w.now + gap
-	c.waiting, c.queued, c.busy = nil, make(map[string]bool), make(map[string]bool)
 	w.at(c.idleTill, func() {
 		for _, b := range list[TargetGroupBinding](w, "") {
-			w.enqueue(key(b.Namespace, b.Name), 0)
+			w.enqueue(b, 0)
 		}
 	})
 	return gap
 }
 
 // enqueue asks for a reconcile of a binding after a lag.
-func (w *World) enqueue(binding string, lag time.Duration) {
+func (w *World) enqueue(b *TargetGroupBinding, lag time.Duration) { w.enqueueKey(keyOf(b), lag) }
+
+func (w *World) enqueueKey(k bindingKey, lag time.Duration) {
 	w.after(lag, func() {
-		if c := &w.lbc; !c.queued[binding] {
-			c.queued[binding] = true
-			c.waiting = append(c.waiting, binding)
+		if c := &w.lbc; !c.queued[k] {
+			c.queued[k] = true
+			c.waiting = append(c.waiting, k)
 		}
 		w.work()
 	})
@@ -69,7 +118,7 @@ func (w *World) enqueue(binding string, lag time.Duration) {
 func (w *World) work() {
 	c := &w.lbc
 	for w.now >= c.idleTill && len(c.busy) < w.cfg.Assumptions.ControllerWorkers {
-		i := slices.IndexFunc(c.waiting, func(b string) bool { return !c.busy[b] })
+		i := slices.IndexFunc(c.waiting, func(b bindingKey) bool { return !c.busy[b] })
 		if i < 0 {
 			return
 		}
@@ -89,7 +138,7 @@ func (w *World) work() {
 type reconcile struct {
 	w       *World
 	term    int
-	binding string
+	binding bindingKey
 	tgb     *TargetGroupBinding
 	group   *TargetGroup
 	want    []endpointPod
@@ -112,14 +161,14 @@ func (r *reconcile) step(d time.Duration, f func()) {
 }
 
 func (r *reconcile) kubeLatency() time.Duration {
-	return r.w.draw(r.w.cfg.Assumptions.KubeLatency, "controller", r.binding)
+	return r.w.draw(r.w.cfg.Assumptions.KubeLatency, "controller", r.binding.name)
 }
 
 // done ends the pass. A positive again asks for another one after that time.
 func (r *reconcile) done(again time.Duration) {
 	delete(r.w.lbc.busy, r.binding)
 	if again > 0 {
-		r.w.enqueue(r.binding, again)
+		r.w.enqueueKey(r.binding, again)
 	}
 	r.w.work()
 }
@@ -134,20 +183,26 @@ func (r *reconcile) failed() {
 
 func (r *reconcile) start() {
 	w := r.w
-	namespace, name, _ := strings.Cut(r.binding, "/")
-	tgb, ok := get[TargetGroupBinding](w, namespace, name)
-	if !ok {
+	r.tgb = w.binding(r.binding)
+	if r.tgb == nil {
 		r.done(0)
 		return
 	}
-	r.tgb = tgb
-	group, err := w.aws.group(r.tgb.Spec.TargetGroupARN)
+	var err error
+	if arn := r.tgb.Spec.TargetGroupARN; arn != "" {
+		r.group, err = w.aws.group(arn)
+	} else {
+		r.group, err = w.aws.groupNamed(r.tgb.Spec.TargetGroupName)
+	}
 	if err != nil {
 		r.failed()
 		return
 	}
-	r.group = group
-	r.want = w.wanted(r.tgb)
+	if r.group.targetType != "ip" {
+		r.done(0) // the world's nodes are registered by nobody
+		return
+	}
+	r.want = w.wanted(r.tgb, r.group)
 	r.hash = checkpoint(r.want)
 	drop, add := r.difference()
 	if len(drop) == 0 && len(add) == 0 {
@@ -158,12 +213,18 @@ func (r *reconcile) start() {
 }
 
 // wanted lists what should be registered: endpoints that are ready, and those
-// whose containers are ready while a readiness gate is not. A terminating
-// endpoint is neither. LBC pkg/backend/endpoint_resolver.go.
-func (w *World) wanted(b *TargetGroupBinding) []endpointPod {
+// whose containers are ready while a readiness gate is not, on a node that is
+// ready. A terminating endpoint is neither. LBC pkg/backend/endpoint_resolver.go.
+func (w *World) wanted(b *TargetGroupBinding, g *TargetGroup) []endpointPod {
 	var want []endpointPod
-	for _, s := range list[discoveryv1.EndpointSlice](w, b.Namespace) {
-		if s.Labels[discoveryv1.LabelServiceName] != b.Spec.ServiceRef.Name {
+	family := discoveryv1.AddressTypeIPv4
+	if g.ipv6 {
+		family = discoveryv1.AddressTypeIPv6
+	}
+	portName, ok := w.portName(b)
+	for _, s := range w.slicesNamed(b.Namespace, b.Spec.ServiceRef.Name) {
+		i := slices.IndexFunc(s.Ports, func(p discoveryv1.EndpointPort) bool { return *p.Name == portName })
+		if !ok || s.AddressType != family || i < 0 {
 			continue
 		}
 		for _, e := range s.Endpoints {
@@ -172,14 +233,31 @@ func (w *World) wanted(b *TargetGroupBinding) []endpointPod {
 				continue
 			}
 			gated := len(p.obj.Spec.ReadinessGates) > 0 && !*e.Conditions.Terminating &&
-				conditionTrue(p.obj, corev1.ContainersReady)
+				conditionTrue(p.obj, corev1.ContainersReady) && w.nodeReady(p.obj.Spec.NodeName)
 			if *e.Conditions.Ready || gated {
-				want = append(want, endpointPod{targetID{p.ip, int(*s.Ports[0].Port)}, p})
+				id := targetID{ip: netip.MustParseAddr(e.Addresses[0]), port: int(*s.Ports[i].Port)}
+				want = append(want, endpointPod{id, p})
 			}
 		}
 	}
 	slices.SortFunc(want, func(a, b endpointPod) int { return compareIDs(a.id, b.id) })
 	return want
+}
+
+// portName is the name of the Service's port that a binding refers to by name
+// or number.
+func (w *World) portName(b *TargetGroupBinding) (string, bool) {
+	s, ok := get[corev1.Service](w, b.Namespace, b.Spec.ServiceRef.Name)
+	if !ok {
+		return "", false
+	}
+	ref := b.Spec.ServiceRef.Port
+	for _, p := range s.Spec.Ports {
+		if ref.Type == intstr.String && p.Name == ref.StrVal || ref.Type == intstr.Int && p.Port == ref.IntVal {
+			return p.Name, true
+		}
+	}
+	return "", false
 }
 
 func checkpoint(want []endpointPod) string {
@@ -195,26 +273,33 @@ func (r *reconcile) difference() (drop, add []targetID) {
 	wanted := make(map[targetID]bool, len(r.want))
 	for _, e := range r.want {
 		wanted[e.id] = true
-		if t := r.group.targets[e.id]; t == nil || t.draining {
+		if t := r.group.targets[e.id]; t == nil || t.leaving() {
 			add = append(add, e.id)
 		}
 	}
 	for _, t := range r.group.sorted() {
-		if !t.draining && !wanted[t.id] {
+		if !t.leaving() && !wanted[t.id] {
 			drop = append(drop, t.id)
 		}
 	}
 	return drop, add
 }
 
-// annotate writes the checkpoint.
+// leaving says whether LBC takes a target for one that need not be deregistered.
+// LBC pkg/targetgroupbinding/targets_manager_types.go, IsDraining.
+func (t *target) leaving() bool {
+	state, _ := t.state()
+	return state == "draining" || state == "unhealthy.draining"
+}
+
+// annotate writes the checkpoint. Nothing says that EKS Auto Mode writes one.
 func (r *reconcile) annotate(value string, then func()) {
-	if r.w.cfg.NoCheckpoint {
+	if r.w.cfg.NoCheckpoint || r.binding.group == GroupEKS {
 		then()
 		return
 	}
 	r.step(r.kubeLatency(), func() {
-		if _, exists := get[TargetGroupBinding](r.w, r.tgb.Namespace, r.tgb.Name); !exists {
+		if r.tgb = r.w.binding(r.binding); r.tgb == nil {
 			r.done(0)
 			return
 		}
@@ -238,11 +323,7 @@ func (r *reconcile) deregister(drop, add []targetID) {
 	}
 	batch := drop[:min(len(drop), r.w.cfg.Assumptions.ControllerBatch)]
 	r.call(func() { r.w.deregister(r.group, batch) }, func() {
-		for _, id := range batch {
-			if p := r.w.podAt(id.ip); p != nil {
-				p.report.Deregistered = r.w.now
-			}
-		}
+		r.w.deregistered(batch)
 		r.deregister(drop[len(batch):], add)
 	})
 }
@@ -265,7 +346,7 @@ func (r *reconcile) call(act, then func()) {
 		r.step(100*time.Millisecond, func() { r.call(act, then) })
 		return
 	}
-	d := w.draw(w.cfg.Assumptions.APILatency, "controller", r.binding)
+	d := w.draw(w.cfg.Assumptions.APILatency, "controller", r.binding.name)
 	r.step(d/2, func() {
 		if !w.aws.mutate.take(w.now) {
 			r.step(d/2+time.Second, func() { r.call(act, then) })
@@ -283,7 +364,7 @@ func (r *reconcile) gates() {
 	pending := false
 	for _, e := range r.want {
 		gated := slices.ContainsFunc(e.pod.obj.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == gate })
-		if !gated || conditionTrue(e.pod.obj, gate) || e.pod.gone {
+		if !gated || conditionTrue(e.pod.obj, gate) || e.pod.over {
 			continue
 		}
 		t := r.group.targets[e.id]
@@ -294,7 +375,7 @@ func (r *reconcile) gates() {
 		state, _ := t.state()
 		pending = pending || state != "healthy"
 		r.w.setCondition(e.pod.obj, gate, state == "healthy")
-		r.w.setConditions(e.pod, conditionTrue(e.pod.obj, corev1.ContainersReady))
+		r.w.setConditions(e.pod)
 	}
 	if pending {
 		r.done(r.w.cfg.Assumptions.ControllerRequeue)

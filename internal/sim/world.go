@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -47,8 +46,9 @@ type World struct {
 	kube        kubeStore
 	aws         account
 	lbc         controller
-	pods        map[string]*pod // by namespace/name; those whose object exists
-	addresses   map[netip.Addr]*pod
+	pods        map[string]*pod         // by namespace/name; those whose object exists
+	listeners   map[targetID]*container // who last listened there
+	nodes       int                     // how many were ever made
 	deployments []*Deployment
 	clients     []*clients
 	reports     []*PodReport
