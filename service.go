@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/cluster"
@@ -42,20 +39,10 @@ type serviceConfig struct {
 }
 
 func newService(c serviceConfig) (*service, error) {
-	kubeConfig := rest.CopyConfig(c.kubernetes)
-	kubeConfig.QPS = -1 // informers alone use it; the default of 5/s would delay their start
-	kube, err := kubernetes.NewForConfig(kubeConfig)
-	if err != nil {
-		return nil, fmt.Errorf("make Kubernetes client for %s: %w", kubeConfig.Host, err)
-	}
-	dyn, err := dynamic.NewForConfig(kubeConfig)
-	if err != nil {
-		return nil, fmt.Errorf("make Kubernetes client for %s: %w", kubeConfig.Host, err)
-	}
 	s := &service{watcher: elb.New(c.elb, elb.NewClients(c.aws, c.region).For, nil)}
+	var err error
 	s.index, err = cluster.New(cluster.Config{
-		Kubernetes: kube,
-		Dynamic:    dyn,
+		REST:       c.kubernetes,
 		Namespaces: c.namespaces,
 		OnCheckpoint: func(arn, value string, ok bool) {
 			if ok {

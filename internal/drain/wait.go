@@ -116,7 +116,11 @@ func (w *wait) refresh() {
 func (w *wait) discover() error {
 	var bindings []cluster.Binding
 	if w.pod != nil {
-		bindings = w.cluster.Candidates(w.pod)
+		for _, c := range w.cluster.Candidates(w.pod) {
+			if c.Certain {
+				bindings = append(bindings, c.Binding)
+			}
+		}
 	} else {
 		bindings = w.cluster.Bindings(w.namespace)
 	}

@@ -431,6 +431,15 @@ func (x *watcher) take() (lines [][]byte, ended bool) {
 // world's state, they are called from the goroutine that calls Run, while it
 // is not in Run, or by Do.
 
+// Apply creates or updates an object of the cluster as a user or a controller
+// would, its status included. The world keeps obj; for a later change, apply
+// another one. A pod that is created like that has no kubelet: it is what obj
+// says, and is deleted by [World.Remove] alone.
+func (w *World) Apply(obj metav1.Object) { w.put(obj) }
+
+// Remove deletes an object of the cluster, at once and for good.
+func (w *World) Remove(obj metav1.Object) { w.remove(obj) }
+
 // ServeGroup makes the cluster serve an API group, or not: where it does not,
 // the group is missing from discovery and its paths answer 404.
 func (w *World) ServeGroup(group string, on bool) {
