@@ -139,7 +139,8 @@ func newService(c serviceConfig) (*service, error) {
 	metrics := prometheus.NewRegistry()
 	version, _, _ := buildVersion()
 	m := server.NewMetrics(metrics, version, func() int { return s.watcher.Pollers() }, func() float64 { return s.watcher.Rate() })
-	s.watcher = elb.New(c.elb, elb.NewClients(c.aws, c.region).For, m.AWSCall)
+	s.watcher = elb.New(c.elb, elb.NewClients(c.aws, c.region).For,
+		func(operation, code string) { m.AWSCall(operation, code, elb.Throttling(code)) })
 	var err error
 	s.index, err = cluster.New(cluster.Config{
 		REST:       c.kubernetes,

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
 )
@@ -41,6 +44,8 @@ type Binding struct {
 
 // BindingSpec is the part of the specification that matters here.
 type BindingSpec struct {
+	// TargetGroupARN and TargetGroupName are two ways to name the group; either
+	// can be empty.
 	TargetGroupARN  string `json:"targetGroupARN"`
 	TargetGroupName string `json:"targetGroupName"`
 	TargetType      string `json:"targetType"`
@@ -49,7 +54,8 @@ type BindingSpec struct {
 	RoleARN    string `json:"iamRoleArnToAssume"`
 	ExternalID string `json:"assumeRoleExternalId"`
 	ServiceRef struct {
-		Name string `json:"name"`
+		Name string             `json:"name"`
+		Port intstr.IntOrString `json:"port"`
 	} `json:"serviceRef"`
 }
 
@@ -122,7 +128,7 @@ func pause(ctx context.Context, d time.Duration) {
 // as no; a refusal or a time-out is an error.
 func (s *source) served(ctx context.Context) (bool, error) {
 	var found metav1.APIResourceList
-	err := s.x.cfg.Kubernetes.Discovery().RESTClient().Get().
+	err := s.x.kube.Discovery().RESTClient().Get().
 		AbsPath("/apis", s.gvr.Group, s.gvr.Version).Do(ctx).Into(&found)
 	if apierrors.IsNotFound(err) {
 		return false, nil
@@ -131,12 +137,17 @@ func (s *source) served(ctx context.Context) (bool, error) {
 }
 
 // follow keeps informers on the group until it is no longer served or ctx ends.
-func (s *source) follow(ctx context.Context, known func()) {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *source) follow(outer context.Context, known func()) {
+	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
 	var informers caches
+	defer func() {
+		if outer.Err() == nil {
+			s.x.dropBindings(informers)
+		}
+	}()
 	for _, ns := range s.namespaces {
-		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.x.cfg.Dynamic, 0, ns, nil)
+		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.x.dynamic, 0, ns, nil)
 		inf := f.ForResource(s.gvr).Informer()
 		_ = inf.SetTransform(trimBinding) // fails only on a started informer, as the next
 		_ = inf.SetWatchErrorHandlerWithContext(func(hctx context.Context, r *cache.Reflector, err error) {
@@ -175,6 +186,27 @@ func (s *source) current() caches {
 	return s.informers
 }
 
+// Bindings lists the bindings of a namespace in order of name.
+func (x *Index) Bindings(namespace string) []Binding {
+	var out []Binding
+	for _, s := range x.bindings {
+		for _, b := range by[*Binding](s.current(), byNamespace, namespace) {
+			out = append(out, *b)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Binding) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// dropBindings tells of bindings that went with their group.
+func (x *Index) dropBindings(cs caches) {
+	for _, c := range cs {
+		for _, b := range c.GetIndexer().List() {
+			x.bindingChanged(b.(*Binding), nil)
+		}
+	}
+}
+
 // bindingChanged passes checkpoints on and wakes the waits that a new or a
 // changed binding may concern.
 func (x *Index) bindingChanged(before, after *Binding) {
@@ -186,7 +218,7 @@ func (x *Index) bindingChanged(before, after *Binding) {
 			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
 		}
 	}
-	if after != nil && (before == nil || before.BindingSpec != after.BindingSpec) {
-		x.wakeNamespace(after.Namespace)
+	if before == nil || after == nil || before.BindingSpec != after.BindingSpec {
+		x.wakeNamespace(cmp.Or(after, before).Namespace)
 	}
 }

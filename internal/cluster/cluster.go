@@ -1,5 +1,5 @@
 // Package cluster answers from the Kubernetes API who a pod is and which
-// TargetGroupBindings may hold it.
+// TargetGroupBindings or load balancer names may lead to it.
 package cluster
 
 import (
@@ -7,122 +7,103 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
 
-// gatePrefix and the name of a TargetGroupBinding make the readiness condition
-// that the AWS Load Balancer Controller keeps on a pod. LBC
-// docs/deploy/pod_readiness_gate.md.
-const gatePrefix = "target-health.elbv2.k8s.aws/"
-
 // Config makes an [Index].
 type Config struct {
-	Kubernetes kubernetes.Interface
-	Dynamic    dynamic.Interface
+	// REST leads to the API server. Its QPS is not used: client-go's default of
+	// 5/s would slow the informers down.
+	REST *rest.Config
 	// Namespaces are those that are read; none for all.
 	Namespaces []string
+	// OwnService is the namespace/name of the Service in front of the replicas of
+	// this very program; empty where there is none.
+	OwnService string
 	// OnCheckpoint, which may be nil, hears each checkpoint annotation of each
 	// binding with an ARN, "" included, as it is read; ok is false where there
 	// is none (any more). It must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
-	Log          *slog.Logger
+	// OnReplicas, which may be nil, hears how many replicas behind OwnService are
+	// ready, when it is first known and when it changes. It must not block.
+	OnReplicas func(ready int)
+	Log        *slog.Logger
 }
 
 // Index is a view of the cluster that informers keep up to date.
 type Index struct {
 	cfg       Config
+	kube      kubernetes.Interface
+	dynamic   dynamic.Interface
+	clock     clock
 	factories []informers.SharedInformerFactory
 	pods      caches
 	services  caches
 	slices    caches
+	ingresses caches
 	bindings  []*source
 	synced    atomic.Bool
 
 	// mu guards what follows; it is never held across a call.
 	mu sync.Mutex
-	// former holds the Services that once selected a pod or named it in an
-	// EndpointSlice and do so no more, by the pod's UID.
-	former map[types.UID]map[string]bool
-	// watches holds who wants to hear of a pod, by namespace/name.
+	// past holds what was seen of each pod that exists.
+	past map[types.UID]*past
+	// gaps counts the lists that were begun: before each, changes can have been
+	// missed.
+	gaps uint64
+	// watches holds who wants to hear of a pod, by namespace/name, or of a
+	// namespace, by "namespace/".
 	watches map[string]map[chan<- struct{}]bool
 }
-
-// caches are the informer caches of one resource, one for each namespace that
-// is read, or one for all.
-type caches []cache.SharedIndexInformer
-
-// by lists what an index holds under a key.
-func by[T any](cs caches, index, key string) []T {
-	var out []T
-	for _, c := range cs {
-		objs, err := c.GetIndexer().ByIndex(index, key)
-		if err != nil {
-			panic(fmt.Sprintf("cluster: %v", err)) // the index was never added: a mistake in this package
-		}
-		for _, o := range objs {
-			out = append(out, o.(T))
-		}
-	}
-	return out
-}
-
-const (
-	byAddress   = "address"
-	byNamespace = cache.NamespaceIndex
-	byPod       = "pod"
-)
 
 // New makes an Index that knows nothing before [Index.Run].
 func New(cfg Config) (*Index, error) {
 	x := &Index{
 		cfg:     cfg,
-		former:  make(map[types.UID]map[string]bool),
+		past:    make(map[types.UID]*past),
 		watches: make(map[string]map[chan<- struct{}]bool),
 	}
-	namespaces := cfg.Namespaces
+	config := rest.CopyConfig(cfg.REST)
+	config.QPS = -1
+	config.Wrap(x.clock.wrap)
+	var err1, err2 error
+	x.kube, err1 = kubernetes.NewForConfig(config)
+	x.dynamic, err2 = dynamic.NewForConfig(config)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("make Kubernetes client for %s: %w", config.Host, err)
+	}
+	namespaces := slices.Compact(slices.Sorted(slices.Values(cfg.Namespaces)))
 	if len(namespaces) == 0 {
 		namespaces = []string{corev1.NamespaceAll}
 	}
 	for _, ns := range namespaces {
-		f := informers.NewSharedInformerFactoryWithOptions(cfg.Kubernetes, 0, informers.WithNamespace(ns))
+		f := informers.NewSharedInformerFactoryWithOptions(x.kube, 0, informers.WithNamespace(ns), informers.WithTweakListOptions(x.countGaps))
 		x.factories = append(x.factories, f)
 		x.pods = append(x.pods, f.Core().V1().Pods().Informer())
 		x.services = append(x.services, f.Core().V1().Services().Informer())
 		x.slices = append(x.slices, f.Discovery().V1().EndpointSlices().Informer())
+		x.ingresses = append(x.ingresses, f.Networking().V1().Ingresses().Informer())
 	}
-	for _, r := range []struct {
-		informers caches
-		trim      cache.TransformFunc
-		indexers  cache.Indexers
-		handler   cache.ResourceEventHandler
-	}{
-		{x.pods, trimPod, cache.Indexers{byAddress: podAddresses}, handler(x.podChanged)},
-		{x.services, trimService, nil, handler(x.serviceChanged)},
-		{x.slices, trimSlice, cache.Indexers{byPod: slicePods}, handler(x.sliceChanged)},
-	} {
-		for _, inf := range r.informers {
-			if err := errors.Join(inf.SetTransform(r.trim), inf.AddIndexers(r.indexers)); err != nil {
-				return nil, fmt.Errorf("set up informer: %w", err)
-			}
-			if _, err := inf.AddEventHandler(r.handler); err != nil {
-				return nil, fmt.Errorf("set up informer: %w", err)
-			}
-		}
+	err := errors.Join(
+		x.pods.setUp(trimPod, cache.Indexers{byAddress: podAddresses}, handler(x.podChanged)),
+		x.services.setUp(trimService, nil, handler(x.serviceChanged)),
+		x.slices.setUp(trimSlice, cache.Indexers{byPod: slicePods}, handler(x.sliceChanged)),
+		x.ingresses.setUp(trimIngress, nil, handler(x.ingressChanged)),
+		x.followReplicas(),
+	)
+	if err != nil {
+		return nil, err
 	}
 	for _, g := range bindingGroups {
 		x.bindings = append(x.bindings, &source{x: x, gvr: g, namespaces: namespaces, known: make(chan struct{})})
@@ -151,13 +132,11 @@ func (x *Index) Run(ctx context.Context) {
 }
 
 // waitSynced returns true when everything was read once, false when ctx ends
-// before.
+// before. How many replicas there are is not waited for.
 func (x *Index) waitSynced(ctx context.Context) bool {
-	for _, cs := range []caches{x.pods, x.services, x.slices} {
-		for _, inf := range cs {
-			if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
-				return false
-			}
+	for _, inf := range slices.Concat(x.pods, x.services, x.slices, x.ingresses) {
+		if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
+			return false
 		}
 	}
 	for _, s := range x.bindings {
@@ -173,196 +152,71 @@ func (x *Index) waitSynced(ctx context.Context) bool {
 // Ready says whether everything was read once.
 func (x *Index) Ready() bool { return x.synced.Load() }
 
-// Pod is what a wait needs to know of a pod.
-type Pod struct {
-	Namespace, Name string
-	UID             types.UID
-	IPs             []netip.Addr
-	// Grace is the termination grace period: that of its deletion, which can be
-	// shorter, or else that of its specification.
-	Grace time.Duration
-	// KillAt is when the kubelet kills it by the API server's clock: the
-	// deletionTimestamp, which lies ahead by the grace period. Zero while the
-	// pod is not being deleted.
-	KillAt time.Time
+// caches are the informer caches of one resource, one for each namespace that
+// is read, or one for all.
+type caches []cache.SharedIndexInformer
 
-	labels labels.Set
-	gates  []string // names of bindings whose readiness condition it carries
-}
-
-// Key is the pod's namespace/name.
-func (p *Pod) Key() string { return p.Namespace + "/" + p.Name }
-
-// Errors of a look for a pod.
-var (
-	ErrNoPod     = errors.New("no pod has this address")
-	ErrAmbiguous = errors.New("more than one pod has this address")
+const (
+	byAddress   = "address"
+	byNamespace = cache.NamespaceIndex
+	byPod       = "pod"
 )
 
-// PodAt finds the pod that has an address. Completed pods, which keep theirs,
-// do not count. namespace, where not empty, decides between several.
-func (x *Index) PodAt(ip netip.Addr, namespace string) (*Pod, error) {
-	pods := by[*corev1.Pod](x.pods, byAddress, ip.Unmap().String())
-	if len(pods) > 1 && namespace != "" {
-		pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return p.Namespace != namespace })
-	}
-	switch len(pods) {
-	case 0:
-		return nil, fmt.Errorf("%w: %s", ErrNoPod, ip)
-	case 1:
-		return newPod(pods[0]), nil
-	default:
-		return nil, fmt.Errorf("%w: %s", ErrAmbiguous, ip)
-	}
-}
-
-// Pod finds a pod by name; nil where there is none.
-func (x *Index) Pod(namespace, name string) *Pod {
-	if p := x.pod(namespace + "/" + name); p != nil {
-		return newPod(p)
-	}
-	return nil
-}
-
-func (x *Index) pod(key string) *corev1.Pod {
-	for _, c := range x.pods {
-		if obj, ok, _ := c.GetIndexer().GetByKey(key); ok {
-			return obj.(*corev1.Pod)
+func (cs caches) setUp(trim cache.TransformFunc, indexers cache.Indexers, h cache.ResourceEventHandler) error {
+	for _, c := range cs {
+		_, err := c.AddEventHandler(h)
+		if err := errors.Join(c.SetTransform(trim), c.AddIndexers(indexers), err); err != nil {
+			return fmt.Errorf("set up informer: %w", err)
 		}
 	}
 	return nil
 }
 
-func newPod(p *corev1.Pod) *Pod {
-	out := &Pod{
-		Namespace: p.Namespace,
-		Name:      p.Name,
-		UID:       p.UID,
-		IPs:       addresses(p),
-		Grace:     30 * time.Second, // the API server's default
-		labels:    labels.Set(p.Labels),
-	}
-	if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
-		out.Grace = time.Duration(*s) * time.Second
-	}
-	if s := p.DeletionGracePeriodSeconds; s != nil {
-		out.Grace = time.Duration(*s) * time.Second
-	}
-	if p.DeletionTimestamp != nil {
-		out.KillAt = p.DeletionTimestamp.Time
-	}
-	for _, c := range p.Status.Conditions {
-		if name, ok := strings.CutPrefix(string(c.Type), gatePrefix); ok {
-			out.gates = append(out.gates, name)
+// by lists what an index holds under a key.
+func by[T any](cs caches, index, key string) []T {
+	var out []T
+	for _, c := range cs {
+		objs, err := c.GetIndexer().ByIndex(index, key)
+		if err != nil {
+			panic(fmt.Sprintf("cluster: %v", err)) // the index was never added: a mistake in this package
+		}
+		for _, o := range objs {
+			out = append(out, o.(T))
 		}
 	}
 	return out
 }
 
-func addresses(p *corev1.Pod) []netip.Addr {
-	var ips []netip.Addr
-	for _, s := range p.Status.PodIPs {
-		if ip, err := netip.ParseAddr(s.IP); err == nil {
-			ips = append(ips, ip.Unmap())
+// get finds an object by namespace/name; nil where there is none.
+func get[T any](cs caches, key string) *T {
+	for _, c := range cs {
+		if obj, ok, _ := c.GetIndexer().GetByKey(key); ok { // no error: the key is given
+			return obj.(*T)
 		}
 	}
-	if len(ips) == 0 {
-		if ip, err := netip.ParseAddr(p.Status.PodIP); err == nil {
-			ips = append(ips, ip.Unmap())
-		}
-	}
-	return ips
+	return nil
 }
 
-// Candidates lists the bindings that may hold a pod, in order of name: those
-// whose Service selects it now or did at any time that we watched, whose
-// EndpointSlices name it, or whose readiness condition it carries. A binding's
-// Service is always in its own namespace.
-func (x *Index) Candidates(p *Pod) []Binding {
-	names := x.formerServices(p.UID)
-	for _, s := range by[*corev1.Service](x.services, byNamespace, p.Namespace) {
-		if selects(s, p.labels) {
-			names[s.Name] = true
-		}
-	}
-	for _, s := range by[*discoveryv1.EndpointSlice](x.slices, byPod, p.Key()) {
-		names[s.Labels[discoveryv1.LabelServiceName]] = true
-	}
-	return slices.DeleteFunc(x.Bindings(p.Namespace), func(b Binding) bool {
-		return !names[b.Service] && !slices.Contains(p.gates, b.Name)
-	})
-}
-
-// Bindings lists the bindings of a namespace in order of name.
-func (x *Index) Bindings(namespace string) []Binding {
-	var out []Binding
-	for _, s := range x.bindings {
-		for _, b := range by[*Binding](s.current(), byNamespace, namespace) {
-			out = append(out, *b)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Binding) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-func (x *Index) formerServices(uid types.UID) map[string]bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if names := maps.Clone(x.former[uid]); names != nil {
-		return names
-	}
-	return make(map[string]bool)
-}
-
-func selects(s *corev1.Service, podLabels labels.Set) bool {
-	return len(s.Spec.Selector) > 0 && labels.SelectorFromSet(s.Spec.Selector).Matches(podLabels)
-}
-
-// Watch puts a token into wake, without blocking, whenever something about a
-// pod changes: itself or its candidates. stop ends that.
-func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
-	k := p.Key()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.watches[k] == nil {
-		x.watches[k] = make(map[chan<- struct{}]bool)
-	}
-	x.watches[k][wake] = true
-	return func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		delete(x.watches[k], wake)
-		if len(x.watches[k]) == 0 {
-			delete(x.watches, k)
-		}
-	}
-}
-
-// wake tells those who watch one pod.
-func (x *Index) wake(key string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for c := range x.watches[key] {
-		signal(c)
-	}
-}
-
-// wakeNamespace tells those who watch any pod of a namespace.
-func (x *Index) wakeNamespace(namespace string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for key, cs := range x.watches {
-		if strings.HasPrefix(key, namespace+"/") {
-			for c := range cs {
-				signal(c)
+// handler calls changed with the old and the new state of an object; one of
+// them is nil when it appears or is gone.
+func handler[T any](changed func(before, after *T)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { changed(nil, obj.(*T)) },
+		UpdateFunc: func(before, after any) { changed(before.(*T), after.(*T)) },
+		DeleteFunc: func(obj any) {
+			// The watch missed the deletion; what is here is the last known state.
+			if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = unknown.Obj
 			}
-		}
+			if before, ok := obj.(*T); ok {
+				changed(before, nil)
+			}
+		},
 	}
 }
 
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+// trimMeta and the other trim functions keep of each object what this package
+// reads: a cluster has many pods. They may see an object twice.
+func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
 }

@@ -46,7 +46,7 @@ func (s source) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	c, err := s.CredentialsProvider.Retrieve(ctx)
-	if err == nil || decides(err) || s.passes(err) {
+	if err == nil || Decides(err) || s.passes(err) {
 		return c, err
 	}
 	return c, fmt.Errorf("%w: no credentials: %w (%s)", ErrDenied, err, s.hint)

@@ -105,8 +105,8 @@ var (
 	ErrClosed = errors.New("watcher of target groups is closed")
 )
 
-// decides says whether err is one of them.
-func decides(err error) bool {
+// Decides says whether err is one of those: another try would not help.
+func Decides(err error) bool {
 	for _, e := range []error{ErrDenied, ErrNoGroup, ErrNoLoadBalancer, ErrClosed} {
 		if errors.Is(err, e) {
 			return true
@@ -146,7 +146,7 @@ func describe(ctx context.Context, api API, g Group) (*Look, error) {
 // classify marks the errors of an operation that decide, and gives the operator
 // a hint.
 func classify(operation string, err error) error {
-	if decides(err) {
+	if Decides(err) {
 		return err // there are no credentials to begin with
 	}
 	switch errorCode(err) {
@@ -181,10 +181,13 @@ func errorCode(err error) string {
 	return "error"
 }
 
-// throttled says whether AWS turned a call away for its rate. Both "Throttling"
-// and "ThrottlingException" are on the wire; see "Request throttling for the
-// ELB API" in the user guide.
-func throttled(err error) bool {
-	_, ok := retry.DefaultThrottleErrorCodes[errorCode(err)]
+// throttled says whether AWS turned a call away for its rate.
+func throttled(err error) bool { return Throttling(errorCode(err)) }
+
+// Throttling says whether an error code means that AWS turned a call away for
+// its rate. Both "Throttling" and "ThrottlingException" are on the wire; see
+// "Request throttling for the ELB API" in the user guide.
+func Throttling(code string) bool {
+	_, ok := retry.DefaultThrottleErrorCodes[code]
 	return ok
 }

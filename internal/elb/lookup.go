@@ -93,7 +93,7 @@ func (w *Watcher) ask(ctx context.Context, q question) ([]GroupInfo, error) {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), last)
 		}
-		if a.err == nil || decides(a.err) {
+		if a.err == nil || Decides(a.err) {
 			return a.groups, a.err
 		}
 		last = a.err
@@ -144,7 +144,7 @@ func validity(err error) time.Duration {
 	switch {
 	case err == nil:
 		return foundFor
-	case decides(err):
+	case Decides(err):
 		return absentFor
 	default:
 		return failedFor

@@ -32,7 +32,8 @@ type Config struct {
 	// Grace is how long after the end was asked for the last wait is cut.
 	Grace time.Duration
 	// WaitsPerSource is how many waits one source address may hold; equal ones
-	// count once. A proxy can put a whole node behind one address.
+	// count once, and 0 means any number. A proxy can put a whole node behind
+	// one address.
 	WaitsPerSource int
 	Metrics        *Metrics
 	// Gatherer is what GET /metrics shows.

@@ -16,7 +16,7 @@ var errTooMany = errors.New("too many waits from one address")
 // hooks of a pod's containers ask the same question at the same time.
 type shared struct {
 	wait  func(context.Context, drain.Request) (*drain.Result, error)
-	limit int // waits of one source address
+	limit int // waits of one source address; 0 for any number
 
 	mu       sync.Mutex // guards what follows and the callers of each flight; never held across a wait
 	flights  map[flightKey]*flight
@@ -60,7 +60,7 @@ func (s *shared) join(base context.Context, key flightKey, r drain.Request) (*fl
 	defer s.mu.Unlock()
 	f := s.flights[key]
 	if f == nil {
-		if s.bySource[key.source] >= s.limit {
+		if s.limit > 0 && s.bySource[key.source] >= s.limit {
 			return nil, fmt.Errorf("%w: %s holds %d already", errTooMany, key.source, s.limit)
 		}
 		ctx, cancel := context.WithCancel(base)

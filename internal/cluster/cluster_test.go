@@ -1,0 +1,346 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"drainwait/internal/sim"
+)
+
+func TestMain(m *testing.M) {
+	// The second of client-go's error handlers slows down a process that has
+	// many errors, by a clock that was read outside of any bubble: it would
+	// sleep for the years between that clock and the bubble's.
+	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
+	klog.LogToStderr(false) // the troubles of the API server are on purpose
+	klog.SetOutput(io.Discard)
+	os.Exit(m.Run())
+}
+
+// world is a simulated cluster in a bubble and an index of it.
+type world struct {
+	*sim.World
+	*Index
+	t    *testing.T
+	down *atomic.Bool // connections to the API server are refused
+}
+
+// inWorld runs f in a bubble, beside a new world whose index has not begun. The
+// goroutine of f is the one that may call Run and touch the world. At the end,
+// the bubble fails where a goroutine is left.
+func inWorld(t *testing.T, cfg Config, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := sim.New(sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions(), Quiesce: synctest.Wait})
+		defer w.Close()
+		down, api := new(atomic.Bool), sim.Transport(w.KubeHandler())
+		cfg.REST = &rest.Config{Host: "http://cluster", Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+			if down.Load() {
+				return nil, syscall.ECONNREFUSED
+			}
+			return api.RoundTrip(r)
+		})}
+		cfg.Log = slog.New(slog.DiscardHandler)
+		x, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, &world{w, x, t, down})
+	})
+}
+
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// inIndexed is inWorld with an index that has begun; before, objects, if any,
+// are there already.
+func inIndexed(t *testing.T, cfg Config, objects string, f func(t *testing.T, w *world)) {
+	t.Helper()
+	inWorld(t, cfg, func(t *testing.T, w *world) {
+		w.apply(objects)
+		defer w.begin()()
+		w.pass(time.Second)
+		if !w.Ready() {
+			t.Fatal("index is not ready after a second")
+		}
+		f(t, w)
+	})
+}
+
+// begin runs the index until stop, which fails the test where it does not end.
+func (w *world) begin() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Index.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		synctest.Wait()
+		select {
+		case <-done:
+		default:
+			w.t.Error("the index goes on after the end of its context")
+			<-done
+		}
+	}
+}
+
+// pass lets d go by.
+func (w *world) pass(d time.Duration) { w.World.Run(w.t.Context(), w.Now()+d) }
+
+// ask runs f, which waits for answers of the world, and the world with it.
+func (w *world) ask(f func()) {
+	w.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	w.pass(time.Second)
+	select {
+	case <-done:
+	default:
+		w.t.Fatal("no answer within a second")
+	}
+}
+
+// do carries out steps, a second each: YAML to apply; "remove" and YAML; or
+// trouble with the API server and its end.
+func (w *world) do(steps ...string) {
+	w.t.Helper()
+	for _, s := range steps {
+		switch s {
+		case "cut": // watches end, and go on where they were
+			w.CutWatches()
+		case "expire": // watches cannot go on where they were
+			w.ExpireWatches()
+			w.pass(time.Minute)
+		case "refuse": // the API server cannot be reached
+			w.down.Store(true)
+			w.CutWatches()
+		case "fail": // it answers 503, and client-go lists again when that is over
+			w.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+			w.CutWatches()
+		case "recover":
+			w.down.Store(false)
+			w.FailKube(nil, 0)
+			w.pass(2 * time.Minute) // client-go tries again after a minute at the latest
+		default:
+			if text, ok := strings.CutPrefix(s, "remove "); ok {
+				w.remove(text)
+			} else {
+				w.apply(s)
+			}
+		}
+		w.pass(time.Second)
+	}
+}
+
+// apply creates or updates the objects in a text of YAML documents. The
+// namespace is "default" where none is given.
+func (w *world) apply(text string) {
+	w.t.Helper()
+	for _, obj := range parse(w.t, text) {
+		w.Apply(obj)
+	}
+}
+
+// remove removes the objects in a text like that of apply.
+func (w *world) remove(text string) {
+	w.t.Helper()
+	for _, obj := range parse(w.t, text) {
+		w.Remove(obj)
+	}
+}
+
+func parse(t *testing.T, text string) []metav1.Object {
+	t.Helper()
+	var objs []metav1.Object
+	for d := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096); ; {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
+			return objs
+		} else if err != nil {
+			t.Fatalf("%v in:\n%s", err, text)
+		}
+		var kind metav1.TypeMeta
+		_ = json.Unmarshal(raw, &kind) // the same fails below
+		var obj metav1.Object
+		switch kind.Kind {
+		case "":
+			continue
+		case "Pod":
+			obj = new(corev1.Pod)
+		case "Node":
+			obj = new(corev1.Node)
+		case "Service":
+			obj = new(corev1.Service)
+		case "EndpointSlice":
+			obj = new(discoveryv1.EndpointSlice)
+		case "Ingress":
+			obj = new(networkingv1.Ingress)
+		case "TargetGroupBinding":
+			obj = new(sim.TargetGroupBinding)
+		default:
+			t.Fatalf("unknown kind %q in:\n%s", kind.Kind, text)
+		}
+		strict := json.NewDecoder(strings.NewReader(string(raw)))
+		strict.DisallowUnknownFields()
+		if err := strict.Decode(obj); err != nil {
+			t.Fatalf("%v in:\n%s", err, text)
+		}
+		if obj.GetNamespace() == "" && kind.Kind != "Node" {
+			obj.SetNamespace("default")
+		}
+		objs = append(objs, obj)
+	}
+}
+
+func TestNewRefusesBadOwnService(t *testing.T) {
+	for _, own := range []string{"drain-wait", "/drain-wait", "drain-wait/"} {
+		_, err := New(Config{REST: &rest.Config{Host: "http://cluster"}, OwnService: own, OnReplicas: func(int) {}})
+		if err == nil || !strings.Contains(err.Error(), own) {
+			t.Errorf("OwnService %q: error %v, want one that names it", own, err)
+		}
+	}
+}
+
+func TestNewLeavesCallersConfigAlone(t *testing.T) {
+	config := &rest.Config{Host: "http://cluster"}
+	if _, err := New(Config{REST: config}); err != nil {
+		t.Fatal(err)
+	}
+	if config.QPS != 0 || config.WrapTransport != nil {
+		t.Errorf("config is now %+v", config)
+	}
+}
+
+func TestRunEndsAtAnyTime(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(w *world)
+	}{
+		{"before the first answer", func(*world) {}},
+		{"amid the first lists", func(w *world) { w.pass(5 * time.Millisecond) }},
+		{"when ready", func(w *world) { w.pass(time.Second) }},
+		{"API server away from the start", func(w *world) { w.do("fail"); w.pass(10 * time.Second) }},
+		{"API server refuses", func(w *world) { w.pass(time.Second); w.do("refuse"); w.pass(10 * time.Second) }},
+		{"API server away later", func(w *world) { w.pass(time.Second); w.do("fail"); w.pass(10 * time.Second) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			own := Config{OwnService: "default/own", OnReplicas: func(int) {}}
+			inWorld(t, own, func(t *testing.T, w *world) {
+				stop := w.begin()
+				tt.before(w)
+				stop()
+			})
+		})
+	}
+}
+
+func TestReady(t *testing.T) {
+	forbid := func(part string) func(*http.Request) bool {
+		return func(r *http.Request) bool { return strings.Contains(r.URL.Path, part) }
+	}
+	for _, tt := range []struct {
+		name   string
+		match  func(*http.Request) bool
+		status int
+		want   bool
+	}{
+		{"nothing is served of EKS", nil, 0, true},
+		{"all is refused", forbid(""), http.StatusForbidden, false},
+		{"API server away", forbid(""), http.StatusServiceUnavailable, false},
+		{"pods refused", forbid("/pods"), http.StatusForbidden, false},
+		{"Services refused", forbid("/services"), http.StatusForbidden, false},
+		{"EndpointSlices refused", forbid("/endpointslices"), http.StatusForbidden, false},
+		{"Ingresses refused", forbid("/ingresses"), http.StatusForbidden, false},
+		{"discovery of a group refused", forbid("/apis/eks.amazonaws.com/v1"), http.StatusForbidden, false},
+		{"discovery of a group times out", forbid("/apis/elbv2.k8s.aws/v1beta1"), http.StatusGatewayTimeout, false},
+		{"bindings refused", forbid("/targetgroupbindings"), http.StatusForbidden, false},
+		{"nodes refused", forbid("/nodes"), http.StatusForbidden, true},
+		{"replicas refused", forbid("/namespaces/own/"), http.StatusForbidden, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			own := Config{OwnService: "own/drain-wait", OnReplicas: func(int) {}}
+			inWorld(t, own, func(t *testing.T, w *world) {
+				w.FailKube(tt.match, tt.status)
+				defer w.begin()()
+				w.pass(time.Minute)
+				if got := w.Ready(); got != tt.want {
+					t.Errorf("after a minute: ready %t, want %t", got, tt.want)
+				}
+				w.FailKube(nil, 0)
+				w.pass(2 * time.Minute)
+				if !w.Ready() {
+					t.Error("not ready when the trouble is over")
+				}
+			})
+		})
+	}
+}
+
+func TestNamespaces(t *testing.T) {
+	const objects = `
+kind: Pod
+metadata: {name: a, namespace: one}
+status: {podIP: 10.0.0.1}
+---
+kind: Pod
+metadata: {name: b, namespace: two}
+status: {podIP: 10.0.0.2}
+---
+kind: TargetGroupBinding
+metadata: {name: web, namespace: one}
+---
+kind: TargetGroupBinding
+metadata: {name: web, namespace: two}
+`
+	for _, tt := range []struct {
+		name       string
+		namespaces []string
+		one, two   bool
+	}{
+		{"all", nil, true, true},
+		{"one", []string{"one"}, true, false},
+		{"one named twice", []string{"one", "one"}, true, false},
+		{"both", []string{"two", "one"}, true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inIndexed(t, Config{Namespaces: tt.namespaces}, objects, func(t *testing.T, w *world) {
+				for ns, want := range map[string]bool{"one": tt.one, "two": tt.two} {
+					name := map[string]string{"one": "a", "two": "b"}[ns]
+					if got := w.Pod(ns, name) != nil; got != want {
+						t.Errorf("pod of namespace %s found: %t, want %t", ns, got, want)
+					}
+					if got := len(w.Bindings(ns)); got != map[bool]int{true: 1}[want] {
+						t.Errorf("%d bindings in namespace %s, should be read: %t", got, ns, want)
+					}
+				}
+			})
+		})
+	}
+}
