@@ -95,8 +95,11 @@ func (p *poller) next() (time.Time, priority) {
 		return time.Now(), max(p.urgency, nudged)
 	}
 	due, urgency := p.routine()
-	if !p.wanted.IsZero() && p.wanted.Before(due) {
-		due, urgency = p.wanted, p.urgency
+	if !p.wanted.IsZero() {
+		urgency = max(urgency, p.urgency) // even where the cadence is overdue
+		if p.wanted.Before(due) {
+			due = p.wanted
+		}
 	}
 	if earliest := p.began.Add(p.w.cfg.Spacing); due.Before(earliest) {
 		due = earliest
@@ -105,7 +108,7 @@ func (p *poller) next() (time.Time, priority) {
 		if at := p.beganHash.Add(p.w.cfg.Spacing); at.Before(due) {
 			due = at
 		}
-		urgency = max(p.urgency, nudged)
+		urgency = max(urgency, nudged)
 	}
 	return due, urgency
 }
