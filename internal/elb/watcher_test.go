@@ -430,38 +430,44 @@ func TestShare(t *testing.T) {
 
 // TestLatency measures how long after DeregisterTargets returns the look ends
 // that shows the target gone, at any phase of the cadence. The checkpoint is
-// emptied just before the call, and the hash, where there is one, reaches us up
-// to 60 ms after it.
+// emptied just before the call, or long before it, where new pods wait for their
+// readiness gates; the hash, where one is written, reaches us up to 60 ms after
+// the call.
 func TestLatency(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		hash bool
-		most time.Duration
+		name    string
+		emptied bool // long before
+		hash    bool
+		most    time.Duration
 	}{
-		{"hash", true, 400 * ms},
-		{"stays empty", false, 1300 * ms},
+		{"hash", false, true, 400 * ms},
+		{"hash after long", true, true, 400 * ms},
+		{"stays empty", false, false, 1300 * ms},
+		{"empty all along", true, false, 1300 * ms},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			run(t, nil, func(e *env) {
-				const n = 500
+				const n = 300
 				g := e.group("web")
 				e.watcher.Checkpoint(g.ARN, "h")
 				wake := newWake()
 				s := e.watcher.Subscribe(g, wake)
 				defer s.Close()
 				target, ip := "10.0.0.1:80", netip.MustParseAddr("10.0.0.1")
-				state := func(want types.TargetHealthStateEnum) func(*Look, error) bool {
+				draining := func(want bool) func(*Look, error) bool {
 					return func(l *Look, _ error) bool {
 						ts := l.At(ip)
-						return len(ts) == 1 && ts[0].State == want
+						return len(ts) == 1 && (ts[0].State == types.TargetHealthStateEnumDraining) == want
 					}
 				}
 				e.await("first look", s, wake, time.Second, anyLook)
 				var took []time.Duration
 				for i := range n {
 					e.register(g, target)
-					e.watcher.Checkpoint(g.ARN, fmt.Sprint("registered ", i))
-					e.await("registration", s, wake, 6*time.Second, state(types.TargetHealthStateEnumInitial))
+					if !tt.emptied {
+						e.watcher.Checkpoint(g.ARN, fmt.Sprint("registered ", i))
+					}
+					e.await("registration", s, wake, 6*time.Second, draining(false))
 					if i%2 == 0 {
 						other := e.watcher.Subscribe(g, wake) // as a neighbour's wait would
 						defer other.Close()
@@ -476,9 +482,12 @@ func TestLatency(t *testing.T) {
 							e.watcher.Checkpoint(g.ARN, fmt.Sprint("deregistered ", i))
 						}()
 					}
-					e.await("deregistration", s, wake, 6*time.Second, state(types.TargetHealthStateEnumDraining))
+					e.await("deregistration", s, wake, 6*time.Second, draining(true))
 					took = append(took, time.Since(gone))
 					time.Sleep(time.Second)
+					if tt.emptied {
+						e.watcher.Checkpoint(g.ARN, "")
+					}
 				}
 				slices.Sort(took)
 				e.Logf("p50 %v, p99 %v, longest %v", took[n/2], took[n*99/100], took[n-1])
