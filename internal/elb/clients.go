@@ -3,6 +3,7 @@ package elb
 import (
 	"cmp"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -23,7 +24,9 @@ type Clients struct {
 type access struct{ region, roleARN, externalID string }
 
 // NewClients makes clients from cfg. The Region of a call is region, or where
-// that is empty the one in the group's ARN, or else that of cfg.
+// that is empty the one in the group's ARN, or else that of cfg. The HTTP client
+// of cfg should have a time-out: a try to get credentials is shared by all calls
+// and has no other end where nobody answers.
 func NewClients(cfg aws.Config, region string) *Clients {
 	cfg = cfg.Copy()
 	if cfg.Credentials != nil {
@@ -57,7 +60,9 @@ func (c *Clients) make(a access) API {
 				o.ExternalID = &a.externalID
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(newRoleSource(role, a.roleARN))
+		cfg.Credentials = aws.NewCredentialsCache(newRoleSource(role, a.roleARN), func(o *aws.CredentialsCacheOptions) {
+			o.ExpiryWindow = 30 * time.Second // or a call would still be under way when they expire
+		})
 	}
 	// One request is one token of the rate budget, so the SDK may not retry by
 	// itself; the next look of the poller is the retry.

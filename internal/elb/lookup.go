@@ -155,9 +155,6 @@ func validity(err error) time.Duration {
 // enough; call it with mu held. What is being looked for stays: there is no more
 // of it than there are callers.
 func (w *Watcher) makeRoom() {
-	if len(w.answers) < maxAnswers {
-		return
-	}
 	now := time.Now()
 	for q, a := range w.answers {
 		if !a.until.IsZero() && (len(w.answers) >= maxAnswers || !now.Before(a.until)) {

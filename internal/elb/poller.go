@@ -12,6 +12,7 @@ type poller struct {
 	w     *Watcher
 	group Group
 	api   API
+	ctx   context.Context // ends with the last subscription, or with the Watcher
 	stop  context.CancelFunc
 	kick  chan struct{} // buffered by one: something below has changed
 
@@ -31,16 +32,16 @@ type poller struct {
 }
 
 // run looks at the group whenever it is time until ctx ends.
-func (p *poller) run(ctx context.Context) {
-	for p.await(ctx) {
-		p.take(ctx)
+func (p *poller) run() {
+	for p.await() {
+		p.take()
 	}
 	p.publish(nil, ErrClosed) // to nobody, unless the Watcher itself was closed
 }
 
 // await blocks until a look is due and paid for; false when ctx ended. A look
 // that becomes more urgent while it waits for its turn moves up.
-func (p *poller) await(ctx context.Context) bool {
+func (p *poller) await() bool {
 	var t *ticket
 	defer func() {
 		if t != nil {
@@ -68,14 +69,14 @@ func (p *poller) await(ctx context.Context) bool {
 		}
 		select {
 		case <-paid:
-			if ctx.Err() != nil {
+			if p.ctx.Err() != nil {
 				return false
 			}
 			t = nil // spent
 			return true
 		case <-clock:
 		case <-p.kick:
-		case <-ctx.Done():
+		case <-p.ctx.Done():
 			return false
 		}
 	}
@@ -95,8 +96,11 @@ func (p *poller) next() (time.Time, priority) {
 		return time.Now(), max(p.urgency, nudged)
 	}
 	due, urgency := p.routine()
-	if !p.wanted.IsZero() && p.wanted.Before(due) {
-		due, urgency = p.wanted, p.urgency
+	if !p.wanted.IsZero() {
+		urgency = max(urgency, p.urgency) // even where the cadence is overdue
+		if p.wanted.Before(due) {
+			due = p.wanted
+		}
 	}
 	if earliest := p.began.Add(p.w.cfg.Spacing); due.Before(earliest) {
 		due = earliest
@@ -105,7 +109,7 @@ func (p *poller) next() (time.Time, priority) {
 		if at := p.beganHash.Add(p.w.cfg.Spacing); at.Before(due) {
 			due = at
 		}
-		urgency = max(p.urgency, nudged)
+		urgency = max(urgency, nudged)
 	}
 	return due, urgency
 }
@@ -168,7 +172,7 @@ func (p *poller) forgetCheckpoint() {
 // take looks once and tells everybody. What was asked for until now is served
 // by this look; what is asked for from now on needs another. A look that fails
 // is asked for again.
-func (p *poller) take(ctx context.Context) {
+func (p *poller) take() {
 	p.mu.Lock()
 	p.began = time.Now()
 	again, urgency := p.began.Add(p.w.cfg.Busy), p.urgency
@@ -179,10 +183,10 @@ func (p *poller) take(ctx context.Context) {
 	p.hashed, p.wanted, p.urgency = false, time.Time{}, steady
 	p.mu.Unlock()
 
-	look, err := request(ctx, p.w, "DescribeTargetHealth", func(ctx context.Context) (*Look, error) {
+	look, err := request(p.ctx, p.w, "DescribeTargetHealth", func(ctx context.Context) (*Look, error) {
 		return describe(ctx, p.api, p.group)
 	})
-	if ctx.Err() != nil {
+	if p.ctx.Err() != nil {
 		return // the last subscription is gone
 	}
 	if err != nil {

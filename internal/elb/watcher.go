@@ -117,32 +117,33 @@ func (w *Watcher) Subscribe(g Group, wake chan<- struct{}) *Subscription {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.pollers[g]
-	if p == nil {
-		p = w.start(g)
+	born := p == nil
+	if born {
+		p = w.newPoller(g)
 	}
 	s := &Subscription{w: w, p: p, wake: wake}
 	p.mu.Lock()
 	p.subs[s] = struct{}{}
 	p.mu.Unlock()
 	p.demand(time.Now(), nudged)
-	if w.ctx.Err() != nil {
+	switch {
+	case w.ctx.Err() != nil:
 		p.publish(nil, ErrClosed)
+	case born: // now that the first look is asked for, lest it be taken twice
+		w.running.Go(p.run)
 	}
 	return s
 }
 
-// start makes the poller of a group; call it with mu held.
-func (w *Watcher) start(g Group) *poller {
-	ctx, cancel := context.WithCancel(w.ctx)
+// newPoller makes the poller of a group; call it with mu held.
+func (w *Watcher) newPoller(g Group) *poller {
 	p := &poller{
-		w: w, group: g, api: w.client(g), stop: cancel,
+		w: w, group: g, api: w.client(g),
 		kick: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
 	}
+	p.ctx, p.stop = context.WithCancel(w.ctx)
 	p.checkpoint, p.signals = w.checkpoints[g.ARN]
 	w.pollers[g] = p
-	if w.ctx.Err() == nil {
-		w.running.Go(func() { p.run(ctx) })
-	}
 	return p
 }
 

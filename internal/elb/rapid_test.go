@@ -1,0 +1,168 @@
+package elb
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"drainwait/internal/sim"
+)
+
+// step is one thing that happens to a Watcher.
+type step struct {
+	after time.Duration
+	what  string
+	group int
+	sub   int // which of the open subscriptions, counted around
+}
+
+var steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+	return step{
+		after: time.Duration(rapid.SampledFrom([]int{0, 1, 20, 60, 100, 300, 500, 1000, 7000}).Draw(t, "after")) * ms,
+		what: rapid.SampledFrom([]string{
+			"join", "join", "join", "leave", "leave", "confirm", "hash", "hash", "empty", "forget", "share", "whole",
+			"throttle", "break", "hang", "heal", "describe",
+		}).Draw(t, "what"),
+		group: rapid.IntRange(0, 2).Draw(t, "group"),
+		sub:   rapid.IntRange(0, 9).Draw(t, "sub"),
+	}
+}), 1, 40)
+
+// TestAnyOrder puts a Watcher through whatever can happen to it, in any order.
+// Always: the requests keep within the budget, no group is looked at three times
+// within the spacing, everybody who is still there in the end gets a new look,
+// and when all have left, no poller is left and nothing more is sent.
+func TestAnyOrder(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		todo := steps.Draw(rt, "steps")
+		var broken []string // rt is not for use inside of the bubble
+		run(t, nil, func(e *env) { broken = e.play(todo) })
+		if len(broken) > 0 {
+			rt.Fatal(broken)
+		}
+	})
+}
+
+// play carries the steps out and says what was not as it should be.
+func (e *env) play(todo []step) (broken []string) {
+	complain := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
+	type open struct {
+		*Subscription
+		group int
+		wake  chan struct{}
+	}
+	var groups []Group
+	for i := range 3 {
+		groups = append(groups, e.group(fmt.Sprint("g", i)))
+	}
+	var subs []open
+	lives := make(map[int][]time.Duration) // when a group got its first subscriber
+	watched := func(group int) bool {
+		return slices.ContainsFunc(subs, func(s open) bool { return s.group == group })
+	}
+	leave := func(i int) {
+		subs[i].Close()
+		subs = slices.Delete(subs, i, i+1)
+	}
+	for i, s := range todo {
+		time.Sleep(s.after)
+		switch s.what {
+		case "join":
+			if !watched(s.group) {
+				lives[s.group] = append(lives[s.group], e.now())
+			}
+			wake := newWake()
+			subs = append(subs, open{e.watcher.Subscribe(groups[s.group], wake), s.group, wake})
+		case "leave", "confirm":
+			if len(subs) == 0 {
+				continue
+			}
+			if n := s.sub % len(subs); s.what == "leave" {
+				leave(n)
+			} else {
+				subs[n].Confirm()
+			}
+		case "hash":
+			e.watcher.Checkpoint(groups[s.group].ARN, fmt.Sprint(i))
+		case "empty":
+			e.watcher.Checkpoint(groups[s.group].ARN, "")
+		case "forget":
+			e.watcher.ForgetCheckpoint(groups[s.group].ARN)
+		case "share":
+			e.watcher.SetShare(1 + s.sub)
+		case "whole":
+			e.watcher.SetShare(1)
+		case "throttle":
+			e.fail(&sim.Fault{Status: 400, Code: "Throttling"})
+		case "break":
+			e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		case "hang":
+			e.fail(&sim.Fault{Hang: true})
+		case "heal":
+			e.fail(nil)
+		case "describe":
+			go func() { _, _ = e.watcher.Describe(e.Context(), groups[s.group]) }()
+		}
+	}
+
+	e.fail(nil)
+	healed := time.Now()
+	for _, s := range subs {
+		s.Confirm()
+	}
+	// A call that hangs, and the slowest rate: half a request per second, which
+	// is a tenth of the configured one, with three groups and look-ups to share it.
+	time.Sleep(30 * time.Second)
+	for _, s := range subs {
+		if look, err := s.Latest(); look == nil || look.Began.Before(healed) || err != nil {
+			complain("group %d has look %v, error %v, long after %v", s.group, look, err, healed)
+		}
+		if len(s.wake) == 0 {
+			complain("a subscriber of group %d was not woken", s.group)
+		}
+	}
+	for len(subs) > 0 {
+		leave(0)
+	}
+	if n := e.watcher.Pollers(); n != 0 {
+		complain("%d pollers when all have left", n)
+	}
+	time.Sleep(time.Second)
+	e.mu.Lock()
+	sent := len(e.arrived)
+	e.mu.Unlock()
+	time.Sleep(time.Minute)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.arrived) != sent {
+		complain("requests when all have left: %v", e.arrived[sent:])
+	}
+	var all []time.Duration
+	byGroup := make(map[string][]time.Duration)
+	for _, a := range e.arrived {
+		all = append(all, a.sent)
+		if a.operation == "DescribeTargetHealth" {
+			byGroup[a.resource] = append(byGroup[a.resource], a.sent)
+		}
+	}
+	cfg := DefaultConfig()
+	if err := withinBudget(all, cfg.Rate, float64(cfg.Burst)); err != nil {
+		complain("%v", err)
+	}
+	for i, g := range groups {
+		looks := byGroup[g.ARN]
+		for j := 2; j < len(looks); j++ {
+			first, third := looks[j-2], looks[j]
+			// A poller does not know what the one before it did.
+			reborn := slices.ContainsFunc(lives[i], func(t time.Duration) bool { return t > first && t <= third+ms })
+			if third-first < cfg.Spacing-ms && !reborn {
+				complain("group %d: looks at %v", i, looks[j-2:j+1])
+			}
+		}
+	}
+	return broken
+}
