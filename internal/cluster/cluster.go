@@ -112,7 +112,8 @@ func New(cfg Config) (*Index, error) {
 }
 
 // Run keeps the index up to date until ctx ends, and returns when all of its
-// goroutines are gone.
+// goroutines are gone: at once, or within a minute where client-go backs off from
+// an API server that refuses connections.
 func (x *Index) Run(ctx context.Context) {
 	for _, f := range x.factories {
 		f.Start(ctx.Done())

@@ -32,8 +32,7 @@ func TestMain(m *testing.M) {
 	// many errors, by a clock that was read outside of any bubble: it would
 	// sleep for the years between that clock and the bubble's.
 	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
-	klog.LogToStderr(false) // the troubles of the API server are on purpose
-	klog.SetOutput(io.Discard)
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // the API server's troubles are on purpose
 	os.Exit(m.Run())
 }
 
@@ -98,10 +97,9 @@ func (w *world) begin() (stop func()) {
 	}()
 	return func() {
 		cancel()
-		synctest.Wait()
 		select {
 		case <-done:
-		default:
+		case <-time.After(time.Minute): // a back-off of client-go that knows no context
 			w.t.Error("the index goes on after the end of its context")
 			<-done
 		}
@@ -175,6 +173,9 @@ func (w *world) remove(text string) {
 		w.Remove(obj)
 	}
 }
+
+// sep stands between two objects.
+const sep = "\n---\n"
 
 func parse(t *testing.T, text string) []metav1.Object {
 	t.Helper()

@@ -1,0 +1,212 @@
+package cluster
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/sim"
+)
+
+const eksBinding = `
+apiVersion: eks.amazonaws.com/v1
+kind: TargetGroupBinding
+metadata: {name: tgb-auto}
+spec: {targetGroupARN: "arn:auto", targetType: ip, serviceRef: {name: web, port: 80}}
+`
+
+func names(bs []Binding) []string {
+	var out []string
+	for _, b := range bs {
+		out = append(out, b.Name)
+	}
+	return out
+}
+
+func TestBinding(t *testing.T) {
+	const text = `
+apiVersion: elbv2.k8s.aws/v1beta1
+kind: TargetGroupBinding
+metadata:
+  name: whole
+  labels: {a: b}
+  annotations: {elbv2.k8s.aws/checkpoint: "one/two", other: x}
+spec:
+  targetGroupARN: arn:whole
+  targetGroupProtocol: HTTPS
+  targetType: ip
+  serviceRef: {name: web, port: https}
+  iamRoleArnToAssume: arn:role
+  assumeRoleExternalId: secret
+  ipAddressType: ipv4
+  vpcID: vpc-1
+---
+apiVersion: elbv2.k8s.aws/v1beta1
+kind: TargetGroupBinding
+metadata: {name: by-name}
+spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
+`
+	inIndexed(t, Config{}, text, func(t *testing.T, w *world) {
+		whole := Binding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "whole", Annotations: map[string]string{checkpointAnnotation: "one/two"}},
+			BindingSpec: BindingSpec{
+				TargetGroupARN: "arn:whole", TargetType: TypeIP, Protocol: "HTTPS", RoleARN: "arn:role", ExternalID: "secret",
+			},
+			Service: "web",
+		}
+		whole.ServiceRef.Name, whole.ServiceRef.Port = "web", intstr.FromString("https")
+		byName := Binding{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "by-name"},
+			BindingSpec: BindingSpec{TargetGroupName: "web"},
+			Service:     "web",
+		}
+		byName.ServiceRef.Name, byName.ServiceRef.Port = "web", intstr.FromInt32(80)
+
+		got := w.Bindings("default")
+		for i := range got {
+			got[i].UID, got[i].ResourceVersion = "", ""
+		}
+		if d := cmp.Diff([]Binding{byName, whole}, got); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestBindingGroups(t *testing.T) {
+	lists := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/targetgroupbindings") }
+	for _, tt := range []struct {
+		name  string
+		steps func(w *world)
+		want  []string
+	}{
+		{"one is served", func(*world) {}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"the other appears", func(w *world) {
+			w.ServeGroup(sim.GroupEKS, true)
+			w.pass(absentRetry + time.Second)
+		}, []string{"tgb-auto", "tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"one disappears", func(w *world) {
+			w.ServeGroup(sim.GroupELBv2, false)
+			w.pass(time.Minute)
+		}, nil},
+		{"one disappears and comes back", func(w *world) {
+			w.ServeGroup(sim.GroupELBv2, false)
+			w.pass(time.Minute)
+			w.ServeGroup(sim.GroupELBv2, true)
+			w.pass(absentRetry + time.Second)
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"one is refused later on", func(w *world) {
+			w.FailKube(lists, http.StatusForbidden)
+			w.CutWatches()
+			w.pass(time.Minute)
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"the API server goes away", func(w *world) {
+			w.do("fail")
+			w.pass(time.Minute)
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"changes while the API server was away", func(w *world) {
+			w.do("refuse", "remove {kind: TargetGroupBinding, metadata: {name: tgb-web}}", "expire",
+				"{kind: TargetGroupBinding, metadata: {name: tgb-late}}", "recover")
+		}, []string{"tgb-blue", "tgb-late", "tgb-nodes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inIndexed(t, Config{}, bindings+sep+eksBinding, func(t *testing.T, w *world) {
+				tt.steps(w)
+				if d := cmp.Diff(tt.want, names(w.Bindings("default"))); d != "" {
+					t.Errorf("bindings (-want +got):\n%s", d)
+				}
+				if !w.Ready() {
+					t.Error("not ready any more")
+				}
+			})
+		})
+	}
+}
+
+// A cluster that serves both groups, or none, from the start.
+func TestBindingGroupsAtStart(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		elbv2, eks bool
+		want       []string
+	}{
+		{"both", true, true, []string{"tgb-auto", "tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"EKS alone", false, true, []string{"tgb-auto"}},
+		{"none", false, false, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, Config{}, func(t *testing.T, w *world) {
+				w.apply(bindings + sep + eksBinding)
+				w.ServeGroup(sim.GroupELBv2, tt.elbv2)
+				w.ServeGroup(sim.GroupEKS, tt.eks)
+				defer w.begin()()
+				w.pass(time.Second)
+				if !w.Ready() {
+					t.Error("not ready after a second")
+				}
+				if d := cmp.Diff(tt.want, names(w.Bindings("default"))); d != "" {
+					t.Errorf("bindings (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+}
+
+// checkpoints records what OnCheckpoint hears.
+type checkpoints struct {
+	mu    sync.Mutex
+	heard []string
+}
+
+func (c *checkpoints) hear(arn, value string, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = append(c.heard, fmt.Sprintf("%s %q %t", arn, value, ok))
+}
+
+// take returns what was heard since the last time.
+func (c *checkpoints) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	heard := c.heard
+	c.heard = nil
+	return heard
+}
+
+func TestOnCheckpoint(t *testing.T) {
+	binding := func(arn, annotations string) string {
+		return "{kind: TargetGroupBinding, metadata: {name: web, annotations: {" + annotations + "}}, spec: {targetGroupARN: '" + arn + "', targetGroupName: web}}"
+	}
+	var c checkpoints
+	inIndexed(t, Config{OnCheckpoint: c.hear}, binding("arn:web", "other: x"), func(t *testing.T, w *world) {
+		for _, tt := range []struct {
+			step string
+			want []string
+		}{
+			{"", []string{`arn:web "" false`}},
+			{binding("arn:web", `elbv2.k8s.aws/checkpoint: ""`), []string{`arn:web "" true`}},
+			{binding("arn:web", `elbv2.k8s.aws/checkpoint: "one"`), []string{`arn:web "one" true`}},
+			{binding("arn:web", ""), []string{`arn:web "" false`}},
+			{"remove " + binding("arn:web", ""), []string{`arn:web "" false`}},
+			{binding("", `elbv2.k8s.aws/checkpoint: "one"`), nil},
+			{"remove " + binding("", ""), nil},
+			{binding("arn:web", `elbv2.k8s.aws/checkpoint: "two"`), []string{`arn:web "two" true`}},
+		} {
+			w.do(tt.step)
+			if d := cmp.Diff(tt.want, c.take()); d != "" {
+				t.Errorf("after %q, heard (-want +got):\n%s", tt.step, d)
+			}
+		}
+		w.ServeGroup(sim.GroupELBv2, false)
+		w.pass(time.Minute)
+		if d := cmp.Diff([]string{`arn:web "" false`}, c.take()); d != "" {
+			t.Errorf("when the group is gone, heard (-want +got):\n%s", d)
+		}
+	})
+}

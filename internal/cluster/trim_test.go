@@ -1,0 +1,152 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/tools/cache"
+)
+
+// What is read of an object is the same after it was trimmed, however often; the
+// rest is gone.
+func TestTrim(t *testing.T) {
+	x := new(Index)
+	for _, tt := range []struct {
+		name string
+		trim cache.TransformFunc
+		yaml string
+		read func(obj any) any
+	}{
+		{"pod", trimPod, `
+kind: Pod
+metadata: {name: a, uid: x, resourceVersion: "1", labels: {app: web}, annotations: {junk: junk}, finalizers: [junk], deletionTimestamp: "2000-01-01T00:01:00Z", deletionGracePeriodSeconds: 20}
+spec:
+  nodeName: junk
+  terminationGracePeriodSeconds: 90
+  initContainers: [{name: setup, image: junk}, {name: mesh, image: junk, restartPolicy: Always}]
+  containers:
+  - {name: app, image: junk, env: [{name: junk, value: junk}], ports: [{name: http, containerPort: 80}], lifecycle: {preStop: {exec: {command: [junk]}}}}
+status: {phase: Running, podIP: 10.0.0.1, hostIP: 10.1.0.1, message: junk, conditions: [
+  {type: Ready, status: "True", message: junk}, {type: ContainersReady, status: "False", lastTransitionTime: "2000-01-01T00:00:04Z"},
+  {type: PodScheduled, status: "True", reason: junk}, {type: target-health.elbv2.k8s.aws/web, status: "False"}]}`, func(obj any) any {
+			p := obj.(*corev1.Pod).DeepCopy()
+			if len(p.Status.PodIPs) == 0 {
+				p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}} // as the API server has it since 1.16
+			}
+			addresses, _ := podAddresses(p)
+			return []any{x.newPod(p), addresses, findCondition(p.Status.Conditions, corev1.ContainersReady)}
+		}},
+		{"pod in the host network", trimPod, `
+kind: Pod
+metadata: {name: a, uid: x}
+spec:
+  hostNetwork: true
+  initContainers: [{name: mesh, image: junk, restartPolicy: Always, ports: [{name: mesh, containerPort: 15000}]}]
+  containers: [{name: app, image: junk, ports: [{name: http, containerPort: 80, protocol: TCP}, {containerPort: 81}]}]
+status: {phase: Failed, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}`, func(obj any) any {
+			addresses, _ := podAddresses(obj)
+			return []any{x.newPod(obj.(*corev1.Pod)), addresses}
+		}},
+		{"Service", trimService, `
+kind: Service
+metadata: {name: web, annotations: {junk: junk}}
+spec: {type: LoadBalancer, selector: {app: web}, clusterIP: junk, publishNotReadyAddresses: true, ports: [{name: http, port: 80, targetPort: web, nodePort: 30000}]}
+status: {loadBalancer: {ingress: [{hostname: x}]}, conditions: [{type: junk}]}`, func(obj any) any {
+			s := obj.(*corev1.Service)
+			p := &Pod{HostNetwork: true, ports: map[string][]int{"web": {8080}}}
+			return []any{s.Spec.Type, s.Spec.Selector, s.Spec.PublishNotReadyAddresses, s.Status.LoadBalancer,
+				p.targetPorts(s, s.Spec.Ports[0].TargetPort), p.targetPorts(s, intstr.FromInt32(80))}
+		}},
+		{"EndpointSlice", trimSlice, `
+kind: EndpointSlice
+metadata: {name: web-x, namespace: default, labels: {kubernetes.io/service-name: web, junk: junk}}
+addressType: IPv4
+ports: [{name: http, port: 80}]
+endpoints:
+- {addresses: [10.0.0.1], nodeName: junk, targetRef: {kind: Pod, namespace: junk, name: a, uid: x}, conditions: {ready: false, serving: true}}
+- {addresses: [10.0.0.2], targetRef: {kind: Pod, name: b, uid: z}}
+- {addresses: [10.0.0.3]}`, func(obj any) any {
+			s := obj.(*discoveryv1.EndpointSlice)
+			keys, _ := slicePods(s)
+			return []any{s.Labels[discoveryv1.LabelServiceName], endpoints(s), len(keys)}
+		}},
+		{"Ingress", trimIngress, `
+kind: Ingress
+metadata: {name: web, annotations: {junk: junk}}
+spec:
+  ingressClassName: junk
+  tls: [{secretName: junk}]
+  defaultBackend: {service: {name: web, port: {number: 80}}}
+  rules: [{host: www, http: {paths: [{path: /, backend: {service: {name: api}}}]}}]
+status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
+			i := obj.(*networkingv1.Ingress)
+			return []any{backends(i), i.Status.LoadBalancer}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			full := parse(t, tt.yaml)[0]
+			once, err := tt.trim(full)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.read(full), tt.read(once), cmp.AllowUnexported(Pod{}, endpoint{}), cmp.Comparer(sameAddr)); d != "" {
+				t.Errorf("what is read (-whole +trimmed):\n%s", d)
+			}
+			checkTrimmed(t, tt.trim, full, once)
+		})
+	}
+	t.Run("binding", func(t *testing.T) {
+		full := &unstructured.Unstructured{Object: map[string]any{
+			"metadata": map[string]any{"namespace": "default", "name": "web", "finalizers": []any{"junk"}, "annotations": map[string]any{"junk": "junk", checkpointAnnotation: ""}},
+			"spec":     map[string]any{"targetGroupARN": "arn:web", "serviceRef": map[string]any{"name": "web", "port": int64(80)}, "vpcID": "junk"},
+			"status":   map[string]any{"observedGeneration": int64(1)},
+		}}
+		once, err := trimBinding(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := once.(*Binding)
+		if value, ok := b.Annotations[checkpointAnnotation]; b.Service != "web" || b.TargetGroupARN != "arn:web" || b.ServiceRef.Port != intstr.FromInt32(80) || value != "" || !ok {
+			t.Errorf("trimmed: %+v", b)
+		}
+		checkTrimmed(t, trimBinding, full, once)
+	})
+}
+
+// checkTrimmed checks that once, which trim made of full, stays as it is, that
+// nothing of the name "junk" is in it, and that trim passes on what it does not
+// know.
+func checkTrimmed(t *testing.T, trim cache.TransformFunc, full metav1.Object, once any) {
+	t.Helper()
+	twice, err := trim(once)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(once, twice); d != "" {
+		t.Errorf("trimmed again (-once +twice):\n%s", d)
+	}
+	if before, after := junk(t, full), junk(t, once); before == 0 || after != 0 {
+		t.Errorf("junk: %d before, %d after", before, after)
+	}
+	unknown := cache.DeletedFinalStateUnknown{Key: "default/web"}
+	if got, err := trim(unknown); got != unknown || err != nil {
+		t.Errorf("of a tombstone, trim made %v and error %v", got, err)
+	}
+}
+
+func junk(t *testing.T, obj any) int {
+	t.Helper()
+	text, err := json.Marshal(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(text, []byte("junk"))
+}
