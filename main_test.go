@@ -1,0 +1,17 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+)
+
+func TestMain(m *testing.M) {
+	// The second of client-go's error handlers slows down a process that has
+	// many errors, by a clock that was read outside of any bubble: it would
+	// sleep for the years between that clock and the bubble's.
+	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
+	// Scripts run these as programs, each in a process of its own.
+	testscript.Main(m, map[string]func(){"drain-wait": main, "http": httpMain})
+}
