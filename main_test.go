@@ -12,6 +12,6 @@ func TestMain(m *testing.M) {
 	// many errors, by a clock that was read outside of any bubble: it would
 	// sleep for the years between that clock and the bubble's.
 	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
-	// Scripts run these as programs, each in a process of its own.
-	testscript.Main(m, map[string]func(){"drain-wait": main, "http": httpMain})
+	// Scripts run this as a program, in a process of its own.
+	testscript.Main(m, map[string]func(){"drain-wait": main})
 }

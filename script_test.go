@@ -22,25 +22,32 @@ import (
 // TestScript runs the scripts in testdata/script, which say what the program
 // does as its users see it. Besides the commands of testscript they have
 //
+//	[!] http METHOD URL STATUS
+//	                       make a request, print the body; another status is a failure
+//	hook NAME URL          ask as a preStop hook does, and go on as soon as the request is sent
+//	answer NAME            wait for the hook's 200 and print its body
 //	free-port NAME...      put the address of a free port on loopback into variables
 //	source FILE            take the variables that the file exports
 //	waitfor FILE           wait until the file is there and not empty
 //	waitfor URL STATUS     wait until the URL answers with the status
 //	waitpod URL            wait for a ready pod in the cluster at the URL: $POD and $POD_IP
 //	sigterm NAME           send SIGTERM to the program in the background with NAME among its arguments
-//
-// and the program `http METHOD URL STATUS [FILE]`, which fails if the answer has
-// another status, prints the body, and makes FILE as soon as it has sent the
-// request.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"http":      httpCommand,
+			"hook":      startHook,
+			"answer":    awaitHook,
 			"free-port": freePort,
 			"source":    source,
 			"waitfor":   waitFor,
 			"waitpod":   waitPod,
 			"sigterm":   sigterm,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Values["hooks"] = make(hooks)
+			return nil
 		},
 		RequireExplicitExec: true,
 	})
@@ -94,7 +101,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 1 || len(args) == 2, "waitfor FILE, waitfor URL STATUS")
 	until(ts, func() error {
 		if len(args) == 2 {
-			_, err := request(http.MethodGet, args[0], args[1], "")
+			_, err := request(http.MethodGet, args[0], args[1], nil)
 			return err
 		}
 		info, err := os.Stat(ts.MkAbs(args[0]))
@@ -108,7 +115,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 func waitPod(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 1, "waitpod URL")
 	until(ts, func() error {
-		body, err := request(http.MethodGet, args[0]+"/api/v1/namespaces/default/pods", "200", "")
+		body, err := request(http.MethodGet, args[0]+"/api/v1/namespaces/default/pods", "200", nil)
 		if err != nil {
 			return err
 		}
@@ -140,35 +147,72 @@ func sigterm(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no program in the background has the argument %s", args[0])
 }
 
-func httpMain() {
-	if len(os.Args) < 4 {
-		fmt.Fprintln(os.Stderr, "usage: http METHOD URL STATUS [FILE]")
-		os.Exit(2)
-	}
-	sent := ""
-	if len(os.Args) > 4 {
-		sent = os.Args[4]
-	}
-	body, err := request(os.Args[1], os.Args[2], os.Args[3], sent)
-	os.Stdout.Write(body)
+// httpCommand makes a request and prints the body; it fails where the answer has
+// another status, or there is none.
+func httpCommand(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, false, len(args) == 3, "[!] http METHOD URL STATUS")
+	body, err := request(args[0], args[1], args[2], nil)
+	_, _ = ts.Stdout().Write(body)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		fmt.Fprintln(ts.Stderr(), err)
+	}
+	if neg != (err != nil) {
+		ts.Fatalf("unexpected result: %v", err)
 	}
 }
 
-// request returns the body also where the status is not the one wanted.
-func request(method, url, status, sent string) ([]byte, error) {
+// hook is a preStop hook that waits for its answer.
+type hook struct {
+	body []byte
+	err  error
+	over chan struct{}
+}
+
+// hooks are those of one script, by name.
+type hooks map[string]*hook
+
+// startHook returns when the request has been sent.
+func startHook(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 2, "hook NAME URL")
+	h := &hook{over: make(chan struct{})}
+	ts.Value("hooks").(hooks)[args[0]] = h
+	sent := make(chan struct{})
+	go func() {
+		defer close(h.over)
+		h.body, h.err = request(http.MethodGet, args[1], "200", func() { close(sent) })
+	}()
+	select {
+	case <-sent:
+	case <-h.over:
+		ts.Check(h.err)
+	}
+}
+
+func awaitHook(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 1, "answer NAME")
+	h := ts.Value("hooks").(hooks)[args[0]]
+	if h == nil {
+		ts.Fatalf("no hook %s", args[0])
+	}
+	<-h.over
+	ts.Check(h.err)
+	_, _ = ts.Stdout().Write(h.body)
+}
+
+// request returns the body also where the status is not the one wanted. It calls
+// sent, if that is not nil, when the request is on its way.
+func request(method, url, status string, sent func()) ([]byte, error) {
 	req, err := http.NewRequest(method, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	if sent != "" {
+	if sent != nil {
 		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-			WroteRequest: func(httptrace.WroteRequestInfo) { _ = os.WriteFile(sent, []byte("sent\n"), 0o600) },
+			WroteRequest: func(httptrace.WroteRequestInfo) { sent() },
 		}))
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
