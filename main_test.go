@@ -1,9 +1,9 @@
 package main
 
 import (
-	"os"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
 
@@ -12,5 +12,6 @@ func TestMain(m *testing.M) {
 	// many errors, by a clock that was read outside of any bubble: it would
 	// sleep for the years between that clock and the bubble's.
 	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
-	os.Exit(m.Run())
+	// Scripts run this as a program, in a process of its own.
+	testscript.Main(m, map[string]func(){"drain-wait": main})
 }
