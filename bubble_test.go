@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,16 +17,21 @@ import (
 
 	"drainwait/internal/drain"
 	"drainwait/internal/elb"
+	"drainwait/internal/server"
 	"drainwait/internal/sim"
 )
 
-// bubble is a simulated world and a service in it, whole but for its sockets,
-// in one synctest bubble: the real SDK and the real informers in virtual time.
-// The goroutine of the test is the one that carries the world forward.
+// bubble is a simulated world and a whole service in it, in one synctest bubble:
+// the real SDK, the real informers and a real HTTP server in virtual time. The
+// goroutine of the test is the one that carries the world forward.
 type bubble struct {
 	*testing.T
 	*sim.World
-	svc *service
+	svc   *service
+	hooks *sim.Listener
+	admin *sim.Listener
+	stop  context.CancelFunc // what SIGTERM does to the service
+	over  <-chan struct{}    // closed when the service has ended
 }
 
 // serviceURL is where the hooks of a bubble's world find the service.
@@ -35,11 +42,8 @@ const serviceURL = "http://drain-wait:8080"
 func inBubble(t *testing.T, cfg sim.Config, change func(*serviceConfig), f func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubble{T: t}
-		cfg.Quiesce = synctest.Wait
-		cfg.HookClient = func(netip.Addr) *http.Client {
-			return &http.Client{Transport: sim.Transport(b.svc.server.Handler())}
-		}
+		b := &bubble{T: t, hooks: sim.NewListener(), admin: sim.NewListener()}
+		cfg.Quiesce, cfg.HookClient = synctest.Wait, b.hooks.Client
 		b.World = sim.New(cfg)
 		endpoint := "http://aws.invalid"
 		c := serviceConfig{
@@ -52,6 +56,8 @@ func inBubble(t *testing.T, cfg sim.Config, change func(*serviceConfig), f func(
 			kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: sim.Transport(b.KubeHandler())},
 			drain:      drain.DefaultConfig(),
 			elb:        elb.DefaultConfig(),
+			quiet:      10 * time.Second,
+			grace:      295 * time.Second,
 			log:        slog.New(slog.DiscardHandler),
 		}
 		if change != nil {
@@ -61,14 +67,21 @@ func inBubble(t *testing.T, cfg sim.Config, change func(*serviceConfig), f func(
 		if b.svc, err = newService(c); err != nil {
 			t.Fatal(err)
 		}
-		stop := b.svc.start()
+		ctx, cancel := context.WithCancel(context.Background())
+		over := make(chan struct{})
+		b.stop, b.over = cancel, over
+		go func() {
+			defer close(over)
+			if err := b.svc.run(ctx, b.hooks, b.admin); err != nil {
+				t.Error(err)
+			}
+		}()
 		defer func() {
-			// The goroutines of the service need the world until they are gone.
-			var stopping sync.WaitGroup
-			stopping.Go(stop)
-			b.run(time.Second)
+			// The service needs the world until the last of its goroutines is gone.
+			b.stop()
+			b.runUntil(10*time.Minute, func() bool { return isClosed(b.over) })
 			b.Close()
-			stopping.Wait()
+			<-b.over
 		}()
 		f(b)
 	})
@@ -76,3 +89,102 @@ func inBubble(t *testing.T, cfg sim.Config, change func(*serviceConfig), f func(
 
 // run carries the world on by d.
 func (b *bubble) run(d time.Duration) { b.World.Run(b.Context(), b.Now()+d) }
+
+// runUntil carries the world on until done, which is asked ten times a second,
+// but not for longer than d. It says whether it is done.
+func (b *bubble) runUntil(d time.Duration, done func() bool) bool {
+	for end := b.Now() + d; !done(); b.run(100 * time.Millisecond) {
+		if b.Now() >= end {
+			return false
+		}
+	}
+	return true
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// call is a request that a test makes in place of a hook.
+type call struct {
+	status int
+	header http.Header
+	body   []byte
+	err    error
+	took   time.Duration
+	done   chan struct{} // closed when the rest is there
+	hangUp context.CancelFunc
+}
+
+// ask makes a request of the service from an address; run the world to get the
+// answer.
+func (b *bubble) ask(from, query string) *call {
+	return b.get(b.hooks.Client(netip.MustParseAddr(from)), serviceURL+"/drain-delay?"+query)
+}
+
+func (b *bubble) get(client *http.Client, url string) *call {
+	ctx, cancel := context.WithCancel(b.Context())
+	c := &call{done: make(chan struct{}), hangUp: cancel}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	go func() {
+		defer close(c.done)
+		defer cancel()
+		defer func() { c.took = time.Since(began) }()
+		resp, err := client.Do(req)
+		if err != nil {
+			c.err = err
+			return
+		}
+		defer resp.Body.Close()
+		c.status, c.header = resp.StatusCode, resp.Header
+		c.body, c.err = io.ReadAll(resp.Body)
+	}()
+	return c
+}
+
+// answer runs the world until the call is answered, for ten minutes at most.
+func (b *bubble) answer(c *call) *call {
+	b.Helper()
+	if !b.runUntil(10*time.Minute, func() bool { return isClosed(c.done) }) {
+		b.Fatal("no answer within ten minutes")
+	}
+	if c.err != nil {
+		b.Fatal(c.err)
+	}
+	return c
+}
+
+func (c *call) ok(t *testing.T) server.Answer {
+	t.Helper()
+	var a server.Answer
+	if err := json.Unmarshal(c.body, &a); err != nil || c.status != http.StatusOK {
+		t.Fatalf("got %d %s, %v", c.status, c.body, err)
+	}
+	return a
+}
+
+func (c *call) failed(t *testing.T) server.Failure {
+	t.Helper()
+	var f server.Failure
+	if err := json.Unmarshal(c.body, &f); err != nil || c.status == http.StatusOK {
+		t.Fatalf("got %d %s, %v", c.status, c.body, err)
+	}
+	return f
+}
+
+func decode(t *testing.T, body []byte) (v any) {
+	t.Helper()
+	if err := json.Unmarshal(body, &v); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return v
+}

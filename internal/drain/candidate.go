@@ -26,6 +26,7 @@ type candidate struct {
 
 	look      *elb.Look // the newest that counts; nil for none
 	err       error     // of the tries since
+	vanished  bool      // the group was deleted since
 	listed    bool      // some look showed the pod
 	leftAt    time.Time // when the pod was first seen to have left; zero while it is in rotation
 	confirmed bool      // a look that began after the settle time showed it gone still
@@ -57,7 +58,7 @@ func (c *candidate) update(began time.Time, ips []netip.Addr, neverReady bool) e
 		c.asked = c.asked && err == nil // a confirming look that failed is asked for again
 		return nil
 	}
-	c.look = look
+	c.look, c.vanished = look, false
 	targets := c.targets(look, ips)
 	c.listed = c.listed || len(targets) > 0
 	if inRotation(targets) {
@@ -91,6 +92,7 @@ func (c *candidate) left(began, at time.Time) {
 // nothing to confirm it by, so time alone does.
 func (c *candidate) gone(began time.Time) {
 	now := time.Now()
+	c.vanished = true
 	c.left(began, now)
 	if !c.confirmed && !now.Before(c.leftAt.Add(c.settle)) {
 		c.confirmed = true
@@ -129,6 +131,9 @@ func (c *candidate) result(ips []netip.Addr) TargetResult {
 		return r
 	}
 	r.State = "absent"
+	if c.vanished {
+		return r
+	}
 	var states []string
 	for _, t := range c.targets(c.look, ips) {
 		s := string(t.State)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"slices"
 	"time"
 
 	"drainwait/internal/drain"
@@ -66,7 +65,7 @@ func NewAnswer(r *drain.Result, waited time.Duration, warnings []string) Answer 
 		BudgetSeconds: toSeconds(r.Budget),
 		BoundedBy:     r.BoundedBy,
 		Targets:       []TargetAnswer{},
-		Warnings:      slices.Concat([]string{}, warnings, r.Warnings),
+		Warnings:      append(append([]string{}, warnings...), r.Warnings...),
 		LastError:     r.LastError,
 	}
 	for _, t := range r.Targets {

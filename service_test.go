@@ -1,0 +1,313 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"drainwait/internal/drain"
+	"drainwait/internal/sim"
+)
+
+// inScene runs f beside the scene of an ordinary wait whose pod, web-1, is up.
+// Its hook lasts for the whole grace period: the test asks in its place.
+func inScene(t *testing.T, change func(*serviceConfig), f func(s *scene)) {
+	t.Helper()
+	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, change, func(b *bubble) {
+		s := &scene{bubble: b}
+		ordinary(sim.ALB)(s)
+		s.pod = s.AddPod(sim.PodSpec{
+			Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort,
+			Grace: 10 * time.Minute, Hook: sim.Hook{Hold: true}, Addresses: []netip.Addr{addr(webIP)},
+		})
+		s.run(time.Minute)
+		f(s)
+	})
+}
+
+// TestManyWaitsCostOnePoll holds a hundred waits on one group.
+func TestManyWaitsCostOnePoll(t *testing.T) {
+	calls := func(n int) (calls map[string]int) {
+		inScene(t, nil, func(s *scene) {
+			_ = s.DeletePod(web, "web-1")
+			var waits []*call
+			for i := range n {
+				waits = append(waits, s.ask(webIP, fmt.Sprintf("max-delay=60&settle=%d", 20+i%2))) // not equal, so not shared
+			}
+			s.run(5 * time.Second)
+			if got := s.svc.watcher.Pollers(); got != 1 {
+				t.Errorf("%d waits have %d pollers, want 1", n, got)
+			}
+			for _, c := range waits {
+				if a := s.answer(c).ok(t); a.Outcome != "drained" {
+					t.Errorf("got %s", c.body)
+				}
+			}
+			if got := s.svc.watcher.Pollers(); got != 0 {
+				t.Errorf("%d pollers are left", got)
+			}
+			calls = s.AWSCalls()
+		})
+		return calls
+	}
+	one, many := calls(2)["DescribeTargetHealth OK"], calls(100)["DescribeTargetHealth OK"]
+	if one == 0 || many != one {
+		t.Errorf("100 waits cost %d looks, and 2 cost %d", many, one)
+	}
+}
+
+func TestHangUp(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		_ = s.DeletePod(web, "web-1")
+		first := s.ask(webIP, "max-delay=60")
+		second := s.ask(webIP, "max-delay=60&settle=20s")
+		alike := s.ask(webIP, "max-delay=60")
+		s.run(3 * time.Second)
+		first.hangUp()
+		s.run(time.Second)
+		if !isClosed(first.done) || first.err == nil {
+			t.Errorf("the first call is not over: %+v", first)
+		}
+		for _, c := range []*call{second, alike} {
+			if a := s.answer(c).ok(t); a.Outcome != "drained" {
+				t.Errorf("got %s after another caller's hang-up", c.body)
+			}
+		}
+		third := s.ask(webIP, "max-delay=300&settle=200")
+		s.run(time.Second)
+		third.hangUp()
+		s.run(time.Second)
+		if got := s.svc.watcher.Pollers(); got != 0 {
+			t.Errorf("%d pollers outlive the last caller", got)
+		}
+		if body := s.metrics(t); !strings.Contains(body, `drain_wait_waits_total{outcome="hung_up"} 2`) {
+			t.Errorf("the metrics do not count two hung-up callers:\n%s", body)
+		}
+	})
+}
+
+// TestEqualCallsShareOneWait is what the hooks of a pod's containers do.
+func TestEqualCallsShareOneWait(t *testing.T) {
+	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 2 }, func(s *scene) {
+		_ = s.DeletePod(web, "web-1")
+		var equal []*call
+		for range 5 {
+			equal = append(equal, s.ask(webIP, "max-delay=60"))
+			s.run(100 * time.Millisecond)
+		}
+		other := s.ask(webIP, "max-delay=61")
+		s.run(100 * time.Millisecond)
+		tooMany := s.answer(s.ask(webIP, "max-delay=62"))
+		if f := tooMany.failed(t); tooMany.status != http.StatusTooManyRequests || f.Error != "too_many_waits" || tooMany.took > time.Second {
+			t.Errorf("got %d %s after %s", tooMany.status, tooMany.body, tooMany.took)
+		}
+		elsewhere := s.ask("10.0.99.99", "pod=web-1&namespace=default")
+		for _, c := range append(equal, other, elsewhere) {
+			if a := s.answer(c).ok(t); a.Outcome != "drained" || float64(a.WaitedSeconds) > c.took.Seconds()+0.01 {
+				t.Errorf("got %s after %s", c.body, c.took)
+			}
+		}
+		if c := s.answer(s.ask(webIP, "max-delay=0")); c.status != http.StatusOK {
+			t.Errorf("got %d when all waits were over", c.status)
+		}
+	})
+}
+
+func (s *scene) metrics(t *testing.T) string {
+	t.Helper()
+	c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/metrics"))
+	if c.status != http.StatusOK {
+		t.Fatalf("GET /metrics: %d %s", c.status, c.body)
+	}
+	return string(c.body)
+}
+
+func TestMetrics(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		s.FailAWS(fault("DescribeTargetHealth", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+		_ = s.DeletePod(web, "web-1")
+		c := s.ask(webIP, "max-delay=60")
+		s.run(3 * time.Second)
+		for _, want := range []string{"drain_wait_waits_in_flight 1", "drain_wait_pollers 1"} {
+			if body := s.metrics(t); !strings.Contains(body, want+"\n") {
+				t.Errorf("the metrics lack %s:\n%s", want, body)
+			}
+		}
+		s.FailAWS(nil)
+		s.answer(c)
+		s.answer(s.ask(webIP, "ip=nonsense"))
+		body := s.metrics(t)
+		for _, want := range []string{
+			`drain_wait_waits_total{outcome="drained"} 1`,
+			`drain_wait_waits_total{outcome="bad_request"} 1`,
+			`drain_wait_wait_duration_seconds_count{outcome="drained"} 1`,
+			`drain_wait_aws_calls_total{code="OK",operation="DescribeTargetHealth"}`,
+			`drain_wait_aws_calls_total{code="Throttling",operation="DescribeTargetHealth"}`,
+			"drain_wait_aws_throttled_total",
+			"drain_wait_waits_in_flight 0",
+			"drain_wait_pollers 0",
+			"drain_wait_aws_rate_budget ",
+			"drain_wait_build_info{",
+			"go_goroutines",
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("the metrics lack %s:\n%s", want, body)
+			}
+		}
+		if strings.Contains(body, "drain_wait_aws_throttled_total 0") || strings.Contains(body, "drain_wait_aws_rate_budget 5\n") {
+			t.Errorf("throttling left no trace:\n%s", body)
+		}
+	})
+}
+
+// TestGoingAway is the service's own SIGTERM with waits in flight.
+func TestGoingAway(t *testing.T) {
+	inScene(t, func(c *serviceConfig) { c.grace = 40 * time.Second }, func(s *scene) {
+		ready := func() int { return s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/readyz")).status }
+		if got := ready(); got != http.StatusOK {
+			t.Errorf("readyz is %d before", got)
+		}
+		_ = s.DeletePod(web, "web-1")
+		early := s.ask(webIP, "max-delay=60")
+		endless := s.ask(webIP, "max-delay=300&settle=250")
+		s.run(2 * time.Second)
+		s.stop()
+		s.run(2 * time.Second)
+		if got := ready(); got != http.StatusServiceUnavailable {
+			t.Errorf("readyz is %d after SIGTERM", got)
+		}
+		late := s.ask(webIP, "max-delay=59") // kube-proxy lags: a new wait is still taken
+		for _, c := range []*call{early, late} {
+			if a := s.answer(c).ok(t); a.Outcome != "drained" {
+				t.Errorf("got %s", c.body)
+			}
+		}
+		refused := s.ask(webIP, "max-delay=58")
+		s.run(time.Second)
+		if !isClosed(refused.done) || refused.err == nil {
+			t.Errorf("a wait was taken long after SIGTERM: %+v", refused)
+		}
+		f := s.answer(endless).failed(t)
+		if endless.status != http.StatusServiceUnavailable || f.Error != "unavailable" || endless.header.Get("Retry-After") == "" {
+			t.Errorf("the wait that was cut got %d %s, %v", endless.status, endless.body, endless.header)
+		}
+		if got := endless.took; got < 41*time.Second || got > 43*time.Second {
+			t.Errorf("it was cut after %s", got)
+		}
+		s.run(2 * time.Second)
+		if !isClosed(s.over) {
+			t.Error("the service is still there")
+		}
+	})
+}
+
+// TestNotReadyYet: before the cluster has been read nobody is told to stop.
+func TestNotReadyYet(t *testing.T) {
+	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
+		b.FailKube(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
+		b.run(10 * time.Second)
+		c := b.answer(b.ask("10.0.0.1", ""))
+		if f := c.failed(t); c.status != http.StatusServiceUnavailable || f.Error != "unavailable" || c.header.Get("Retry-After") == "" {
+			t.Errorf("got %d %s, %v", c.status, c.body, c.header)
+		}
+		if c := b.answer(b.get(b.admin.Client(netip.Addr{}), "http://admin/readyz")); c.status != http.StatusServiceUnavailable {
+			t.Errorf("readyz is %d", c.status)
+		}
+		if c := b.answer(b.get(b.admin.Client(netip.Addr{}), "http://admin/healthz")); c.status != http.StatusOK {
+			t.Errorf("healthz is %d", c.status)
+		}
+		b.FailKube(nil, 0)
+	})
+}
+
+// TestReplicasShareTheRate counts our own ready replicas.
+func TestReplicasShareTheRate(t *testing.T) {
+	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, func(c *serviceConfig) { c.ownService = "drain-wait/drain-wait" }, func(b *bubble) {
+		labels := map[string]string{"app": "drain-wait"}
+		b.AddService("drain-wait", "drain-wait", labels, 8080)
+		for i := range 2 {
+			b.AddPod(sim.PodSpec{Namespace: "drain-wait", Name: fmt.Sprint("drain-wait-", i), Labels: labels, Port: 8080})
+		}
+		b.run(time.Minute)
+		if got := b.svc.watcher.Rate(); got != 2.5 {
+			t.Errorf("with two replicas the rate is %v, want 2.5", got)
+		}
+		if err := b.DeletePod("drain-wait", "drain-wait-1"); err != nil {
+			t.Fatal(err)
+		}
+		b.run(time.Minute)
+		if got := b.svc.watcher.Rate(); got != 5 {
+			t.Errorf("with one replica the rate is %v, want 5", got)
+		}
+	})
+}
+
+// contract is the OpenAPI document that the service hands out.
+func contract(t *testing.T, s *scene) *openapi3.T {
+	t.Helper()
+	c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/openapi.yaml"))
+	doc, err := openapi3.NewLoader().LoadFromData(c.body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// TestContract holds real answers against the OpenAPI document.
+func TestContract(t *testing.T) {
+	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 1 }, func(s *scene) {
+		doc := contract(t, s)
+		responses := doc.Paths.Find("/drain-delay").Get.Responses
+		check := func(c *call) {
+			t.Helper()
+			r := responses.Status(c.status)
+			if r == nil {
+				t.Fatalf("the contract has no status %d", c.status)
+			}
+			media := r.Value.Content.Get(c.header.Get("Content-Type"))
+			if media == nil {
+				t.Fatalf("the contract has no %s for %d", c.header.Get("Content-Type"), c.status)
+			}
+			if err := media.Schema.Value.VisitJSON(decode(t, c.body)); err != nil {
+				t.Errorf("%d %s: %v", c.status, c.body, err)
+			}
+		}
+		check(s.answer(s.ask(webIP, "max-delay=abc&what=1"))) // 400
+		check(s.answer(s.ask("10.9.9.9", "")))                // 404
+		check(s.answer(s.ask(webIP, "max-delay=0")))          // 200 budget_spent
+		_ = s.DeletePod(web, "web-1")
+		wait := s.ask(webIP, "max-delay=60&what=1")
+		s.run(time.Second)
+		check(s.answer(s.ask(webIP, "max-delay=0&"))) // joins nobody: 429
+		check(s.answer(wait))                         // 200 drained
+		s.FailAWS(refuse("DescribeTargetHealth"))
+		check(s.answer(s.ask(webIP, ""))) // 502
+		s.FailAWS(nil)
+		s.Remove(s.binding)
+		instances(s)
+		s.run(time.Second)
+		check(s.answer(s.ask(webIP, ""))) // 422
+	})
+}
+
+// TestContractKnowsAllAnswers holds the enumerations of the OpenAPI document
+// against those of the code.
+func TestContractKnowsAllAnswers(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		schemas := contract(t, s).Components.Schemas
+		enum := func(schema, property string) string {
+			return fmt.Sprint(schemas[schema].Value.Properties[property].Value.Enum)
+		}
+		if got, want := enum("Answer", "outcome"), fmt.Sprint(drain.Outcomes); got != want {
+			t.Errorf("outcomes are %s in the contract and %s in the code", got, want)
+		}
+	})
+}

@@ -1,0 +1,684 @@
+package main
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/server"
+	"drainwait/internal/sim"
+)
+
+// TestWaits has a row for each way in which a wait can go that is not a matter
+// of the state alone.
+func TestWaits(t *testing.T) {
+	for _, group := range []struct {
+		name  string
+		cases []waitCase
+	}{
+		{"ordinary", ordinaryCases()},
+		{"discovery", discoveryCases()},
+		{"hostnames", hostnameCases()},
+		{"no deletion", stayingCases()},
+		{"budget", budgetCases()},
+		{"trouble", troubleCases()},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			for _, c := range group.cases {
+				t.Run(c.name, c.run)
+			}
+		})
+	}
+}
+
+func ordinaryCases() []waitCase {
+	return []waitCase{
+		{name: "ALB", outcome: "drained", event: deregistered, after: settleALB},
+		{name: "NLB", kind: sim.NLB, query: "ip=IP&namespace=default&max-delay=180", outcome: "drained", event: deregistered, after: settleNLB},
+		{name: "by the caller's address alone", query: "max-delay=60", outcome: "drained", event: deregistered, after: settleALB},
+		{name: "by name", query: "pod=web-1&namespace=default", outcome: "drained", event: deregistered, after: settleALB},
+		{
+			name: "by address in another namespace", query: "ip=IP&namespace=other", outcome: "drained", event: deregistered, after: settleALB,
+			also: warned("namespace=other is not that of the pod"),
+		},
+		{
+			name: "settle of the caller's", query: "ip=IP&namespace=default&settle=25", outcome: "drained", event: deregistered, after: 25 * time.Second,
+		},
+		{
+			name:    "never ready",
+			pod:     func(p *sim.PodSpec) { p.Hook.Query = "pod=web-1&namespace=default" },
+			world:   func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: time.Hour, Max: time.Hour} },
+			outcome: "drained", after: 0,
+		},
+		{
+			name: "a container without a hook", outcome: "drained", event: deregistered, after: settleALB,
+			pod:  func(p *sim.PodSpec) { p.Sidecars = []sim.Sidecar{{Name: "logs"}} },
+			also: warned("container logs of the pod has no preStop hook"),
+		},
+		{
+			name: "returns to healthy while it settles", outcome: "drained",
+			stop: func(s *scene) {
+				s.StopController()
+				s.SetTarget(s.group, s.pod.IP, webPort, "draining", "Target.DeregistrationInProgress")
+				_ = s.DeletePod(web, "web-1")
+				s.After(10*time.Second, func() { s.SetTarget(s.group, s.pod.IP, webPort, "healthy", "") })
+				s.After(25*time.Second, func() {
+					s.SetTarget(s.group, s.pod.IP, webPort, "", "")
+					s.Deregister(s.group, s.pod.IP, webPort)
+				})
+			},
+			event: deregistered, after: settleALB,
+			also: func(t *testing.T, _ *scene, a server.Answer) {
+				if got := events(a.Targets[0]); got != "left, returned, left, settled" {
+					t.Errorf("the timeline is %s", got)
+				}
+			},
+		},
+		{
+			name: "comes late into draining", outcome: "drained", after: settleALB,
+			pod: func(p *sim.PodSpec) { p.Hook.Delay = 50 * time.Second },
+		},
+		{
+			name: "deregistration is over before the first look", outcome: "drained", after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
+				s.binding.Spec.TargetGroupARN = s.group.ARN()
+				s.Apply(s.binding)
+			},
+			pod: func(p *sim.PodSpec) { p.Hook.Delay = 5 * time.Second },
+		},
+		{
+			name: "the checkpoint stays empty", outcome: "drained", event: deregistered, after: settleALB,
+			up: func(s *scene) { // another pod's readiness gate is pending
+				s.AddPod(sim.PodSpec{
+					Namespace: web, Name: "web-3", Labels: map[string]string{"app": "web"}, Port: webPort,
+					Gates: []string{sim.GatePrefix + "web", "example.com/never"},
+				})
+				s.run(30 * time.Second)
+			},
+		},
+		{
+			name: "no checkpoint at all", outcome: "drained", event: deregistered, after: settleALB,
+			world: func(c *sim.Config) { c.NoCheckpoint = true },
+		},
+		{
+			name: "the group vanishes", outcome: "drained", after: 10*time.Second + settleALB, early: 5 * time.Second,
+			stop: func(s *scene) {
+				s.StopController()
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(5*time.Second, func() { s.DeleteTargetGroup(s.group) })
+			},
+		},
+	}
+}
+
+// events names the steps of a timeline.
+func events(t server.TargetAnswer) string {
+	var names []string
+	for _, s := range t.Timeline {
+		names = append(names, s.Event)
+	}
+	return strings.Join(names, ", ")
+}
+
+func discoveryCases() []waitCase {
+	return []waitCase{
+		{
+			name: "an identity filter would match nothing", outcome: "budget_spent", query: "ip=IP&namespace=default&max-delay=30", after: 30 * time.Second,
+			// The pod is registered at a port that is neither the group's nor its own.
+			up: func(s *scene) {
+				s.StopController()
+				s.RemoveTarget(s.group, s.pod.IP, webPort)
+				s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
+			},
+		},
+		{
+			name: "two ports of one address", outcome: "drained", after: 40*time.Second + settleALB, early: time.Second,
+			up: func(s *scene) {
+				s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
+				s.After(40*time.Second, func() { // it is long gone from its other port by then
+					s.SetTarget(s.group, s.pod.IP, 9999, "", "")
+					s.Deregister(s.group, s.pod.IP, 9999)
+				})
+				s.StopController()
+			},
+			pod: func(p *sim.PodSpec) { p.Hook.MaxDelay = 2 * time.Minute },
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.Deregister(s.group, s.pod.IP, webPort)
+			},
+		},
+		{
+			name: "two groups of two load balancers", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				nlb := s.AddLoadBalancer("tcp", sim.NLB)
+				s.AddBinding(web, "tcp", "web", s.AddTargetGroup("tcp", webPort, nlb))
+			},
+			also: targets(2),
+		},
+		{
+			name: "IPv6", outcome: "drained", event: deregistered, after: settleALB,
+			pod: func(p *sim.PodSpec) { p.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol} },
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
+				s.Apply(sim.NewBinding(web, "web", "web", s.group))
+				s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+				s.Apply(s.service)
+			},
+		},
+		{
+			name: "dual stack, in the group by the second address", outcome: "drained", event: deregistered, after: settleALB,
+			pod: func(p *sim.PodSpec) { p.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} },
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
+				s.Apply(sim.NewBinding(web, "web", "web", s.group))
+				s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+				s.Apply(s.service)
+			},
+		},
+		{
+			name: "neighbours in the host network", outcome: "drained", event: deregistered, after: settleALB,
+			query: "pod=web-1&namespace=default",
+			pod:   func(p *sim.PodSpec) { p.HostNetwork, p.Node = true, "node-1" },
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.AddBinding(web, "other", "web", s.AddTargetGroup("other", 9999, s.lb)).Spec.ServiceRef.Port = intstr.FromInt32(80)
+			},
+			up: func(s *scene) { s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "") }, // a neighbour's
+		},
+		{
+			name: "by an address of the host network alone", status: http.StatusNotFound, after: 0, query: "max-delay=60",
+			pod:  func(p *sim.PodSpec) { p.HostNetwork, p.Node = true, "node-1" },
+			also: says("ip=", "pod=", "namespace="),
+		},
+		{
+			name: "a completed pod has the same address", outcome: "drained", event: deregistered, after: settleALB,
+			up: func(s *scene) {
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "job", Port: 1, Addresses: []netip.Addr{s.pod.IP}})
+				s.run(10 * time.Second)
+				s.CompletePod(web, "job")
+				s.run(10 * time.Second)
+			},
+		},
+		{
+			name: "no group", outcome: "not_registered", after: 0,
+			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
+			also:    targets(0),
+		},
+		{
+			name: "a group of another application", outcome: "not_registered", after: 0,
+			prepare: func(s *scene) {
+				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+			},
+		},
+		{
+			name: "a binding with a name only", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); nameOnly(s) },
+		},
+		{
+			name: "a binding with a name only, of another account", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				nameOnly(s)
+				otherAccount(s)
+			},
+		},
+		{
+			name: "a binding of another account", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); otherAccount(s) },
+		},
+		{
+			name: "a binding without protocol", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.binding.Spec.TargetGroupProtocol = nil
+				s.Apply(s.binding)
+			},
+		},
+		{
+			name: "a binding without protocol, and the type cannot be told", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.binding.Spec.TargetGroupProtocol = nil
+				s.Apply(s.binding)
+				s.FailAWS(refuse("DescribeTargetGroups"))
+			},
+			also: warned("the longer settle time counts"),
+		},
+		{
+			name: "EKS Auto Mode", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.Remove(s.binding)
+				s.ServeGroup(sim.GroupEKS, true)
+				b := sim.NewBinding(web, "web", "web", s.group)
+				b.APIVersion = "eks.amazonaws.com/v1"
+				s.Apply(b)
+			},
+		},
+		{
+			name: "a binding that appears in the middle of the wait", outcome: "drained", after: 10*time.Second + settleALB,
+			stop: func(s *scene) {
+				group := s.AddTargetGroup("late", webPort, s.lb)
+				s.Register(group, s.pod.IP, webPort)
+				s.run(time.Minute)
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(9*time.Second, func() { s.Deregister(group, s.pod.IP, webPort) })
+				s.After(10*time.Second, func() { s.AddBinding(web, "late", "web", group) })
+			},
+			also: targets(2),
+		},
+		{
+			name: "the selector was switched before the deletion", outcome: "drained", after: settleALB,
+			stop: func(s *scene) {
+				s.SetSelector(s.service, map[string]string{"app": "green"})
+				s.After(2*time.Second, func() { _ = s.DeletePod(web, "web-1") })
+			},
+			early: 3 * time.Second, // the hook, not the deregistration, comes last
+			event: func(s *scene) time.Duration { return max(s.pod.Deregistered, s.pod.Asked) },
+		},
+		{
+			name: "the labels were taken off before the deletion", outcome: "drained", after: settleALB,
+			stop: func(s *scene) {
+				s.SetLabels(web, "web-1", map[string]string{"app": "quarantine"})
+				s.After(2*time.Second, func() { _ = s.DeletePod(web, "web-1") })
+			},
+		},
+		{
+			name: "instance targets alone", status: http.StatusUnprocessableEntity, after: 0,
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.Remove(s.binding); instances(s); s.group = nil },
+			also:    says("unsupported_targets", "instance targets", "target-type: ip"),
+		},
+		{
+			name: "instance targets beside ip targets", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); instances(s) },
+			also:    warned("instance targets"),
+		},
+		{
+			name: "publishes not-ready addresses", outcome: "will_not_leave", after: 0,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.service.Spec.PublishNotReadyAddresses = true
+				s.Apply(s.service)
+			},
+		},
+		{
+			name: "publishes not-ready addresses, beside a Service that does not", outcome: "will_not_leave", after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				eager := sim.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
+				eager.Spec.PublishNotReadyAddresses = true
+				s.Apply(eager)
+				s.AddBinding(web, "eager", "eager", s.AddTargetGroup("eager", webPort, s.lb))
+			},
+		},
+		{
+			name: "an address that no pod has", query: "ip=10.9.9.9&namespace=default", outcome: "drained", after: 5*time.Second + settleALB, // LBC is done, so looks are rare
+			up: func(s *scene) {
+				s.StopController()
+				s.Register(s.group, addr("10.9.9.9"), webPort)
+				s.run(time.Minute)
+			},
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(3*time.Second, func() {
+					s.Deregister(s.group, addr("10.9.9.9"), webPort)
+					s.Deregister(s.group, s.pod.IP, webPort)
+				})
+			},
+		},
+		{
+			name: "an address that nobody has", query: "ip=10.9.9.9&namespace=default", status: http.StatusNotFound, after: 0,
+			also: says("no pod has the address 10.9.9.9", "no target group"),
+		},
+		{
+			name: "an address that no pod has, without a namespace", query: "ip=10.9.9.9", status: http.StatusNotFound, after: 0,
+			also: says("ip=", "pod=", "namespace="),
+		},
+		{name: "a pod that is not there", query: "pod=gone&namespace=default", status: http.StatusNotFound, after: 0, also: says("no pod default/gone")},
+		{
+			name: "an unknown target group", status: http.StatusBadGateway, after: 0,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.binding.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
+				s.Apply(s.binding)
+			},
+			also: says("refused_by_aws", "another account or Region"),
+		},
+		{
+			name: "an unknown target group that does not concern the pod", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				b := sim.NewBinding(web, "shop", "shop", s.group)
+				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
+				s.Apply(b)
+			},
+		},
+		{
+			name: "an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", outcome: "drained", event: deregistered, after: settleALB,
+			also: warned("there is no Ingress default/wep"),
+		},
+		{
+			name: "nothing but an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", status: http.StatusNotFound, after: 0,
+			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
+			also:    says("Ingress default/wep, which does not exist"),
+		},
+	}
+}
+
+// longer gives the hook three minutes.
+func longer(p *sim.PodSpec) { p.Hook.MaxDelay = 3 * time.Minute }
+
+func targets(n int) func(*testing.T, *scene, server.Answer) {
+	return func(t *testing.T, _ *scene, a server.Answer) {
+		t.Helper()
+		if len(a.Targets) != n {
+			t.Errorf("there are %d targets, want %d: %+v", len(a.Targets), n, a.Targets)
+		}
+	}
+}
+
+func nameOnly(s *scene) {
+	s.binding.Spec.TargetGroupARN, s.binding.Spec.TargetGroupName = "", "web"
+	s.Apply(s.binding)
+}
+
+// otherAccount hides the group from all but a role.
+func otherAccount(s *scene) {
+	const role = "arn:aws:iam::" + sim.AccountID + ":role/other"
+	s.AddRole(role, "secret")
+	s.RequireRole(s.group.ARN(), role)
+	s.binding.Spec.IAMRoleARNToAssume, s.binding.Spec.AssumeRoleExternalID = role, "secret"
+	s.Apply(s.binding)
+}
+
+// instances puts instance targets behind the Service.
+func instances(s *scene) {
+	group := s.AddGroup(sim.TargetGroupSpec{Name: "nodes", Port: 30080, Balancer: s.lb, TargetType: "instance"})
+	s.RegisterNamed(group, "i-0123456789abcdef0", 30080)
+	s.AddBinding(web, "nodes", "web", group)
+}
+
+// refuse denies an operation of AWS.
+func refuse(operation string) func(string, string) *sim.Fault {
+	return fault(operation, sim.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "User is not authorized"})
+}
+
+func fault(operation string, f sim.Fault) func(string, string) *sim.Fault {
+	return func(op, _ string) *sim.Fault {
+		if op == operation || operation == "" && strings.HasPrefix(op, "Describe") {
+			return &f
+		}
+		return nil
+	}
+}
+
+// unbound is a scene where nothing but host names leads to the group: no
+// TargetGroupBinding can be seen, and the load balancer's owner is somebody else.
+func unbound(kind sim.Kind, change func(*scene)) func(*scene) {
+	return func(s *scene) {
+		ordinary(kind)(s)
+		s.Remove(s.binding)
+		if kind == sim.NLB {
+			sim.Expose(s.service, s.lb)
+			s.Apply(s.service)
+			s.Remove(sim.NewIngress(web, "web", "web"))
+		}
+		if change != nil {
+			change(s)
+		}
+	}
+}
+
+// byHand registers both pods, and takes web-1 out three seconds after its
+// deletion.
+func byHand(c waitCase) waitCase {
+	c.up = func(s *scene) {
+		for _, p := range s.Pods() {
+			s.Register(s.group, p.IP, webPort)
+		}
+		s.run(time.Minute)
+	}
+	c.stop = func(s *scene) {
+		_ = s.DeletePod(web, "web-1")
+		s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+	}
+	return c
+}
+
+func hostnameCases() []waitCase {
+	return []waitCase{
+		byHand(waitCase{name: "of an Ingress", prepare: unbound(sim.ALB, nil), outcome: "drained", event: deregistered, after: settleALB}),
+		byHand(waitCase{name: "of a Service", kind: sim.NLB, prepare: unbound(sim.NLB, nil), pod: longer, outcome: "drained", event: deregistered, after: settleNLB}),
+		byHand(waitCase{
+			name: "in capitals, with a prefix", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: unbound(sim.ALB, func(s *scene) {
+				i := sim.NewIngress(web, "web", "web")
+				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("dualstack."+strings.ToUpper(s.lb.DNSName())))
+				s.Apply(i)
+			}),
+		}),
+		{
+			name: "of a load balancer that is none of ours", status: http.StatusUnprocessableEntity, after: 0,
+			prepare: unbound(sim.ALB, func(s *scene) {
+				i := sim.NewIngress(web, "web", "web")
+				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("somebody-1.us-east-1.elb.amazonaws.com"))
+				s.Apply(i)
+			}),
+			also: says("unsupported_targets", "ELBv2 knows no such load balancer"),
+		},
+		{
+			name: "an Ingress without address", status: http.StatusNotFound, after: 0,
+			prepare: unbound(sim.ALB, func(s *scene) { s.Apply(sim.NewIngress(web, "web", "web")) }),
+			also:    says("Ingress default/web has neither an address nor a TargetGroupBinding"),
+		},
+		{
+			name: "AWS refuses to look", status: http.StatusBadGateway, after: 0,
+			prepare: unbound(sim.ALB, func(s *scene) { s.FailAWS(refuse("DescribeLoadBalancers")) }),
+			also:    says("refused_by_aws", "grant elasticloadbalancing:DescribeLoadBalancers"),
+		},
+		{
+			name: "of an ingress controller's NLB that sends elsewhere", outcome: "not_registered", after: 0,
+			prepare: unbound(sim.ALB, func(s *scene) {
+				nlb := s.AddLoadBalancer("nginx", sim.NLB)
+				s.AddTargetGroup("nginx", webPort, nlb)
+				s.Apply(sim.NewIngress(web, "web", "web", nlb))
+			}),
+		},
+		byHand(waitCase{
+			name: "of an Ingress that is named, where no binding concerns the pod", query: "ip=IP&namespace=default&ingress=web",
+			outcome: "drained", event: deregistered, after: settleALB,
+			prepare: unbound(sim.ALB, func(s *scene) {
+				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+			}),
+		}),
+	}
+}
+
+func ingressOf(hostname string) networkingv1.IngressLoadBalancerIngress {
+	return networkingv1.IngressLoadBalancerIngress{Hostname: hostname}
+}
+
+func stayingCases() []waitCase {
+	restart := func(s *scene) { s.RestartContainer(web, "web-1") }
+	return []waitCase{
+		{name: "a liveness restart", outcome: "not_terminating", after: 5 * time.Second, stop: restart},
+		{
+			name: "a liveness restart while the API server is away", outcome: "not_terminating", after: 30 * time.Second,
+			stop: func(s *scene) {
+				restart(s)
+				s.FailKube(func(r *http.Request) bool { return !strings.Contains(r.URL.RawQuery, "watch") }, http.StatusServiceUnavailable)
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(30*time.Second, func() { s.FailKube(nil, 0) })
+			},
+		},
+		{
+			name: "a graceful node shutdown", outcome: "drained", event: deregistered, after: settleALB, pod: longer,
+			stop: func(s *scene) { s.ShutdownNode("node-1") },
+		},
+		{
+			name: "the hook comes before the watch tells of the deletion", outcome: "drained", event: deregistered, after: settleALB,
+			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 4 * time.Second, Max: 4*time.Second + 1} },
+		},
+	}
+}
+
+func budgetCases() []waitCase {
+	stuck := func(c waitCase) waitCase { // LBC does nothing
+		c.up = func(s *scene) { s.StopController() }
+		return c
+	}
+	const minute = time.Minute
+	return []waitCase{
+		stuck(waitCase{name: "max-delay", query: "max-delay=90", outcome: "budget_spent", after: 90 * time.Second, early: 10 * time.Millisecond}),
+		stuck(waitCase{name: "max-delay as a duration", query: "max-delay=90s", outcome: "budget_spent", after: 90 * time.Second}),
+		stuck(waitCase{name: "max-wait", query: "max-wait=90", outcome: "budget_spent", after: 90 * time.Second}),
+		stuck(waitCase{name: "max-delay of 0 is one look", query: "max-delay=0", outcome: "budget_spent", after: 0}),
+		stuck(waitCase{
+			name: "an enormous max-delay is cut", query: "max-delay=1e9", outcome: "budget_spent", event: deleted, after: 5*minute - 5*time.Second, early: time.Second,
+			also: warned("max-delay=1e9 was cut to 1h0m0s"),
+		}),
+		stuck(waitCase{
+			name: "the grace period", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 5*minute - 5*time.Second, early: time.Second,
+			also: func(t *testing.T, _ *scene, a server.Answer) {
+				if a.BoundedBy != "grace period" {
+					t.Errorf("bounded by %s", a.BoundedBy)
+				}
+			},
+		}),
+		stuck(waitCase{
+			name: "a short grace period, of which a fifth is left", query: "namespace=default", outcome: "budget_spent",
+			pod:   func(p *sim.PodSpec) { p.Grace = 20 * time.Second },
+			event: deleted, after: 16 * time.Second, early: time.Second,
+			also: warned("raise terminationGracePeriodSeconds"),
+		}),
+		{
+			name: "the grace period is shortened in the middle", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 25 * time.Second, early: time.Second,
+			up: func(s *scene) { s.StopController() },
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(10*time.Second, func() { _ = s.DeletePodIn(web, "web-1", 20*time.Second) })
+			},
+		},
+		{
+			name: "cut while it settles", query: "max-delay=10", outcome: "settle_cut", after: 10 * time.Second,
+		},
+		stuck(waitCase{
+			name: "the API server's clock is ahead", query: "namespace=default", outcome: "budget_spent",
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.SkewClock(10 * minute) },
+			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
+		}),
+		stuck(waitCase{
+			name: "the API server's clock is behind", query: "namespace=default", outcome: "budget_spent",
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.SkewClock(-10 * minute) },
+			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
+		}),
+		{
+			name: "a hook that comes when the budget is over", query: "namespace=default", outcome: "budget_spent", after: 0,
+			pod: func(p *sim.PodSpec) { p.Grace, p.Hook.Delay = 30*time.Second, 27*time.Second },
+		},
+		{name: "max-delay of -1", query: "max-delay=-1", status: http.StatusBadRequest, after: 0, also: says("max-delay", "-1", "0 or more")},
+		{name: "max-delay of abc", query: "max-delay=abc", status: http.StatusBadRequest, after: 0, also: says("max-delay", "abc", "whole seconds")},
+		{name: "an empty ip", query: "ip=&namespace=default", outcome: "drained", event: deregistered, after: settleALB, also: warned("parameter ip is empty")},
+		{
+			name: "a misspelt parameter", query: "ip=IP&namespaace=default&max-wait=60", outcome: "drained", event: deregistered, after: settleALB,
+			also: warned(`unknown parameter "namespaace" was ignored; did you mean namespace?`),
+		},
+		{name: "a value of 10,000 characters", query: "namespace=" + strings.Repeat("x", 10000), status: http.StatusBadRequest, after: 0, also: says("namespace", "…")},
+		{name: "an address of 10,000 characters", query: "ip=" + strings.Repeat("1", 10000), status: http.StatusBadRequest, after: 0, also: says("ip", "IPv4 or IPv6")},
+	}
+}
+
+func deleted(s *scene) time.Duration { return s.pod.Deleted }
+
+func troubleCases() []waitCase {
+	// mid lets something go wrong with AWS from 2 s to 32 s after the call, so
+	// that the wait sees neither the pod leave nor the end of its settle time.
+	mid := func(name string, on, off func(*scene)) waitCase {
+		return waitCase{
+			name: name, outcome: "drained", after: 32 * time.Second, pod: longer,
+			stop: func(s *scene) {
+				s.StopController()
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(2*time.Second, func() { on(s) })
+				s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(32*time.Second, func() { off(s) })
+			},
+			// The settle time begins with the first look that shows it gone.
+			event: func(s *scene) time.Duration { return s.pod.Asked + settleALB },
+		}
+	}
+	failing := func(name string, f sim.Fault) waitCase {
+		return mid(name, func(s *scene) { s.FailAWS(fault("", f)) }, func(s *scene) { s.FailAWS(nil) })
+	}
+	slow := failing("a connection that hangs", sim.Fault{Hang: true})
+	slow.after += 5 * time.Second // the last look that hangs has to time out
+	slow.early = 5 * time.Second
+	forGood := func(c waitCase) waitCase {
+		c.stop = func(s *scene) {
+			_ = s.DeletePod(web, "web-1")
+			s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+			s.After(2*time.Second, func() {
+				s.FailAWS(fault("", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+			})
+		}
+		return c
+	}
+	return []waitCase{
+		failing("throttling", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}),
+		failing("internal failures", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}),
+		failing("a group whose health is not available", sim.Fault{Status: 500, Code: "HealthUnavailable", Message: "try again"}),
+		failing("access denied in the middle", sim.Fault{Status: 403, Code: "AccessDenied", Message: "no"}),
+		mid("expired credentials", func(s *scene) { s.ExpireCredentials(true) }, func(s *scene) { s.ExpireCredentials(false) }),
+		slow,
+		forGood(waitCase{
+			name: "throttling for good", outcome: "budget_spent", query: "max-delay=60",
+			world: func(c *sim.Config) { c.Assumptions.LeaderGap = sim.Range{Min: time.Hour, Max: time.Hour} },
+			up:    func(s *scene) { s.ChangeLeader() },
+			after: time.Minute,
+			also: func(t *testing.T, _ *scene, a server.Answer) {
+				if !strings.Contains(a.LastError, "Throttling") {
+					t.Errorf("the last error is %q", a.LastError)
+				}
+			},
+		}),
+		{
+			name: "access denied at the start", status: http.StatusBadGateway, after: 0,
+			up:   func(s *scene) { s.FailAWS(refuse("DescribeTargetHealth")) },
+			also: says("refused_by_aws", "grant elasticloadbalancing:DescribeTargetHealth"),
+		},
+		{
+			name: "no role to assume", status: http.StatusBadGateway, after: 0,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.binding.Spec.IAMRoleARNToAssume = "arn:aws:iam::" + sim.AccountID + ":role/none"
+				s.Apply(s.binding)
+			},
+			also: says("refused_by_aws"),
+		},
+		{
+			name: "the watches are cut and expire in the middle", outcome: "drained", event: deregistered, after: settleALB,
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(time.Second, func() { s.CutWatches() })
+				s.After(6*time.Second, func() { s.ExpireWatches() })
+			},
+		},
+	}
+}

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"drainwait/internal/server"
+	"drainwait/internal/sim"
+)
+
+// scene is a bubble with two pods behind one load balancer, under load. The one
+// called web-1 is about to stop, and its hook asks the service. Its neighbour
+// stays.
+type scene struct {
+	*bubble
+	lb      *sim.LoadBalancer
+	group   *sim.TargetGroup
+	service *corev1.Service
+	ingress bool
+	binding *sim.TargetGroupBinding
+	pod     *sim.PodReport
+}
+
+// waitCase is one wait: what is out of the ordinary about it, and what must come
+// of it.
+type waitCase struct {
+	name  string
+	kind  sim.Kind // ALB where empty
+	query string   // of the hook, with IP for the pod's address; empty for ip, namespace and max-delay=60
+	// What is changed before the world begins to run; each may be nil.
+	pod     func(*sim.PodSpec)
+	world   func(*sim.Config)
+	serve   func(*serviceConfig)
+	prepare func(*scene) // in place of the ordinary load balancer, group, Service and binding
+	// up is called when the pods are ready and known to the load balancer, which
+	// takes a minute; stop in place of the deletion of the pod after that.
+	up   func(*scene)
+	stop func(*scene)
+
+	outcome string // of a 200
+	status  int    // else
+	// The answer comes this long after the event (the call where nil), or one look
+	// later.
+	after time.Duration
+	event func(*scene) time.Duration
+	// early is what the answer may come before that.
+	early time.Duration
+	// also checks more; may be nil.
+	also func(*testing.T, *scene, server.Answer)
+}
+
+// oneLook is the cadence of looks while something is going on, the space that a
+// confirming look keeps from the one before, and their ways there and back.
+const oneLook = 1800 * time.Millisecond
+
+func called(s *scene) time.Duration       { return s.pod.Asked }
+func deregistered(s *scene) time.Duration { return s.pod.Deregistered }
+
+const (
+	web     = "default"
+	webPort = 8080
+	webIP   = "10.0.77.1"
+)
+
+// ordinary is a scene as LBC makes it for an Ingress or a LoadBalancer Service.
+func ordinary(kind sim.Kind) func(*scene) {
+	return func(s *scene) {
+		s.lb = s.AddLoadBalancer("web", kind)
+		s.group = s.AddTargetGroup("web", webPort, s.lb)
+		s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+		s.AddIngress(web, "web", "web", s.lb)
+		s.binding = s.AddBinding(web, "web", "web", s.group)
+	}
+}
+
+func (c waitCase) run(t *testing.T) {
+	cfg := sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}
+	if c.world != nil {
+		c.world(&cfg)
+	}
+	inBubble(t, cfg, c.serve, func(b *bubble) {
+		s := &scene{bubble: b}
+		kind := sim.ALB
+		if c.kind != "" {
+			kind = c.kind
+		}
+		if c.prepare == nil {
+			c.prepare = ordinary(kind)
+		}
+		c.prepare(s)
+		spec := sim.PodSpec{
+			Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: 5 * time.Minute,
+			Hook: sim.Hook{URL: serviceURL, Query: strings.ReplaceAll(c.query, "IP", webIP), MaxDelay: time.Minute},
+		}
+		if c.pod != nil {
+			c.pod(&spec)
+		}
+		if !spec.HostNetwork && spec.IPFamilies == nil {
+			spec.Addresses = []netip.Addr{addr(webIP)}
+		}
+		s.pod = s.AddPod(spec)
+		s.AddPod(sim.PodSpec{Namespace: web, Name: "web-2", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: time.Minute})
+		s.run(time.Minute)
+		if s.group != nil && s.lb != nil {
+			s.AddClients(s.group, 20)
+		}
+		if c.up != nil {
+			c.up(s)
+		}
+		if c.stop != nil {
+			c.stop(s)
+		} else if err := s.DeletePod(web, "web-1"); err != nil {
+			t.Fatal(err)
+		}
+		if !s.runUntil(20*time.Minute, func() bool { return s.pod.Answered > 0 }) {
+			t.Fatal("the hook was not answered within 20 minutes")
+		}
+		s.run(4 * time.Minute) // for what comes too late
+		c.check(t, s)
+	})
+}
+
+func (c waitCase) check(t *testing.T, s *scene) {
+	t.Helper()
+	p := s.pod
+	status := c.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if p.Status != status || p.Outcome != c.outcome {
+		t.Errorf("the answer is %d %q, want %d %q\n%s", p.Status, p.Outcome, status, c.outcome, p.Answer)
+	}
+	event := c.event
+	if event == nil {
+		event = called
+	}
+	want := event(s) + c.after
+	if event(s) == 0 || p.Answered < want-c.early || p.Answered > want+oneLook {
+		t.Errorf("the answer came %s after the event at %s, want %s or a look later\n%s", p.Answered-event(s), event(s), c.after, p.Answer)
+	}
+	if p.Late > 0 || p.Premature > 0 {
+		t.Errorf("%d new requests arrived after the answer; premature: %d; the last arrived at %s, the answer at %s", p.Late, p.Premature, p.LastArrival, p.Answered)
+	}
+	var a server.Answer
+	if status == http.StatusOK {
+		a = (&call{status: p.Status, body: p.Answer}).ok(t)
+	}
+	if c.also != nil {
+		c.also(t, s, a)
+	}
+}
+
+// warned checks that a warning has some words in it.
+func warned(words string) func(*testing.T, *scene, server.Answer) {
+	return func(t *testing.T, _ *scene, a server.Answer) {
+		t.Helper()
+		if !strings.Contains(strings.Join(a.Warnings, "\n"), words) {
+			t.Errorf("no warning says %q: %q", words, a.Warnings)
+		}
+	}
+}
+
+// says checks that the body of a failure has some words in it.
+func says(words ...string) func(*testing.T, *scene, server.Answer) {
+	return func(t *testing.T, s *scene, _ server.Answer) {
+		t.Helper()
+		for _, w := range words {
+			if !strings.Contains(string(s.pod.Answer), w) {
+				t.Errorf("the answer does not say %q: %s", w, s.pod.Answer)
+			}
+		}
+	}
+}
+
+const (
+	settleALB = 20 * time.Second
+	settleNLB = 120 * time.Second
+)
+
+// TestStates has a row for each state of ELBv2's TargetHealth.
+func TestStates(t *testing.T) {
+	// pinned shows the pod in a state from the call on, while the load balancer
+	// really lets go of it.
+	pinned := func(state, reason string) waitCase {
+		return waitCase{
+			name: strings.TrimSuffix(state+", "+reason, ", "),
+			stop: func(s *scene) {
+				s.StopController()
+				s.Deregister(s.group, s.pod.IP, webPort)
+				s.SetTarget(s.group, s.pod.IP, webPort, state, reason)
+				_ = s.DeletePod(web, "web-1")
+			},
+		}
+	}
+	for _, x := range []struct{ state, reason string }{
+		{"initial", "Elb.RegistrationInProgress"},
+		{"initial", "Elb.InitialHealthChecking"},
+		{"healthy", ""},
+		{"unhealthy", "Target.FailedHealthChecks"},
+		{"unhealthy", "Elb.InternalError"},
+		{"unhealthy.draining", "Target.FailedHealthChecks"},
+		{"unavailable", "Target.HealthCheckDisabled"},
+		{"unavailable", "Elb.InternalError"},
+		{"unused", "Target.SomethingNew"},
+		{"unused", ""},
+		{"resting", "Target.SomethingNew"},
+		{"", ""},
+	} {
+		c := pinned(x.state, x.reason)
+		if x.state == "" { // a state that is missing is pinned as a blank
+			c = pinned(" ", "")
+			c.name = "no state"
+		}
+		c.outcome, c.after = "budget_spent", time.Minute
+		t.Run("in rotation/"+c.name, c.run)
+	}
+	for _, x := range []struct{ state, reason string }{
+		{"draining", "Target.DeregistrationInProgress"},
+		{"unused", "Target.NotRegistered"},
+		{"unused", "Target.NotInUse"},
+		{"unused", "Target.InvalidState"},
+		{"unused", "Target.IpUnusable"},
+	} {
+		c := pinned(x.state, x.reason)
+		c.outcome, c.after = "drained", settleALB
+		t.Run("left/"+c.name, c.run)
+	}
+	none := time.Duration(0)
+	waitCase{
+		outcome: "drained", after: settleALB,
+		prepare: func(s *scene) {
+			ordinary(sim.ALB)(s)
+			s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: &none})
+			s.binding.Spec.TargetGroupARN = s.group.ARN()
+			s.Apply(s.binding)
+		},
+		stop: func(s *scene) {
+			s.StopController()
+			s.Deregister(s.group, s.pod.IP, webPort)
+			_ = s.DeletePod(web, "web-1")
+		},
+		also: func(t *testing.T, _ *scene, a server.Answer) {
+			if a.Targets[0].State != "absent" {
+				t.Errorf("state is %q, want absent", a.Targets[0].State)
+			}
+		},
+	}.runAs(t, "left/absent")
+}
+
+func (c waitCase) runAs(t *testing.T, name string) { t.Run(name, c.run) }
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
