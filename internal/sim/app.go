@@ -114,7 +114,8 @@ func (w *World) AddIngress(namespace, name, service string, lbs ...*LoadBalancer
 // NewBinding is the TargetGroupBinding of port 80 of a Service and a target
 // group. Change it before it is applied for what is out of the ordinary: without
 // TargetGroupARN and with TargetGroupName LBC resolves the name; without
-// TargetGroupProtocol it is one of LBC before 2.14; with the APIVersion
+// TargetGroupProtocol it is one of LBC before 2.14; IAMRoleARNToAssume names the
+// role that a group needs, see [World.RequireRole]; with the APIVersion
 // eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup].
 func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
 	b := &TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}

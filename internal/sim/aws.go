@@ -309,15 +309,11 @@ func (w *World) deregister(g *TargetGroup, ids []targetID) {
 		t.draining = true
 		t.epoch++
 		epoch := t.epoch
-		if g.deregistrationDelay == 0 {
-			delete(g.targets, id)
-		} else {
-			w.after(g.deregistrationDelay, func() {
-				if t.epoch == epoch {
-					delete(g.targets, id)
-				}
-			})
-		}
+		w.after(g.deregistrationDelay, func() {
+			if t.epoch == epoch {
+				delete(g.targets, id)
+			}
+		})
 		w.planTail(g, t)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +85,12 @@ func TestForcedStates(t *testing.T) {
 		t.want("removed", g)
 		if picks() {
 			t.Error("a node still sends to a target that was removed")
+		}
+		t.w.Register(g, ip, 80)
+		t.w.RemoveTarget(g, ip, 80)
+		t.run(20 * time.Second)
+		if picks() {
+			t.Error("a node learned of a target that was removed before")
 		}
 		t.w.Register(g, ip, 80)
 		t.want("registered again", g, "10.0.0.3:80 us-east-1a initial Elb.RegistrationInProgress")
@@ -224,6 +231,11 @@ func TestControllerFollowsPods(t *testing.T) {
 	}{
 		{"deletion", func(w *World, _ *corev1.Service, _ *TargetGroup) { _ = w.DeletePod("shop", "a") }, draining},
 		{"completion", func(w *World, _ *corev1.Service, _ *TargetGroup) { w.CompletePod("shop", "a") }, draining},
+		{"completion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *TargetGroup) {
+			s.Spec.PublishNotReadyAddresses = true
+			w.Apply(s)
+			w.CompletePod("shop", "a")
+		}, draining},
 		{"shutdown of its node", func(w *World, _ *corev1.Service, _ *TargetGroup) { w.ShutdownNode("node-1") }, draining},
 		{"liveness restart", func(w *World, _ *corev1.Service, _ *TargetGroup) { w.RestartContainer("shop", "a") }, healthy},
 		{"other labels", func(w *World, _ *corev1.Service, _ *TargetGroup) {
@@ -258,7 +270,10 @@ func TestControllerFollowsPods(t *testing.T) {
 				g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
 				s := t.w.AddService("shop", "web", labels, 8080)
 				t.w.AddBinding("shop", "web", "web", g)
-				p := t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
+				p := t.w.AddPod(PodSpec{
+					Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute,
+					Gates: []string{GatePrefix + "web"}, Hook: Hook{Hold: true},
+				})
 				t.run(30 * time.Second)
 				tt.do(t.w, s, g)
 				t.run(6 * time.Second)
@@ -413,9 +428,18 @@ func state(p *corev1.Pod) string {
 }
 
 func TestHooksOfContainers(t *testing.T) {
-	inWorldWith(t, answering(20*time.Second, http.StatusOK, "drained"), func(t *testing.T, w *World) {
+	var mu sync.Mutex
+	var asked []string
+	drained := answering(20*time.Second, http.StatusOK, "drained")
+	service := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked = append(asked, fmt.Sprint(r.URL, " from ", netip.MustParseAddrPort(r.RemoteAddr).Addr()))
+		mu.Unlock()
+		drained.ServeHTTP(rw, r)
+	})
+	inWorldWith(t, service, func(t *testing.T, w *World) {
 		ask := Hook{URL: "http://service"}
-		late := Hook{URL: "http://service", Delay: 5 * time.Second, Query: "pod=a"}
+		late := Hook{URL: "http://service", Delay: 5 * time.Second, Query: "pod=a&max-wait="}
 		p := w.AddPod(PodSpec{
 			Namespace: "shop", Name: "a", Port: 8080, Grace: time.Minute, Hook: ask,
 			Sidecars: []Sidecar{{"late", nil, late}, {"proxy", map[string]int{"proxy": 9090}, Hook{}}},
@@ -430,6 +454,12 @@ func TestHooksOfContainers(t *testing.T) {
 			t.Errorf("5 s after the deletion the application listens: %v, the container without a hook: %v", app, proxy)
 		}
 		w.Run(t.Context(), time.Minute)
+		mu.Lock()
+		want := []string{"/drain-delay?ip=10.0.0.1&namespace=shop from 10.0.0.1", "/drain-delay?pod=a&max-wait= from 10.0.0.1"}
+		if d := cmp.Diff(want, asked); d != "" {
+			t.Errorf("the service was asked (-want +got):\n%s", d)
+		}
+		mu.Unlock()
 		var got []string
 		for _, c := range p.Calls {
 			got = append(got, fmt.Sprint(c.Container, " ", (c.Asked-p.Calls[0].Asked).Round(time.Second), " ", c.Answered-c.Asked, " ", c.Outcome))
@@ -504,6 +534,24 @@ func TestRestartContainer(t *testing.T) {
 	})
 }
 
+// What was said of a container does not hold for the one that follows it.
+func TestLateEndsWithRestart(t *testing.T) {
+	inWorldWith(t, answering(0, http.StatusOK, "drained"), func(t *testing.T, w *World) {
+		g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
+		p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
+		w.Register(g, p.IP, 8080)
+		w.Run(t.Context(), 30*time.Second)
+		w.AddClients(g, 50)
+		w.RestartContainer("shop", "a")
+		w.Run(t.Context(), 40*time.Second)
+		late := p.Late
+		w.Run(t.Context(), time.Minute)
+		if late == 0 || p.Late != late || p.LastArrival < 59*time.Second {
+			t.Errorf("%d late requests, then %d, the last at %v; want some before the restart and none after", late, p.Late, p.LastArrival)
+		}
+	})
+}
+
 func TestShutdownNode(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
 		labels := map[string]string{"app": "web"}
@@ -537,15 +585,15 @@ func TestShutdownNode(t *testing.T) {
 		if p.Stopped.Round(time.Second) != 31*time.Second && p.Stopped.Round(time.Second) != 30*time.Second {
 			t.Errorf("stopped at %v, want the end of its hook", p.Stopped)
 		}
+		if n := len(t.w.Pods()); n != 2 || !d.owns(t.pod(t.w.Pods()[1].Name)) || t.pod(t.w.Pods()[1].Name).Spec.NodeName != "node-2" {
+			t.Errorf("%d pods ever, want another one on another node", n)
+		}
 		if err := t.w.DeletePod("shop", p.Name); err != nil {
 			t.Fatal(err)
 		}
 		t.run(10 * time.Second)
 		if p.Gone == 0 {
 			t.Error("a pod that was over is not gone after its deletion")
-		}
-		if n := len(t.w.Pods()); n != 2 || !d.owns(t.pod(t.w.Pods()[1].Name)) || t.pod(t.w.Pods()[1].Name).Spec.NodeName != "node-2" {
-			t.Errorf("%d pods ever, want another one on another node", n)
 		}
 	})
 }
