@@ -103,7 +103,7 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 	key := after.Namespace + "/" + after.Name
 	if before == nil {
 		for _, s := range by[*discoveryv1.EndpointSlice](x.slices, byPod, key) {
-			x.tieEndpoint(s, key)
+			x.tieEndpoint(s, key, endpoints(s)[key])
 		}
 	}
 	x.wake(key)
@@ -126,15 +126,14 @@ func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 	was := endpoints(before)
 	for key, e := range endpoints(after) {
 		if old, ok := was[key]; !ok || old != e {
-			x.tieEndpoint(after, key)
+			x.tieEndpoint(after, key, e)
 			x.wake(key)
 		}
 	}
 }
 
-func (x *Index) tieEndpoint(s *discoveryv1.EndpointSlice, key string) {
-	p := get[corev1.Pod](x.pods, key)
-	if e := endpoints(s)[key]; p != nil && e.is(p.UID) {
+func (x *Index) tieEndpoint(s *discoveryv1.EndpointSlice, key string, e endpoint) {
+	if p := get[corev1.Pod](x.pods, key); p != nil && e.is(p.UID) {
 		x.tie(p.UID, s.Labels[discoveryv1.LabelServiceName], e.ready)
 	}
 }

@@ -33,7 +33,7 @@ spec:
   terminationGracePeriodSeconds: 90
   initContainers: [{name: setup, image: junk}, {name: mesh, image: junk, restartPolicy: Always}]
   containers:
-  - {name: app, image: junk, env: [{name: junk, value: junk}], ports: [{name: http, containerPort: 80}], lifecycle: {preStop: {exec: {command: [junk]}}}}
+  - {name: app, image: junk, env: [{name: junk, value: junk}], ports: [{name: junk, containerPort: 80}], lifecycle: {preStop: {exec: {command: [junk]}}}}
 status: {phase: Running, podIP: 10.0.0.1, hostIP: 10.1.0.1, message: junk, conditions: [
   {type: Ready, status: "True", message: junk}, {type: ContainersReady, status: "False", lastTransitionTime: "2000-01-01T00:00:04Z"},
   {type: PodScheduled, status: "True", reason: junk}, {type: target-health.elbv2.k8s.aws/web, status: "False"}]}`, func(obj any) any {
