@@ -128,9 +128,12 @@ func TestLimiterCancel(t *testing.T) {
 			t.Fatal("a token out of nothing")
 		default:
 		}
+		began := time.Now()
 		paid.cancel() // gives its token back
 		<-next.ready
-		began := time.Now()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the token that was given back came after %v", took)
+		}
 		<-l.queue(steady).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("the next token took %v, want 1s", took)

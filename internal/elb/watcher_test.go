@@ -123,6 +123,50 @@ func TestCloseReleasesEverybody(t *testing.T) {
 	})
 }
 
+func TestCloseReleasesWhoWaitsForTheBudget(t *testing.T) {
+	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 0.001, 1 }
+	run(t, scarce, func(e *env) {
+		g := e.group("web")
+		_, _ = e.describe(g) // the one token
+		s := e.watcher.Subscribe(g, newWake())
+		defer s.Close()
+		described := make(chan error)
+		go func() {
+			_, err := e.watcher.Describe(e.Context(), Group{Name: "web"})
+			described <- err
+		}()
+		time.Sleep(time.Second)
+		asked := time.Now()
+		e.watcher.Close()
+		if err := <-described; !errors.Is(err, ErrClosed) || time.Since(asked) != 0 {
+			e.Errorf("%v after %v", err, time.Since(asked))
+		}
+		if _, err := s.Latest(); !errors.Is(err, ErrClosed) {
+			e.Error(err)
+		}
+		e.checkCalls("in the end", map[string]int{"DescribeTargetGroups OK": 1})
+	})
+}
+
+// A look of the cadence that still waits for the budget when the checkpoint is
+// emptied is put off, too.
+func TestEmptyPutsOffALookThatIsQueued(t *testing.T) {
+	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 0.1, 1 }
+	run(t, scarce, func(e *env) {
+		g := e.group("web")
+		e.began = time.Now()
+		e.watcher.Checkpoint(g.ARN, "h")
+		s := e.watcher.Subscribe(g, newWake())
+		defer s.Close()
+		e.sleepUntil(9500 * ms) // due since 5 s, and paid for at 10 s
+		e.watcher.Checkpoint(g.ARN, "")
+		e.sleepUntil(15 * time.Second)
+		if got, want := e.looks(g), []time.Duration{0, 10500 * ms}; !slices.Equal(got, want) {
+			e.Errorf("looks at %v, want %v", got, want)
+		}
+	})
+}
+
 // TestPace checks the very moments of all looks at a group.
 func TestPace(t *testing.T) {
 	const s = time.Second
