@@ -16,7 +16,8 @@ lint: ## check the formatting, run go vet and golangci-lint
 demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation
-	go generate ./...
+	go run ./hack/simulatordoc >docs/simulator.md.new && mv docs/simulator.md.new docs/simulator.md
+	go test -run '^TestReadmeFlags$$' . -update-docs
 ci: ## run all that must pass before a change lands
 	.ci/run
 build: ## build the static binary ./drain-wait

@@ -1,0 +1,142 @@
+// Simulatordoc writes docs/simulator.md: the simulator's assumptions, with the
+// comments that justify them and the values that they have, and what stands in
+// the template beside them.
+//
+//	go run ./hack/simulatordoc >docs/simulator.md
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"text/template"
+	"time"
+
+	"drainwait/internal/sim"
+)
+
+//go:embed simulator.md.tmpl
+var page string
+
+func main() {
+	text, err := generate("internal/sim/assumptions.go")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "simulatordoc:", err)
+		os.Exit(1)
+	}
+	os.Stdout.Write(text)
+}
+
+// row is one line of a table.
+type row struct{ Name, Value, Comment string }
+
+// tails are the values of the package's variables of type Tail: a value cannot
+// be looked up by its name.
+var tails = map[string]sim.Tail{"TypicalTail": sim.TypicalTail, "WorstTail": sim.WorstTail}
+
+func generate(source string) ([]byte, error) {
+	file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	var data struct {
+		Assumptions []row
+		Tails       []tailRow
+	}
+	for _, d := range file.Decls {
+		gen, ok := d.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, s := range gen.Specs {
+			switch s := s.(type) {
+			case *ast.TypeSpec:
+				if s.Name.Name == "Assumptions" {
+					data.Assumptions, err = fields(s.Type.(*ast.StructType), sim.DefaultAssumptions())
+				}
+			case *ast.ValueSpec:
+				if name := s.Names[0].Name; strings.HasSuffix(name, "Tail") {
+					var r tailRow
+					r, err = tail(name, gen.Doc.Text())
+					data.Tails = append(data.Tails, r)
+				}
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(data.Assumptions) == 0 || len(data.Tails) != len(tails) {
+		return nil, fmt.Errorf("%s: found %d assumptions and %d tails", source, len(data.Assumptions), len(data.Tails))
+	}
+	t, err := template.New("page").Parse(page)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = t.Execute(&out, data)
+	return out.Bytes(), err
+}
+
+// fields makes a row of each group of fields that share a comment.
+func fields(s *ast.StructType, values any) ([]row, error) {
+	var rows []row
+	v := reflect.ValueOf(values)
+	for _, f := range s.Fields.List {
+		var names, texts []string
+		for _, n := range f.Names {
+			names = append(names, "`"+n.Name+"`")
+			texts = append(texts, format(v.FieldByName(n.Name).Interface()))
+		}
+		if f.Doc.Text() == "" {
+			return nil, fmt.Errorf("assumption %s has no comment that says where it comes from", strings.Join(names, ", "))
+		}
+		rows = append(rows, row{strings.Join(names, ", "), strings.Join(texts, ", "), prose(f.Doc.Text())})
+	}
+	return rows, nil
+}
+
+type tailRow struct{ Name, ALB, NLB, Comment string }
+
+func tail(name, comment string) (tailRow, error) {
+	t, ok := tails[name]
+	if !ok {
+		return tailRow{}, fmt.Errorf("sim.%s is not among the tails of hack/simulatordoc", name)
+	}
+	_, why, _ := strings.Cut(prose(comment), " is ") // past the name that a doc comment begins with
+	return tailRow{t.Name, format(t.ALB), format(t.NLB), why}, nil
+}
+
+func format(value any) string {
+	switch v := value.(type) {
+	case sim.Range:
+		return format(v.Min) + " to " + format(v.Max)
+	case time.Duration:
+		switch {
+		case v != 0 && v%time.Second == 0:
+			return fmt.Sprintf("%d s", v/time.Second)
+		case v%time.Millisecond == 0:
+			return fmt.Sprintf("%d ms", v/time.Millisecond)
+		}
+		return v.String()
+	case sim.Tail:
+		return v.Name
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+var link = regexp.MustCompile(`\[([A-Za-z.]+)\]`)
+
+// prose makes a comment fit for a cell of a table.
+func prose(comment string) string {
+	s := strings.Join(strings.Fields(comment), " ")
+	return link.ReplaceAllString(strings.ReplaceAll(s, "|", `\|`), "`$1`")
+}
