@@ -86,7 +86,7 @@ func testAlone(t *testing.T, root string) {
 	check("unknown", []string{server, "--fallback=0", "--strict"}, 1, "answers 404", asks+"unknown", tells)
 	check("web-1", []string{"--server=http://127.0.0.1:1", "--max-delay=100ms"}, 0, "no answer in 100ms: cannot reach http://127.0.0.1:1: ")
 	check("web-1", []string{"--server=http://drain-wait.drain-wait:8080", "--max-delay=100ms", "--strict"}, 1, "no answer in 100ms: cannot reach http://drain-wait.drain-wait:8080: ")
-	check("web-1", []string{"--sever=x", "--fallback=0"}, 2, "not defined: -sever")
+	check("web-1", []string{"--fallback=0", "--sever=x"}, 2, "not defined: -sever")
 	check("web-1", []string{"version"}, 0, "")
 }
 
