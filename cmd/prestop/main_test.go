@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,6 +59,29 @@ func TestManual(t *testing.T) {
 			t.Errorf("the manual lacks --%s", f.Name)
 		}
 	})
+}
+
+// TestExamples parses the hooks of the examples in deploy/.
+func TestExamples(t *testing.T) {
+	command := regexp.MustCompile(`command: \[/\S*prestop, (--.*)\]\n`)
+	files, _ := filepath.Glob("../../deploy/examples/hook-client-*.yaml")
+	if len(files) != 2 {
+		t.Errorf("the examples are %q", files)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := command.FindSubmatch(text)
+		if found == nil {
+			t.Fatalf("%s has no hook", file)
+		}
+		o := options{}
+		if err := parse(o.flags(newHook(os.Getenv)), strings.Split(string(found[1]), ", "), os.LookupEnv); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
 }
 
 // TestWrongStart: a hook with a mistake in it still gives the load balancer some
