@@ -41,7 +41,7 @@ type replica struct {
 
 const drained = `{"outcome": "drained", "warnings": ["container log has no preStop hook"]}`
 
-func (s *service) add(r replica) *replica {
+func (s *service) add(r replica) {
 	r.listener = sim.NewListener()
 	s.replicas = append(s.replicas, &r)
 	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
@@ -67,7 +67,6 @@ func (s *service) add(r replica) *replica {
 		}
 	})}
 	go func() { _ = server.Serve(r.listener) }()
-	return &r
 }
 
 func (s *service) dial(ctx context.Context, network, address string) (net.Conn, error) {
