@@ -113,7 +113,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	took := time.Since(began)
 	if errors.Is(err, context.Canceled) {
 		s.cfg.Metrics.over("hung_up", took)
-		log.Info("caller hung up", "waited", took)
+		log.Info("caller hung up", "waited_seconds", toSeconds(took))
 		return
 	}
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	s.cfg.Metrics.over(string(result.Outcome), took)
 	a := NewAnswer(result, took, warnings)
 	log.Info("wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
-		"waited", took, "targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
+		"waited_seconds", a.WaitedSeconds, "targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
 	write(rw, http.StatusOK, a)
 }
 
