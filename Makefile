@@ -3,7 +3,7 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help test lint demo generate ci build
+.PHONY: help test lint promises demo generate ci build
 help: ## show this help
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 test: ## run the tests, with the race detector where cgo works
@@ -13,6 +13,8 @@ lint: ## check the formatting, run go vet and golangci-lint
 	go vet ./...
 	@$(GOLANGCI) version >/dev/null || { echo "lint: golangci-lint cannot be built (it needs the module proxy once); nothing was linted by it" >&2; exit 1; }
 	$(GOLANGCI) run ./...
+promises: ## play a hundred random worlds, which takes a minute or two
+	go test -count=1 -timeout 30m -run '^TestPromises' . -seeds 100 -v
 demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation

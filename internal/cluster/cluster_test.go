@@ -253,7 +253,7 @@ func TestRunEndsAtAnyTime(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			own := Config{OwnService: "default/own", OnReplicas: func(int) {}}
-			inWorld(t, own, func(t *testing.T, w *world) {
+			inWorld(t, own, func(_ *testing.T, w *world) {
 				stop := w.begin()
 				tt.before(w)
 				stop()

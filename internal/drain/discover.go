@@ -130,7 +130,7 @@ func (w *wait) discoverHostnames() {
 				// status of an Ingress is that of another ingress controller,
 				// whose targets are the controller's pods, or stands in front of
 				// the ALB; so it does not concern our pod unless it lists it.
-				certain := h.Certain && !(h.Ingress && g.Type == elb.NLB)
+				certain := h.Certain && (!h.Ingress || g.Type != elb.NLB)
 				w.follow(about, candidate{group: g.Group, kind: g.Type, certain: certain}, g.TargetType)
 			}
 			return nil

@@ -422,7 +422,7 @@ func withinBudget(sent []time.Duration, rate, burst float64) error {
 	for i, t := range sent {
 		tokens = min(burst, tokens+rate*(t-at).Seconds())
 		at = t
-		if tokens -= 1; tokens < -0.01 { // times are cut to milliseconds
+		if tokens--; tokens < -0.01 { // times are cut to milliseconds
 			return fmt.Errorf("request %d at %v exceeds %v/s with a burst of %v by %v", i, t, rate, burst, -tokens)
 		}
 	}
