@@ -252,6 +252,32 @@ func (c *controller) checkpoint(ctx context.Context, b *unstructured.Unstructure
 	return err
 }
 
+// deregister takes a pod's target out, as the controller does.
+func (c *controller) deregister(t *testing.T, a *application, r report) {
+	t.Helper()
+	_, err := c.elb.DeregisterTargets(t.Context(), &elbv2.DeregisterTargetsInput{
+		TargetGroupArn: aws.String(a.ARN()),
+		Targets:        []types.TargetDescription{{Id: aws.String(r.Pod.addr.Addr().String()), Port: aws.Int32(appPort)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// state is the state of a pod's target, "" where it is not listed.
+func (c *controller) state(ctx context.Context, a *application, r report) (types.TargetHealthStateEnum, error) {
+	health, err := c.elb.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: aws.String(a.ARN())})
+	if err != nil {
+		return "", err
+	}
+	for _, d := range health.TargetHealthDescriptions {
+		if *d.Target.Id == r.Pod.addr.Addr().String() {
+			return d.TargetHealth.State, nil
+		}
+	}
+	return "", nil
+}
+
 // listening tells the simulated health checks whether an application answers.
 func (tb *testbed) listening(ctx context.Context, addr netip.AddrPort, on bool) error {
 	return tb.world.Do(ctx, "listening "+addr.String(), func() { tb.world.SetListening(addr, on) })
