@@ -1,9 +1,91 @@
 package e2e
 
-import "testing"
+import (
+	"slices"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// serviceName is the name of the service's namespace, account and Service.
+const serviceName = "drain-wait"
+
+// rendered are the objects of a kustomization, namespaces first.
+func rendered(t *testing.T, dir string) []*unstructured.Unstructured {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var objects []*unstructured.Unstructured
+	for _, r := range resources.Resources() {
+		object, err := r.Map()
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects = append(objects, &unstructured.Unstructured{Object: object})
+	}
+	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int {
+		order := func(o *unstructured.Unstructured) int {
+			if o.GetKind() == "Namespace" {
+				return 0
+			}
+			return 1
+		}
+		return order(a) - order(b)
+	})
+	return objects
+}
+
+// apply does what `kubectl apply --server-side` does. The API server refuses
+// fields that it does not know.
+func (tb *testbed) apply(t *testing.T, objects ...*unstructured.Unstructured) {
+	t.Helper()
+	groups, err := restmapper.GetAPIGroupResources(tb.kube.Discovery())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapper := restmapper.NewDiscoveryRESTMapper(groups)
+	for _, o := range objects {
+		kind := o.GroupVersionKind()
+		mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var resource dynamic.ResourceInterface = tb.dynamic.Resource(mapping.Resource)
+		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+			resource = tb.dynamic.Resource(mapping.Resource).Namespace(o.GetNamespace())
+		}
+		if _, err := resource.Apply(t.Context(), o.GetName(), o, metav1.ApplyOptions{FieldManager: "e2e", Force: true}); err != nil {
+			t.Fatalf("apply %s %s: %v", o.GetKind(), o.GetName(), err)
+		}
+	}
+}
 
 // serviceKubeconfig is that of the account that the service is deployed with.
 func (tb *testbed) serviceKubeconfig(t *testing.T) string {
 	t.Helper()
-	return tb.kubeconfig(t, "admin", adminToken)
+	_, err := tb.kube.CoreV1().ServiceAccounts(serviceName).Get(t.Context(), serviceName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		tb.apply(t, rendered(t, "../../deploy")...)
+	}
+	return tb.accountKubeconfig(t, serviceName)
+}
+
+// accountKubeconfig is that of a service account in the service's namespace.
+func (tb *testbed) accountKubeconfig(t *testing.T, name string) string {
+	t.Helper()
+	token, err := tb.kube.CoreV1().ServiceAccounts(serviceName).CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tb.kubeconfig(t, name, token.Status.Token)
 }

@@ -216,6 +216,9 @@ func (c *controller) wanted(namespace, service string) (map[string]*corev1.Pod, 
 	want := make(map[string]*corev1.Pod)
 	for _, s := range ss {
 		for _, e := range s.Endpoints {
+			if e.TargetRef == nil {
+				continue
+			}
 			p, err := c.pods.Pods(namespace).Get(e.TargetRef.Name)
 			if apierrors.IsNotFound(err) {
 				continue

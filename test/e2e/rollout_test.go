@@ -11,7 +11,7 @@ var curlHook = []string{"sh", "-c", "curl -fsS --retry 2 --retry-delay 1 --retry
 // pods ask the service before they stop, and some do where they don't.
 func TestRollingUpdate(t *testing.T) {
 	tb := newTestbed(t)
-	r := tb.startService(t, hostAddress, tb.kubeconfig(t, "admin", adminToken))
+	r := tb.startService(t, hostAddress, tb.serviceKubeconfig(t))
 	tb.nameService(t, hostAddress)
 	r.awaitReady(t)
 	for _, tt := range []struct {

@@ -24,6 +24,12 @@ type replica struct {
 // kubeconfig.
 func (tb *testbed) startService(t *testing.T, addr netip.Addr, kubeconfig string, args ...string) *replica {
 	t.Helper()
+	return tb.startServiceIn(t, nil, addr, kubeconfig, args...)
+}
+
+// startServiceIn is startService with more environment variables.
+func (tb *testbed) startServiceIn(t *testing.T, environment []string, addr netip.Addr, kubeconfig string, args ...string) *replica {
+	t.Helper()
 	name := "drain-wait-" + addr.String()
 	r := &replica{
 		hooks: fmt.Sprintf("http://%s:8080", addr),
@@ -34,10 +40,10 @@ func (tb *testbed) startService(t *testing.T, addr netip.Addr, kubeconfig string
 		"--listen-address", addr.String() + ":8080", "--admin-address", addr.String() + ":9090",
 		"--kubeconfig", kubeconfig, "--settle-alb", settleALB.String(),
 	}, args...)...)
-	cmd.Env = []string{
-		"AWS_ENDPOINT_URL=" + tb.aws, "AWS_REGION=" + sim.Region,
-		"AWS_ACCESS_KEY_ID=" + sim.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + sim.SecretAccessKey,
-	}
+	cmd.Env = append(environment,
+		"AWS_ENDPOINT_URL="+tb.aws, "AWS_REGION="+sim.Region,
+		"AWS_ACCESS_KEY_ID="+sim.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+sim.SecretAccessKey,
+	)
 	r.daemon = start(t, tb.dir, name, cmd)
 	return r
 }

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim"
@@ -63,7 +64,7 @@ func newTestbed(t *testing.T) *testbed {
 			tb.tellLogs()
 		}
 	})
-	tb.createDefinition(t)
+	tb.createDefinition(t, bindings.Group, bindings.Version)
 	tb.lbc = startController(ctx, t, tb)
 	tb.kubelet = startKubelet(ctx, t, tb)
 	return tb
@@ -120,18 +121,18 @@ func (tb *testbed) insist(ctx context.Context, try func() error) error {
 
 // definition is what LBC's custom resource definition says, as far as it is
 // used here: apis/elbv2/v1beta1/targetgroupbinding_types.go.
-func definition() *unstructured.Unstructured {
+func definition(group, version string) *unstructured.Unstructured {
 	text := map[string]any{"type": "string"}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apiextensions.k8s.io/v1",
 		"kind":       "CustomResourceDefinition",
-		"metadata":   map[string]any{"name": bindings.GroupResource().String()},
+		"metadata":   map[string]any{"name": bindings.Resource + "." + group},
 		"spec": map[string]any{
-			"group": bindings.Group,
+			"group": group,
 			"names": map[string]any{"kind": "TargetGroupBinding", "listKind": "TargetGroupBindingList", "plural": bindings.Resource, "singular": "targetgroupbinding"},
 			"scope": "Namespaced",
 			"versions": []any{map[string]any{
-				"name": bindings.Version, "served": true, "storage": true,
+				"name": version, "served": true, "storage": true,
 				"schema": map[string]any{"openAPIV3Schema": map[string]any{
 					"type": "object",
 					"properties": map[string]any{"spec": map[string]any{
@@ -151,14 +152,14 @@ func definition() *unstructured.Unstructured {
 }
 
 // createDefinition has the cluster serve TargetGroupBindings.
-func (tb *testbed) createDefinition(t *testing.T) {
+func (tb *testbed) createDefinition(t *testing.T, group, version string) {
 	t.Helper()
 	definitions := tb.dynamic.Resource(customResourceDefinitions)
-	if _, err := definitions.Create(t.Context(), definition(), metav1.CreateOptions{}); err != nil {
+	if _, err := definitions.Create(t.Context(), definition(group, version), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "TargetGroupBindings", func() error {
-		_, err := tb.dynamic.Resource(bindings).List(t.Context(), metav1.ListOptions{})
+		_, err := tb.dynamic.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: bindings.Resource}).List(t.Context(), metav1.ListOptions{})
 		return err
 	})
 }
@@ -210,19 +211,33 @@ func (tb *testbed) createApplication(t *testing.T, name string, replicas int32, 
 			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(appPort)}},
 		},
 	}, metav1.CreateOptions{})
-	_, err3 := tb.dynamic.Resource(bindings).Namespace(name).Create(ctx, &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": bindings.GroupVersion().String(),
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	tb.createBinding(t, bindings.Group, name, name, a.TargetGroup)
+	return a
+}
+
+// createBinding binds a target group to the Service of the same name, as LBC or,
+// with its group, EKS Auto Mode does.
+func (tb *testbed) createBinding(t *testing.T, group, namespace, name string, g *sim.TargetGroup) {
+	t.Helper()
+	resource := bindings
+	if group != bindings.Group {
+		resource.Group, resource.Version = group, "v1"
+	}
+	_, err := tb.dynamic.Resource(resource).Namespace(namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": resource.GroupVersion().String(),
 		"kind":       "TargetGroupBinding",
 		"metadata":   map[string]any{"name": name},
 		"spec": map[string]any{
-			"targetGroupARN": a.ARN(), "targetType": "ip", "targetGroupProtocol": "HTTP",
+			"targetGroupARN": g.ARN(), "targetType": "ip", "targetGroupProtocol": "HTTP",
 			"serviceRef": map[string]any{"name": name, "port": int64(80)},
 		},
 	}}, metav1.CreateOptions{})
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	return a
 }
 
 // createNamespace makes a namespace and waits for the account of its pods.
