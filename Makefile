@@ -20,5 +20,6 @@ generate: ## write what is generated in the documentation
 	go test -run '^TestReadmeFlags$$' . -update-docs
 ci: ## run all that must pass before a change lands
 	.ci/run
-build: ## build the static binary ./drain-wait
+build: ## build the static binaries ./drain-wait and ./prestop
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o drain-wait .
+	CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o prestop ./cmd/prestop

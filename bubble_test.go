@@ -128,9 +128,13 @@ func (b *bubble) ask(from, query string) *call {
 }
 
 func (b *bubble) get(client *http.Client, url string) *call {
+	return b.do(client, http.MethodGet, url)
+}
+
+func (b *bubble) do(client *http.Client, method, url string) *call {
 	ctx, cancel := context.WithCancel(b.Context())
 	c := &call{done: make(chan struct{}), hangUp: cancel}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil {
 		b.Fatal(err)
 	}

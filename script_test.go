@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ import (
 //	                       make a request, print the body; another status is a failure
 //	hook NAME URL          ask as a preStop hook does, and go on as soon as the request is sent
 //	answer NAME            wait for the hook's 200 and print its body
+//	build PACKAGE          build a program of this module into $WORK
 //	free-port NAME...      put the address of a free port on loopback into variables
 //	source FILE            take the variables that the file exports
 //	waitfor FILE           wait until the file is there and not empty
@@ -39,6 +41,7 @@ func TestScript(t *testing.T) {
 			"http":      httpCommand,
 			"hook":      startHook,
 			"answer":    awaitHook,
+			"build":     buildProgram,
 			"free-port": freePort,
 			"source":    source,
 			"waitfor":   waitFor,
@@ -73,6 +76,14 @@ func until(ts *testscript.TestScript, try func() error) {
 func usage(ts *testscript.TestScript, neg, ok bool, text string) {
 	if neg || !ok {
 		ts.Fatalf("usage: %s", text)
+	}
+}
+
+func buildProgram(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 1, "build PACKAGE")
+	out, err := exec.Command("go", "build", "-o", ts.Getenv("WORK"), args[0]).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("go build %s: %v\n%s", args[0], err, out)
 	}
 }
 

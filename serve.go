@@ -96,7 +96,7 @@ func (o *serveOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	log.Info("serving", "hooks", hooks.Addr().String(), "admin", admin.Addr().String(), "cluster", cfg.kubernetes.Host,
-		"settle_alb", o.drain.SettleALB, "settle_nlb", o.drain.SettleNLB)
+		"settle_alb", o.drain.SettleALB.String(), "settle_nlb", o.drain.SettleNLB.String())
 	return s.run(ctx, hooks, admin)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -78,8 +79,16 @@ func (o *serviceOptions) config(ctx context.Context, log *slog.Logger) (serviceC
 	}, nil
 }
 
+// awsTimeout ends a request to AWS whatever it is for; it is longer than what the
+// looks at target groups allow themselves.
+const awsTimeout = 10 * time.Second
+
 func loadAWS(ctx context.Context, profile, region string) (aws.Config, error) {
-	var opts []func(*awsconfig.LoadOptions) error
+	// The SDK fetches credentials without a deadline, so that without one of the
+	// client's a silent STS would block all calls for ever.
+	opts := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
+	}
 	if profile != "" {
 		opts = append(opts, awsconfig.WithSharedConfigProfile(profile))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -163,6 +164,40 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("throttling left no trace:\n%s", body)
 		}
 	})
+}
+
+// TestFallbackReport is a hook that tells of having done without an answer.
+func TestFallbackReport(t *testing.T) {
+	var log strings.Builder
+	inScene(t, func(c *serviceConfig) { c.log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *scene) {
+		report := func(query string) *call {
+			return s.answer(s.do(s.hooks.Client(addr(webIP)), http.MethodPost, serviceURL+"/fallback?"+query))
+		}
+		reasons := contract(t, s).Paths.Find("/fallback").Post.Parameters.GetByInAndName("query", "reason").Schema.Value.Enum
+		for _, reason := range reasons {
+			if want := fmt.Sprintf("drain_wait_fallbacks_total{reason=%q} 0\n", reason); !strings.Contains(s.metrics(t), want) {
+				t.Errorf("before the first one the metrics lack %s", want)
+			}
+			if c := report(fmt.Sprintf("reason=%s&namespace=default&pod=web-1", reason)); c.status != http.StatusNoContent {
+				t.Errorf("%s: got %d %s", reason, c.status, c.body)
+			}
+			if want := fmt.Sprintf("drain_wait_fallbacks_total{reason=%q} 1\n", reason); !strings.Contains(s.metrics(t), want) {
+				t.Errorf("the metrics lack %s", want)
+			}
+		}
+		for _, query := range []string{"", "reason=", "reason=boredom", "reason=refused&ip=nobody", "reason=refused&pod=a/b"} {
+			c := report(query)
+			if f := c.failed(t); c.status != http.StatusBadRequest || f.Error != "bad_request" {
+				t.Errorf("%q: got %d %s", query, c.status, c.body)
+			}
+		}
+		if got := strings.Count(s.metrics(t), "drain_wait_fallbacks_total{"); got != len(reasons) {
+			t.Errorf("the metrics count %d reasons, want %d", got, len(reasons))
+		}
+	})
+	if got := strings.Count(log.String(), `msg="hook fell back" caller=`); got != 4 || !strings.Contains(log.String(), "reason=refused namespace=default pod=web-1") {
+		t.Errorf("the log tells of %d fallbacks:\n%s", got, log.String())
+	}
 }
 
 // TestGoingAway is the service's own SIGTERM with waits in flight.

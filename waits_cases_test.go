@@ -96,13 +96,7 @@ func ordinaryCases() []waitCase {
 		},
 		{
 			name: "the checkpoint stays empty", outcome: "drained", event: deregistered, after: settleALB,
-			up: func(s *scene) { // another pod's readiness gate is pending
-				s.AddPod(sim.PodSpec{
-					Namespace: web, Name: "web-3", Labels: map[string]string{"app": "web"}, Port: webPort,
-					Gates: []string{sim.GatePrefix + "web", "example.com/never"},
-				})
-				s.run(30 * time.Second)
-			},
+			up: (*scene).addPending,
 		},
 		{
 			name: "no checkpoint at all", outcome: "drained", event: deregistered, after: settleALB,
@@ -118,6 +112,14 @@ func ordinaryCases() []waitCase {
 			},
 		},
 	}
+}
+
+// addPending adds a pod whose readiness gate is never served: its target stays in
+// its registration, and the checkpoint empty.
+func (s *scene) addPending() {
+	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{sim.GatePrefix + "web"}})
+	s.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
+	s.run(30 * time.Second)
 }
 
 // events names the steps of a timeline.
@@ -568,7 +570,7 @@ func budgetCases() []waitCase {
 			also: warned("raise terminationGracePeriodSeconds"),
 		}),
 		{
-			name: "the grace period is shortened in the middle", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 25 * time.Second, early: time.Second,
+			name: "the grace period is shortened in the middle", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 16 * time.Second, early: time.Second, // 20 s from the first deletion, less a fifth
 			up: func(s *scene) { s.StopController() },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")

@@ -91,6 +91,7 @@ func TestCandidates(t *testing.T) {
 		{"the Service came later", "", []string{noStatus, pod("app: web"), service("web", "app: web")}, []string{"tgb-nodes", "tgb-web"}},
 		{"in an EndpointSlice", "", []string{noStatus, pod("app: a"), slice("blue", "kind: Pod, name: a")}, []string{"tgb-blue"}},
 		{"in an EndpointSlice before it was seen", slice("blue", "kind: Pod, name: a"), []string{noStatus, pod("app: a")}, []string{"tgb-blue"}},
+		{"in an EndpointSlice of no Service", "", []string{noStatus, pod("app: a"), slice("", "kind: Pod, name: a")}, nil},
 		{"another pod of that name in an EndpointSlice", "", []string{noStatus, pod("app: a"), slice("blue", "kind: Pod, name: a, uid: another")}, nil},
 		{"another kind of that name in an EndpointSlice", "", []string{noStatus, pod("app: a"), slice("blue", "kind: VirtualMachine, name: a")}, nil},
 		{"by a readiness condition", "", []string{noStatus, `
@@ -173,6 +174,10 @@ spec:
   - {name: setup, port: 86, targetPort: metrics}
   - {name: tcp, port: 87, targetPort: 53, protocol: TCP}
   - {name: udp, port: 87, targetPort: 54, protocol: UDP}
+  - {name: tcp-same, port: 88, targetPort: 53, protocol: TCP}
+  - {name: udp-same, port: 88, targetPort: 53, protocol: UDP}
+  - {name: tcp-known, port: 89, targetPort: 53, protocol: TCP}
+  - {name: udp-unknown, port: 89, targetPort: nobody, protocol: UDP}
 `
 	for _, tt := range []struct {
 		name, serviceRef string
@@ -186,6 +191,8 @@ spec:
 		{"target port of a sidecar", "name: web, port: 83", hostPod, []int{15000}},
 		{"target port of two containers", "name: web, port: 84", hostPod, []int{7001, 7002}},
 		{"two ports of one number", "name: web, port: 87", hostPod, []int{53, 54}},
+		{"two ports of one number and one target", "name: web, port: 88", hostPod, []int{53}},
+		{"two ports of one number, one unknown", "name: web, port: 89", hostPod, nil},
 		{"unknown target port", "name: web, port: 85", hostPod, nil},
 		{"target port of an init container", "name: web, port: 86", hostPod, nil},
 		{"unknown port", "name: web, port: 8080", hostPod, nil},

@@ -329,6 +329,8 @@ metadata: {name: web, namespace: two}
 		{"one", []string{"one"}, true, false},
 		{"one named twice", []string{"one", "one"}, true, false},
 		{"both", []string{"two", "one"}, true, true},
+		// More requests than client-go lets through in a second by default.
+		{"many", strings.Fields("one two a b c d e f g h i j"), true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{Namespaces: tt.namespaces}, objects, func(t *testing.T, w *world) {

@@ -74,6 +74,10 @@ metadata: {name: web, namespace: other}
 spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}
 status: {loadBalancer: {ingress: [{hostname: other-1.elb.example}]}}
 ---
+kind: Service
+metadata: {name: web, namespace: third}
+spec: {selector: {app: web}}
+---
 kind: Pod
 metadata: {name: a}
 ---

@@ -85,7 +85,7 @@ func (w *wait) beside(ask func(context.Context) func() error) {
 }
 
 // cure is what a caller can do whose pod cannot be told.
-const cure = "say which with ip=, or with pod= and namespace="
+const cure = "say which with ip=, pod= and namespace="
 
 // identify finds the pod, or settles for an address in a namespace.
 func (w *wait) identify() error {

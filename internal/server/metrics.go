@@ -17,7 +17,12 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	calls     *prometheus.CounterVec
 	throttled prometheus.Counter
+	fallbacks *prometheus.CounterVec
 }
+
+// fallbackReasons are why a hook can have done without an answer: there was no
+// connection, it broke, the status was 503, or another one but 200.
+var fallbackReasons = []string{"unreachable", "broken", "unavailable", "refused"}
 
 // NewMetrics registers the metrics. pollers and rate are asked at each scrape:
 // how many target groups are watched, and how many requests per second to AWS
@@ -35,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer, version string, pollers func() int, r
 		Name: "drain_wait_aws_rate_budget", Help: "Requests per second to AWS that are allowed now: less than configured while AWS throttles, and shared by the replicas.",
 	}, rate)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Metrics{
+	m := &Metrics{
 		waits: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "drain_wait_waits_total", Help: "Waits that are over, by outcome, or by error where the status was not 200.",
 		}, []string{"outcome"}),
@@ -52,7 +57,14 @@ func NewMetrics(reg prometheus.Registerer, version string, pollers func() int, r
 		throttled: auto.NewCounter(prometheus.CounterOpts{
 			Name: "drain_wait_aws_throttled_total", Help: "Calls that AWS turned away for their rate.",
 		}),
+		fallbacks: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "drain_wait_fallbacks_total", Help: "Hooks that told of having done without an answer, by reason.",
+		}, []string{"reason"}),
 	}
+	for _, reason := range fallbackReasons {
+		m.fallbacks.WithLabelValues(reason) // there from the start, so that the first one is an increase
+	}
+	return m
 }
 
 // AWSCall counts a call to AWS by the error code of its answer, and whether it

@@ -69,6 +69,21 @@ func ParseQuery(query url.Values) (req drain.Request, warnings []string, err err
 	return req, p.warnings, p.err
 }
 
+// fallbackReport is what POST /fallback tells.
+type fallbackReport struct {
+	reason, namespace, pod string
+	ip                     netip.Addr
+}
+
+func parseFallback(query url.Values) (fallbackReport, error) {
+	p := parameters{query: query}
+	f := fallbackReport{p.get("reason"), p.name("namespace"), p.name("pod"), p.address()}
+	if !slices.Contains(fallbackReasons, f.reason) {
+		p.fail("reason", f.reason, "one of "+strings.Join(fallbackReasons, ", "))
+	}
+	return f, p.err
+}
+
 // parameters reads one query. The first failure stays in err.
 type parameters struct {
 	query    url.Values

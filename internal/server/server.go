@@ -62,6 +62,7 @@ func New(cfg Config) *Server {
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /drain-delay", s.drainDelay)
+	mux.HandleFunc("POST /fallback", s.fallback)
 	mux.HandleFunc("GET /health", ok)
 	s.handler = mux
 	admin := http.NewServeMux()
@@ -76,7 +77,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Handler answers hooks and GET /health.
+// Handler answers hooks, their reports of a fallback and GET /health.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Admin answers the kubelet's probes, GET /healthz and GET /readyz, and GET
@@ -112,7 +113,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	took := time.Since(began)
 	if errors.Is(err, context.Canceled) {
 		s.cfg.Metrics.over("hung_up", took)
-		log.Info("caller hung up", "waited", took)
+		log.Info("caller hung up", "waited_seconds", toSeconds(took))
 		return
 	}
 	if err != nil {
@@ -128,8 +129,21 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	s.cfg.Metrics.over(string(result.Outcome), took)
 	a := NewAnswer(result, took, warnings)
 	log.Info("wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
-		"waited", took, "targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
+		"waited_seconds", a.WaitedSeconds, "targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
 	write(rw, http.StatusOK, a)
+}
+
+// fallback is POST /fallback: a hook tells that it has done without an answer.
+func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
+	f, err := parseFallback(r.URL.Query())
+	if err != nil {
+		status, name := statusOf(err)
+		write(rw, status, Failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: []string{}})
+		return
+	}
+	s.cfg.Metrics.fallbacks.WithLabelValues(f.reason).Inc()
+	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", f.reason, "namespace", f.namespace, "pod", f.pod, "ip", f.ip)
+	rw.WriteHeader(http.StatusNoContent)
 }
 
 // keyOf is what makes two calls equal.

@@ -319,17 +319,18 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 	if grace == nil {
 		grace = p.obj.Spec.TerminationGracePeriodSeconds
 	}
-	killAt := w.now + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
-	first := p.obj.DeletionTimestamp == nil
-	if !first && killAt >= p.killAt {
+	if p.obj.DeletionTimestamp == nil {
+		p.report.Deleted = w.now
+	} else if *grace >= *p.obj.DeletionGracePeriodSeconds {
 		return nil
 	}
+	// A shorter grace period counts from the first deletion, too: BeforeDelete in
+	// k8s.io/apiserver/pkg/registry/rest/delete.go.
+	end := p.report.Deleted + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
+	killAt := max(w.now, end)
 	p.killAt, p.ending = killAt, true
-	at := w.apiTime(killAt)
+	at := w.apiTime(end)
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, grace
-	if first {
-		p.report.Deleted = w.now
-	}
 	if *grace == 0 {
 		w.forget(p)
 	} else {

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
+
+	"drainwait/internal/drain"
+	"drainwait/internal/elb"
+)
+
+// manifest reads an object of the type T, in which no field is unknown or there
+// twice.
+func manifest[T any](t *testing.T, file string) *T {
+	t.Helper()
+	obj, ok := decodeManifest(t, file).(any).(*T)
+	if !ok {
+		t.Fatalf("%s is no %T", file, *new(T))
+	}
+	return obj
+}
+
+func decodeManifest(t *testing.T, file string) runtime.Object {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, kubejson.SerializerOptions{Yaml: true, Strict: true})
+	obj, _, err := strict.Decode(text, nil, nil)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return obj
+}
+
+// kustomization is what deploy/kustomization.yaml uses of its format.
+type kustomization struct {
+	metav1.TypeMeta `json:",inline"`
+	Resources       []string `json:"resources"`
+	Images          []struct {
+		Name    string `json:"name"`
+		NewName string `json:"newName"`
+		NewTag  string `json:"newTag"`
+	} `json:"images"`
+}
+
+// TestManifests reads every manifest strictly, and misses none in the
+// kustomization.
+func TestManifests(t *testing.T) {
+	text, err := os.ReadFile("deploy/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k kustomization
+	if err := yaml.UnmarshalStrict(text, &k); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob("deploy/*.yaml")
+	var names []string
+	for _, f := range files {
+		if name := filepath.Base(f); name != "kustomization.yaml" {
+			names = append(names, name)
+		}
+	}
+	if diff := cmp.Diff(names, slices.Sorted(slices.Values(k.Resources))); diff != "" {
+		t.Errorf("resources of the kustomization (-files +named):\n%s", diff)
+	}
+	d := manifest[appsv1.Deployment](t, "deploy/deployment.yaml")
+	if len(k.Images) != 1 || k.Images[0].Name != d.Spec.Template.Spec.Containers[0].Image {
+		t.Errorf("the kustomization sets the images %v", k.Images)
+	}
+	examples, _ := filepath.Glob("deploy/examples/*.yaml")
+	if len(examples) < 4 {
+		t.Errorf("only %q", examples)
+	}
+	for _, f := range append(files, examples...) {
+		if f != "deploy/kustomization.yaml" {
+			decodeManifest(t, f)
+		}
+	}
+}
+
+// TestManifestsFit holds what the manifests say of each other against it.
+func TestManifestsFit(t *testing.T) {
+	namespace := manifest[corev1.Namespace](t, "deploy/namespace.yaml").Name
+	account := manifest[corev1.ServiceAccount](t, "deploy/serviceaccount.yaml")
+	role := manifest[rbacv1.ClusterRole](t, "deploy/clusterrole.yaml")
+	binding := manifest[rbacv1.ClusterRoleBinding](t, "deploy/clusterrolebinding.yaml")
+	d := manifest[appsv1.Deployment](t, "deploy/deployment.yaml")
+	service := manifest[corev1.Service](t, "deploy/service.yaml")
+	budget := manifest[policyv1.PodDisruptionBudget](t, "deploy/poddisruptionbudget.yaml")
+	network := manifest[networkingv1.NetworkPolicy](t, "deploy/networkpolicy.yaml")
+	for _, o := range []metav1.Object{account, d, service, budget, network} {
+		if o.GetNamespace() != namespace {
+			t.Errorf("%T %s is in namespace %s", o, o.GetName(), o.GetNamespace())
+		}
+	}
+	pod := d.Spec.Template
+	for _, s := range []labels.Selector{
+		selector(t, d.Spec.Selector), selector(t, budget.Spec.Selector), selector(t, &network.Spec.PodSelector),
+		labels.SelectorFromSet(service.Spec.Selector),
+	} {
+		if s.Empty() || !s.Matches(labels.Set(pod.Labels)) {
+			t.Errorf("%s does not select the pods", s)
+		}
+	}
+	want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: account.Name, Namespace: namespace}}
+	if pod.Spec.ServiceAccountName != account.Name || binding.RoleRef.Name != role.Name || !cmp.Equal(binding.Subjects, want) {
+		t.Errorf("the pod runs as %s; the role %s is bound to %v", pod.Spec.ServiceAccountName, binding.RoleRef.Name, binding.Subjects)
+	}
+	if replicas := int(*d.Spec.Replicas); budget.Spec.MinAvailable.IntValue() != replicas-1 || d.Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue() != 0 {
+		t.Errorf("%d replicas, %s of which must be available", replicas, budget.Spec.MinAvailable)
+	}
+	c := pod.Spec.Containers[0]
+	ports := make(map[string]int32)
+	for _, p := range c.Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+	for _, p := range service.Spec.Ports {
+		if ports[p.TargetPort.StrVal] != p.Port {
+			t.Errorf("port %s of the Service leads to %s", p.Name, p.TargetPort.StrVal)
+		}
+	}
+	for _, p := range network.Spec.Ingress[0].Ports {
+		if ports[p.Port.StrVal] == 0 {
+			t.Errorf("the NetworkPolicy opens %s", p.Port)
+		}
+	}
+	for _, p := range []*corev1.Probe{c.ReadinessProbe, c.LivenessProbe} {
+		if ports[p.HTTPGet.Port.StrVal] != 9090 {
+			t.Errorf("a probe asks port %s", p.HTTPGet.Port.StrVal)
+		}
+	}
+}
+
+func selector(t *testing.T, s *metav1.LabelSelector) labels.Selector {
+	t.Helper()
+	out, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestDeploymentFlags holds the flags of the Deployment against the command, and
+// its grace period against the times in there.
+func TestDeploymentFlags(t *testing.T) {
+	pod := manifest[appsv1.Deployment](t, "deploy/deployment.yaml").Spec.Template.Spec
+	args := pod.Containers[0].Args
+	serve := newServeCommand()
+	if args[0] != serve.Name() {
+		t.Fatalf("the command is %s", args[0])
+	}
+	if err := serve.ParseFlags(args[1:]); err != nil {
+		t.Fatal(err)
+	}
+	f := serve.Flags()
+	if got, want := f.Lookup("own-service").Value.String(), "drain-wait/"+manifest[corev1.Service](t, "deploy/service.yaml").Name; got != want {
+		t.Errorf("--own-service is %s, want %s", got, want)
+	}
+	shutdown, err1 := f.GetDuration("shutdown-grace")
+	quiet, err2 := f.GetDuration("shutdown-quiet")
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	// Callers that are cut at the end get their 503 within a second.
+	grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
+	if grace < shutdown+2*time.Second {
+		t.Errorf("the grace period %s does not hold --shutdown-grace %s", grace, shutdown)
+	}
+	// The last wait that is taken must have time for the longest settle time, and
+	// a minute more for a controller that is late.
+	if need := quiet + drain.DefaultConfig().SettleNLB + time.Minute; shutdown < need {
+		t.Errorf("--shutdown-grace is %s, want %s or more", shutdown, need)
+	}
+}
+
+// TestRestricted asks for what the restricted policy of pod security does. That
+// an API server accepts it is tested in test/e2e.
+func TestRestricted(t *testing.T) {
+	pod := manifest[appsv1.Deployment](t, "deploy/deployment.yaml").Spec.Template.Spec
+	if s := pod.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser == 0 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("the pod has %+v", s)
+	}
+	for _, c := range pod.Containers {
+		if s := c.SecurityContext; *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || !slices.Contains(s.Capabilities.Drop, "ALL") || len(s.Capabilities.Add) > 0 {
+			t.Errorf("container %s has %+v", c.Name, s)
+		}
+	}
+	if got := manifest[corev1.Namespace](t, "deploy/namespace.yaml").Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+		t.Errorf("the namespace enforces %q", got)
+	}
+}
+
+// TestClusterRole: the service only reads, and nothing that is secret.
+func TestClusterRole(t *testing.T) {
+	for _, r := range manifest[rbacv1.ClusterRole](t, "deploy/clusterrole.yaml").Rules {
+		for _, verb := range r.Verbs {
+			if !slices.Contains([]string{"get", "list", "watch"}, verb) {
+				t.Errorf("%v %v: verb %s", r.APIGroups, r.Resources, verb)
+			}
+		}
+		all := slices.Concat(r.APIGroups, r.Resources, r.Verbs)
+		if slices.Contains(all, "*") || slices.Contains(all, "secrets") || slices.Contains(all, "configmaps") || len(r.NonResourceURLs) > 0 {
+			t.Errorf("too much: %v", r)
+		}
+	}
+}
+
+type iamPolicy struct {
+	Version   string
+	Statement []struct {
+		Effect   string
+		Action   any // a string or a list of them
+		Resource string
+	}
+}
+
+func readPolicy(t *testing.T, file string) (p iamPolicy) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := json.NewDecoder(strings.NewReader(string(text)))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&p); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	if p.Version != "2012-10-17" || len(p.Statement) != 1 || p.Statement[0].Effect != "Allow" {
+		t.Fatalf("%s: %+v", file, p)
+	}
+	return p
+}
+
+// TestIAMPolicy holds the policy against the calls that the program can make.
+func TestIAMPolicy(t *testing.T) {
+	var calls []any
+	for m := range reflect.TypeFor[elb.API]().Methods() { // sorted by name
+		calls = append(calls, "elasticloadbalancing:"+m.Name)
+	}
+	s := readPolicy(t, "deploy/iam-policy.json").Statement[0]
+	if diff := cmp.Diff(any(calls), s.Action); diff != "" || s.Resource != "*" {
+		t.Errorf("on %s (-called +granted):\n%s", s.Resource, diff)
+	}
+	s = readPolicy(t, "deploy/iam-policy-cross-account.json").Statement[0]
+	if s.Action != "sts:AssumeRole" || !strings.HasPrefix(s.Resource, "arn:aws:iam::") {
+		t.Errorf("across accounts: %+v", s)
+	}
+}
+
+// TestHookExamples: each example asks the Service that is deployed, and its pod
+// lives long enough for it.
+func TestHookExamples(t *testing.T) {
+	service := manifest[corev1.Service](t, "deploy/service.yaml")
+	maxDelay := regexp.MustCompile(`max-delay=(\d+)s?\b`)
+	hooks, _ := filepath.Glob("deploy/examples/hook-*.yaml")
+	for _, file := range hooks {
+		pod := manifest[appsv1.Deployment](t, file).Spec.Template.Spec
+		hook := strings.Join(pod.Containers[0].Lifecycle.PreStop.Exec.Command, " ")
+		found := maxDelay.FindStringSubmatch(hook)
+		if found == nil {
+			t.Fatalf("%s has no max-delay: %s", file, hook)
+		}
+		budget, err := strconv.ParseInt(found[1], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if grace := *pod.TerminationGracePeriodSeconds; grace < budget+20 {
+			t.Errorf("%s: a grace period of %d s is too short for %d s", file, grace, budget)
+		}
+		if strings.Contains(hook, "curl") && !strings.Contains(hook, "http://"+service.Name+"."+service.Namespace+":8080/drain-delay?") {
+			t.Errorf("%s asks elsewhere: %s", file, hook)
+		}
+	}
+	egress := manifest[networkingv1.NetworkPolicy](t, "deploy/examples/egress-networkpolicy.yaml").Spec.Egress[0]
+	pod := manifest[appsv1.Deployment](t, "deploy/deployment.yaml").Spec.Template
+	if !selector(t, egress.To[0].PodSelector).Matches(labels.Set(pod.Labels)) || egress.Ports[0].Port.IntVal != service.Spec.Ports[0].Port {
+		t.Errorf("egress to %+v", egress)
+	}
+	if got := egress.To[0].NamespaceSelector.MatchLabels[corev1.LabelMetadataName]; got != service.Namespace {
+		t.Errorf("egress to namespace %s", got)
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"drainwait/internal/server"
+	"drainwait/internal/sim"
+)
+
+// TestHowSoonLeftIsSeen deletes a hundred pods one after the other and measures
+// the time from the return of DeregisterTargets to the look that shows it, and
+// what the waits cost.
+func TestHowSoonLeftIsSeen(t *testing.T) {
+	const ms = time.Millisecond
+	_, withHash := leftSeen(t, false, false, 400*ms)
+	leftSeen(t, false, true, 1300*ms)
+	_, without := leftSeen(t, true, false, 1300*ms)
+	if withHash >= without {
+		t.Errorf("a hundred waits cost %d calls with the checkpoint and %d without", withHash, without)
+	}
+}
+
+// leftSeen measures in a world without the checkpoint, or where a readiness gate
+// is pending, so that it stays empty. goal is the most that the 99th percentile
+// may be.
+func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (took []time.Duration, calls int) {
+	t.Helper()
+	a := sim.DefaultAssumptions()
+	a.APILatency = sim.Range{Min: 100 * time.Millisecond, Max: 100 * time.Millisecond}
+	inBubble(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *bubble) {
+		s := &scene{bubble: b}
+		ordinary(sim.ALB)(s)
+		labels := map[string]string{"app": "web"}
+		for i := range 101 { // one stays
+			b.AddPod(sim.PodSpec{
+				Namespace: web, Name: fmt.Sprint("web-", i), Labels: labels, Port: webPort,
+				Grace: 2 * time.Minute, Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+			})
+		}
+		b.run(time.Minute)
+		if pending {
+			s.addPending()
+		}
+		before := b.AWSCalls()["DescribeTargetHealth OK"]
+		for i := range 100 {
+			b.After(time.Duration(i)*3170*time.Millisecond, func() { _ = b.DeletePod(web, fmt.Sprint("web-", i)) })
+		}
+		b.run(8 * time.Minute)
+		calls = b.AWSCalls()["DescribeTargetHealth OK"] - before
+		for _, p := range b.Pods()[:100] {
+			var answer server.Answer
+			if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
+				t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
+			}
+			for _, step := range answer.Targets[0].Timeline {
+				at := p.Asked + time.Duration(float64(step.AfterSeconds)*float64(time.Second))
+				if step.Event == "left" && p.Asked < p.Deregistered {
+					took = append(took, at-p.Deregistered)
+				}
+			}
+		}
+	})
+	slices.Sort(took)
+	if len(took) < 40 {
+		t.Fatalf("only %d hooks asked before the deregistration", len(took))
+	}
+	p99 := took[len(took)*99/100]
+	t.Logf("no checkpoint %t, pending %t: left is seen after %s (median), %s (p99) of %d; %d calls", noCheckpoint, pending, took[len(took)/2], p99, len(took), calls)
+	if p99 > goal {
+		t.Errorf("the 99th percentile is %s, want %s at most", p99, goal)
+	}
+	return took, calls
+}
