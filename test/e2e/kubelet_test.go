@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"sync"
@@ -143,7 +144,11 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	if err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	if w.process, err = startProcess(tb.dir, p.Namespace+"-"+p.Name, tb.hosts); err != nil {
+	mounts, err := w.prepare(ctx, p)
+	if err != nil {
+		return err
+	}
+	if w.process, err = startProcess(tb.dir, p.Namespace+"-"+p.Name, mounts); err != nil {
 		return err
 	}
 	defer w.process.kill()
@@ -175,6 +180,59 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 			}
 		}
 	}
+}
+
+// prepare makes the pod's volumes, has its init containers fill them and says
+// what is mounted where. Every image holds the hook client as /prestop, and it
+// is all that init containers run.
+func (w *worker) prepare(ctx context.Context, p *corev1.Pod) (mounts map[string]string, err error) {
+	mounts = map[string]string{"/etc/hosts": w.k.tb.hosts, "/prestop": program("prestop")}
+	volumes := make(map[string]string)
+	for _, v := range p.Spec.Volumes {
+		if v.EmptyDir == nil {
+			continue // the account's token
+		}
+		if volumes[v.Name], err = os.MkdirTemp(w.k.tb.dir, "volume-"); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range p.Spec.InitContainers {
+		args := slices.Clone(c.Command)
+		for i := range args {
+			for _, m := range c.VolumeMounts {
+				if args[i] == m.MountPath {
+					args[i] = volumes[m.Name]
+				}
+			}
+		}
+		if args[0] != "/prestop" {
+			return nil, fmt.Errorf("init container %s: nothing is known of %s", c.Name, args[0])
+		}
+		if out, err := exec.CommandContext(ctx, program("prestop"), args[1:]...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("init container %s: %w: %s", c.Name, err, out)
+		}
+	}
+	for _, m := range p.Spec.Containers[0].VolumeMounts {
+		if dir, ok := volumes[m.Name]; ok {
+			mounts[m.MountPath] = dir
+		}
+	}
+	return mounts, nil
+}
+
+// variables are the environment variables of the pod's container.
+func variables(p *corev1.Pod) []string {
+	vars := os.Environ()
+	for _, v := range p.Spec.Containers[0].Env {
+		value := v.Value
+		if v.ValueFrom != nil {
+			value = map[string]string{
+				"metadata.name": p.Name, "metadata.namespace": p.Namespace, "status.podIP": p.Status.PodIP,
+			}[v.ValueFrom.FieldRef.FieldPath]
+		}
+		vars = append(vars, v.Name+"="+value)
+	}
+	return vars
 }
 
 // gatesOpen says whether all readiness gates of a pod are open.
@@ -268,6 +326,7 @@ func (w *worker) hook(ctx context.Context, p *corev1.Pod, killAt time.Time) erro
 	defer cancel()
 	var out bytes.Buffer
 	cmd := w.process.exec(hookCtx, l.PreStop.Exec.Command...)
+	cmd.Env = variables(p)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	hookErr := cmd.Run()
 	ended := time.Now()
@@ -278,20 +337,4 @@ func (w *worker) hook(ctx context.Context, p *corev1.Pod, killAt time.Time) erro
 	}
 	w.note(func(r *report) { r.HookEnded, r.HookErr, r.Output, r.MaySend = ended, hookErr, out.Bytes(), maySend })
 	return nil
-}
-
-// hookCommand makes a hook of a command.
-func hookCommand(args ...string) *corev1.Lifecycle {
-	if len(args) == 0 {
-		return nil
-	}
-	return &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: args}}}
-}
-
-// exited returns the exit code of a hook.
-func (r *report) exitCode() int {
-	if e, ok := r.HookErr.(*exec.ExitError); ok {
-		return e.ExitCode()
-	}
-	return 0
 }

@@ -107,13 +107,17 @@ func build(dir string) error {
 	if err := os.Symlink(strings.TrimSpace(string(out)), filepath.Join(dir, "kube")); err != nil {
 		return err
 	}
-	cmd := command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", ".", "./cmd/prestop")
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build drain-wait and prestop: %w", err)
+	for _, args := range [][]string{
+		{"-o", filepath.Join(dir, "drain-wait"), "."},
+		{"-tags", "nethttpomithttp2", "-o", filepath.Join(dir, "prestop"), "./cmd/prestop"},
+	} {
+		cmd := command("go", append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, args...)...)
+		cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build the programs: %w", err)
+		}
 	}
-	return os.Rename(filepath.Join(dir, "drainwait"), filepath.Join(dir, "drain-wait"))
+	return nil
 }
 
 func command(name string, args ...string) *exec.Cmd {

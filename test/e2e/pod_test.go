@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,8 +63,14 @@ type process struct {
 // appPort is where the application listens.
 const appPort = 8080
 
-// startProcess runs the application. hosts is its /etc/hosts.
-func startProcess(dir, name, hosts string) (*process, error) {
+// environment is what the application finds in its pod.
+type environment struct {
+	Root   string            // an empty directory, to be its root
+	Mounts map[string]string // paths in the pod to what is mounted there
+}
+
+// startProcess runs the application. mounts is what is mounted where in the pod.
+func startProcess(dir, name string, mounts map[string]string) (*process, error) {
 	n := pods.Add(1)
 	p := &process{
 		addr:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, byte(1 + n>>8), byte(n)}), appPort),
@@ -74,13 +81,21 @@ func startProcess(dir, name, hosts string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	root := filepath.Join(dir, name)
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return nil, err
+	}
+	pod, err := json.Marshal(environment{root, mounts})
+	if err != nil {
+		return nil, err
+	}
 	out, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
 	p.cmd = exec.Command(self)
-	p.cmd.Env = append(os.Environ(), envApp+"="+hosts)
+	p.cmd.Env = append(os.Environ(), envApp+"="+string(pod))
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
 	plugged, err := p.cmd.StdinPipe()
@@ -118,7 +133,7 @@ func startProcess(dir, name, hosts string) (*process, error) {
 // exec makes a command that runs in the pod.
 func (p *process) exec(ctx context.Context, args ...string) *exec.Cmd {
 	pid := strconv.Itoa(p.cmd.Process.Pid)
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", pid, "-n", "-m", "-p", "--"}, args...)...)
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", pid, "-n", "-m", "-p", "-r", "-w", "--"}, args...)...)
 	cmd.WaitDelay = time.Second
 	return cmd
 }
@@ -141,16 +156,66 @@ func app() int {
 	return 0
 }
 
-func serveApp(hosts string) error {
+// enter makes the root of the pod: what the machine has, and what is mounted
+// into the pod, which nobody else sees.
+func (e environment) enter() error {
+	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	entries, err := os.ReadDir("/")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		from, to := "/"+entry.Name(), filepath.Join(e.Root, entry.Name())
+		switch {
+		case entry.Type() == os.ModeSymlink:
+			var target string
+			if target, err = os.Readlink(from); err == nil {
+				err = os.Symlink(target, to)
+			}
+		case !entry.IsDir():
+		case from == "/proc":
+			err = errors.Join(os.Mkdir(to, 0o755), syscall.Mount("proc", to, "proc", 0, ""))
+		default:
+			err = errors.Join(os.Mkdir(to, 0o755), syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", from, err)
+		}
+	}
+	for path, from := range e.Mounts {
+		to := filepath.Join(e.Root, path)
+		if err := mountPoint(to, from); err != nil {
+			return err
+		}
+		if err := syscall.Mount(from, to, "", syscall.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", path, err)
+		}
+	}
+	return errors.Join(syscall.Chroot(e.Root), os.Chdir("/"))
+}
+
+// mountPoint makes a file or a directory to mount another onto, if need be.
+func mountPoint(path, other string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if info, err := os.Stat(other); err != nil || info.IsDir() {
+		return errors.Join(err, os.Mkdir(path, 0o755))
+	}
+	return os.WriteFile(path, nil, 0o755)
+}
+
+func serveApp(pod string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	err := errors.Join(
-		syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
-		syscall.Mount("proc", "/proc", "proc", 0, ""),
-		syscall.Mount(hosts, "/etc/hosts", "", syscall.MS_BIND, ""),
-	)
-	if err != nil {
-		return fmt.Errorf("mount: %w", err)
+	var e environment
+	if err := json.Unmarshal([]byte(pod), &e); err != nil {
+		return err
+	}
+	if err := e.enter(); err != nil {
+		return err
 	}
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err

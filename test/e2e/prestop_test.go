@@ -30,7 +30,7 @@ func TestReplicaKilled(t *testing.T) {
 	for _, r := range replicas {
 		r.awaitReady(t)
 	}
-	a := tb.createApplication(t, "web", 1, 90, []string{program("prestop"), "--strict", "--max-delay", maxDelay.String()}, nil)
+	a := tb.createApplication(t, "web", 1, withHook(90, "/prestop", "--strict", "--max-delay", maxDelay.String()))
 	tb.awaitRollout(t, a)
 	pod := tb.kubelet.pods(a.name)[0]
 	tb.deletePod(t, pod)

@@ -37,7 +37,7 @@ func TestAPIServerRestart(t *testing.T) {
 	r := tb.startService(t, hostAddress, tb.kubeconfigBy(t, w, tb.serviceKubeconfig(t)), "--settle-alb", "15s")
 	tb.nameService(t, hostAddress)
 	r.awaitReady(t)
-	a := tb.createApplication(t, "web", 5, 120, plainHook, nil)
+	a := tb.createApplication(t, "web", 5, withHook(120, plainHook...))
 	tb.awaitRollout(t, a)
 	pods := tb.kubelet.pods(a.name)
 	settling, held, blind, meanwhile, after := pods[0], pods[1], pods[2], pods[3], pods[4]

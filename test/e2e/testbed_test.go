@@ -170,9 +170,9 @@ type application struct {
 	name string
 }
 
-// createApplication makes a namespace with a Deployment, its Service and its
-// TargetGroupBinding. change, which may be nil, changes the pods.
-func (tb *testbed) createApplication(t *testing.T, name string, replicas int32, grace int64, hook []string, change func(*corev1.PodTemplateSpec)) *application {
+// createApplication makes a namespace with a Deployment of such pods, its Service
+// and its TargetGroupBinding.
+func (tb *testbed) createApplication(t *testing.T, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
 	ctx := t.Context()
 	a := &application{name: name}
@@ -183,17 +183,9 @@ func (tb *testbed) createApplication(t *testing.T, name string, replicas int32, 
 	}
 	tb.createNamespace(t, name)
 	labels := map[string]string{"app": name}
-	template := corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: labels},
-		Spec: corev1.PodSpec{
-			TerminationGracePeriodSeconds: &grace,
-			ReadinessGates:                []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(gatePrefix + name)}},
-			Containers:                    []corev1.Container{{Name: "app", Image: appImage, Lifecycle: hookCommand(hook...)}},
-		},
-	}
-	if change != nil {
-		change(&template)
-	}
+	template.Labels = labels
+	template.Spec.Containers[0].Image = appImage
+	template.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(gatePrefix + name)}}
 	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
 	_, err1 := tb.kube.AppsV1().Deployments(name).Create(ctx, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
