@@ -1,10 +1,15 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +18,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // serviceName is the name of the service's namespace, account and Service.
@@ -88,4 +94,48 @@ func (tb *testbed) accountKubeconfig(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return tb.kubeconfig(t, name, token.Status.Token)
+}
+
+// Everything in deploy is accepted by an API server that enforces the standard
+// for pods that the namespace asks for, and the pods of the Deployment are.
+func TestDeploy(t *testing.T) {
+	t.Parallel()
+	tb := newTestbed(t)
+	tb.apply(t, rendered(t, "../../deploy")...)
+	until(t, "pods of the Deployment", func() error {
+		d, err := tb.kube.AppsV1().Deployments(serviceName).Get(t.Context(), serviceName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if d.Status.Replicas != *d.Spec.Replicas || d.Status.UpdatedReplicas != *d.Spec.Replicas {
+			return fmt.Errorf("%d of %d: %v", d.Status.Replicas, *d.Spec.Replicas, d.Status.Conditions)
+		}
+		return nil
+	})
+	// So that the above says something.
+	_, err := tb.kube.CoreV1().Pods(serviceName).Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "unrestricted"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "e2e.example/never-run"}}},
+	}, metav1.CreateOptions{})
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `violates PodSecurity "restricted`) {
+		t.Errorf("a pod that is not restricted: got %v; want it refused", err)
+	}
+
+	tb.createNamespace(t, "examples")
+	paths, err := filepath.Glob("../../deploy/examples/*.yaml")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("examples: %v, %v", paths, err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := new(unstructured.Unstructured)
+		if err := yaml.Unmarshal(text, &o.Object); err != nil {
+			t.Fatal(err)
+		}
+		o.SetNamespace("examples")
+		tb.apply(t, o)
+	}
 }
