@@ -199,16 +199,5 @@ func (w *World) request(c *clients) {
 // choosable says whether a node of any load balancer may still send something
 // new to a pod.
 func (w *World) choosable(p *pod) bool {
-	for _, c := range p.containers {
-		for _, id := range c.targets() {
-			for _, g := range w.aws.groups {
-				for _, n := range g.nodes() {
-					if _, found := slices.BinarySearchFunc(n.views[g], &target{id: id}, compareTargets); found {
-						return true
-					}
-				}
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.containers, func(c *container) bool { return slices.ContainsFunc(c.targets(), w.known) })
 }

@@ -1,0 +1,49 @@
+package sim
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// The methods below are for who runs pods outside of the world, and sends them
+// real requests: the world then only plays AWS.
+
+// SetListening says whether an application outside of the world answers at an
+// address; health checks find out later.
+func (w *World) SetListening(addr netip.AddrPort, on bool) {
+	c := &container{
+		pod:     &pod{ips: []netip.Addr{addr.Addr()}, report: &PodReport{}},
+		ports:   map[string]int{"http": int(addr.Port())},
+		serving: on,
+	}
+	w.listeners[targetID{ip: addr.Addr(), port: int(addr.Port())}] = c
+	w.healthChange(c)
+}
+
+// Pick is one client's request at the load balancer of g: it says where one of
+// the nodes sends it; false where that node knows no target.
+func (w *World) Pick(g *TargetGroup) (netip.AddrPort, bool) {
+	r := w.random("pick", g.name)
+	nodes := g.nodes()
+	t := nodes[r.IntN(len(nodes))].pick(g, r)
+	if t == nil {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(t.id.ip, uint16(t.id.port)), true
+}
+
+// MaySend says whether a node of any load balancer may still send something new
+// to an address.
+func (w *World) MaySend(addr netip.AddrPort) bool {
+	return w.known(targetID{ip: addr.Addr(), port: int(addr.Port())})
+}
+
+// known says whether any node has a target in its view.
+func (w *World) known(id targetID) bool {
+	return slices.ContainsFunc(w.aws.groups, func(g *TargetGroup) bool {
+		return slices.ContainsFunc(g.nodes(), func(n *node) bool {
+			_, found := slices.BinarySearchFunc(n.views[g], &target{id: id}, compareTargets)
+			return found
+		})
+	})
+}

@@ -1,0 +1,340 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
+)
+
+// appImage marks the pods that the kubelet runs; others stay pending.
+const appImage = "e2e.example/app"
+
+// node is where all pods run.
+const node = "node-1"
+
+// kubelet plays scheduler and kubelet for the pods of the tests: it runs their
+// application and their preStop hook in namespaces of their own, and does as
+// the real one does when they are deleted.
+type kubelet struct {
+	tb *testbed
+
+	mu      sync.Mutex // guards the rest
+	workers map[types.UID]*worker
+	reports []*report
+}
+
+// report is what happened to a pod.
+type report struct {
+	Namespace, Name string
+	Pod             *process // nil before it runs
+	Deleted         time.Time
+	// HookEnded is when its preStop hook was over; zero before and where there is
+	// none.
+	HookEnded time.Time
+	HookErr   error
+	// Output is what the hook wrote.
+	Output []byte
+	// MaySend says that some load balancer node might still have sent the pod a
+	// request when its hook was over: stopping then is too early.
+	MaySend bool
+	// Gone is when its object was removed.
+	Gone time.Time
+}
+
+// worker sees to one pod.
+type worker struct {
+	k       *kubelet
+	updates chan *corev1.Pod // the newest state not yet seen
+	process *process
+	report  *report
+}
+
+func startKubelet(ctx context.Context, t *testing.T, tb *testbed) *kubelet {
+	t.Helper()
+	k := &kubelet{tb: tb, workers: make(map[types.UID]*worker)}
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: node},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady"}}},
+	}
+	if _, err := tb.kube.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f := informers.NewSharedInformerFactory(tb.kube, 0)
+	_, err := f.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { k.see(ctx, obj.(*corev1.Pod)) },
+		UpdateFunc: func(_, obj any) { k.see(ctx, obj.(*corev1.Pod)) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Start(ctx.Done())
+	t.Cleanup(f.Shutdown)
+	return k
+}
+
+// see gives the newest state of a pod to its worker.
+func (k *kubelet) see(ctx context.Context, p *corev1.Pod) {
+	if p.Spec.Containers[0].Image != appImage {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := k.workers[p.UID]
+	if w == nil {
+		w = &worker{k: k, updates: make(chan *corev1.Pod, 1), report: &report{Namespace: p.Namespace, Name: p.Name}}
+		k.workers[p.UID] = w
+		k.reports = append(k.reports, w.report)
+		k.tb.running.Go(func() {
+			if err := w.run(ctx, p); err != nil && ctx.Err() == nil {
+				k.tb.Errorf("kubelet: pod %s/%s: %v", p.Namespace, p.Name, err)
+			}
+		})
+	}
+	select {
+	case <-w.updates:
+	default:
+	}
+	w.updates <- p
+}
+
+// pods reports the pods of a namespace in order of creation.
+func (k *kubelet) pods(namespace string) []report {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []report
+	for _, r := range k.reports {
+		if r.Namespace == namespace {
+			out = append(out, *r)
+		}
+	}
+	return out
+}
+
+// note changes the worker's report.
+func (w *worker) note(f func(*report)) {
+	w.k.mu.Lock()
+	defer w.k.mu.Unlock()
+	f(w.report)
+}
+
+// run is the life of a pod.
+func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
+	tb := w.k.tb
+	err := tb.insist(ctx, func() error {
+		return tb.kube.CoreV1().Pods(p.Namespace).Bind(ctx, &corev1.Binding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
+			Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+		}, metav1.CreateOptions{})
+	})
+	if err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	mounts, err := w.prepare(ctx, p)
+	if err != nil {
+		return err
+	}
+	if w.process, err = startProcess(tb.dir, p.Namespace+"-"+p.Name, mounts); err != nil {
+		return err
+	}
+	defer w.process.kill()
+	w.note(func(r *report) { r.Pod = w.process })
+	if err := w.patch(ctx, p, false, false); err != nil {
+		return err
+	}
+	// The readiness probe.
+	err = tb.insist(ctx, func() error { return get(ctx, http.DefaultClient, "http://"+w.process.addr.String()+"/") })
+	if err != nil {
+		return fmt.Errorf("readiness probe: %w", err)
+	}
+	if err := tb.listening(ctx, w.process.addr, true); err != nil {
+		return err
+	}
+	for patched, wasReady := false, false; ; {
+		select {
+		case p = <-w.updates:
+		case <-ctx.Done():
+			return nil
+		}
+		if p.DeletionTimestamp != nil {
+			return w.terminate(ctx, p)
+		}
+		if ready := gatesOpen(p); !patched || ready != wasReady {
+			patched, wasReady = true, ready
+			if err := w.patch(ctx, p, true, ready); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// prepare makes the pod's volumes, has its init containers fill them and says
+// what is mounted where. Every image holds the hook client as /prestop, and it
+// is all that init containers run.
+func (w *worker) prepare(ctx context.Context, p *corev1.Pod) (mounts map[string]string, err error) {
+	mounts = map[string]string{"/etc/hosts": w.k.tb.hosts, "/prestop": program("prestop")}
+	volumes := make(map[string]string)
+	for _, v := range p.Spec.Volumes {
+		if v.EmptyDir == nil {
+			continue // the account's token
+		}
+		if volumes[v.Name], err = os.MkdirTemp(w.k.tb.dir, "volume-"); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range p.Spec.InitContainers {
+		args := slices.Clone(c.Command)
+		for i := range args {
+			for _, m := range c.VolumeMounts {
+				if args[i] == m.MountPath {
+					args[i] = volumes[m.Name]
+				}
+			}
+		}
+		if args[0] != "/prestop" {
+			return nil, fmt.Errorf("init container %s: nothing is known of %s", c.Name, args[0])
+		}
+		if out, err := exec.CommandContext(ctx, program("prestop"), args[1:]...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("init container %s: %w: %s", c.Name, err, out)
+		}
+	}
+	for _, m := range p.Spec.Containers[0].VolumeMounts {
+		if dir, ok := volumes[m.Name]; ok {
+			mounts[m.MountPath] = dir
+		}
+	}
+	return mounts, nil
+}
+
+// variables are the environment variables of the pod's container.
+func variables(p *corev1.Pod) []string {
+	vars := os.Environ()
+	for _, v := range p.Spec.Containers[0].Env {
+		value := v.Value
+		if v.ValueFrom != nil {
+			value = map[string]string{
+				"metadata.name": p.Name, "metadata.namespace": p.Namespace, "status.podIP": p.Status.PodIP,
+			}[v.ValueFrom.FieldRef.FieldPath]
+		}
+		vars = append(vars, v.Name+"="+value)
+	}
+	return vars
+}
+
+// gatesOpen says whether all readiness gates of a pod are open.
+func gatesOpen(p *corev1.Pod) bool {
+	return !slices.ContainsFunc(p.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return !conditionTrue(p, g.ConditionType) })
+}
+
+func conditionTrue(p *corev1.Pod, kind corev1.PodConditionType) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == kind && c.Status == corev1.ConditionTrue
+	})
+}
+
+// patch writes the pod's status.
+func (w *worker) patch(ctx context.Context, p *corev1.Pod, containersReady, ready bool) error {
+	address := w.process.addr.Addr().String()
+	return w.k.tb.patchStatus(ctx, p, corev1.PodStatus{
+		Phase:      corev1.PodRunning,
+		HostIP:     hostAddress.String(),
+		PodIP:      address,
+		PodIPs:     []corev1.PodIP{{IP: address}},
+		Conditions: []corev1.PodCondition{condition(corev1.ContainersReady, containersReady), condition(corev1.PodReady, ready)},
+	})
+}
+
+func condition(kind corev1.PodConditionType, on bool) corev1.PodCondition {
+	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: metav1.Now()}
+	if on {
+		c.Status = corev1.ConditionTrue
+	}
+	return c
+}
+
+// patchStatus merges into a pod's status; one that is gone is no error.
+func (tb *testbed) patchStatus(ctx context.Context, p *corev1.Pod, status corev1.PodStatus) error {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": p.UID}, "status": status})
+	if err != nil {
+		return err
+	}
+	err = tb.insist(ctx, func() error {
+		_, err := tb.kube.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+		return err
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}
+
+// minTermination is what the kubelet leaves between SIGTERM and SIGKILL even
+// where the hook used up the grace period.
+const minTermination = 2 * time.Second
+
+// terminate is what the kubelet does with a pod that is being deleted: hook,
+// SIGTERM, SIGKILL when the grace is over, and the object is removed.
+func (w *worker) terminate(ctx context.Context, p *corev1.Pod) error {
+	tb, killAt := w.k.tb, p.DeletionTimestamp.Time
+	w.note(func(r *report) { r.Deleted = time.Now() })
+	if err := w.hook(ctx, p, killAt); err != nil {
+		return err
+	}
+	w.process.terminate()
+	if err := tb.listening(ctx, w.process.addr, false); err != nil {
+		return err
+	}
+	select {
+	case <-w.process.exited:
+	case <-time.After(max(minTermination, time.Until(killAt))):
+		w.process.kill()
+	}
+	err := tb.insist(ctx, func() error {
+		return tb.kube.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &p.UID},
+		})
+	})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("remove: %w", err)
+	}
+	w.note(func(r *report) { r.Gone = time.Now() })
+	return nil
+}
+
+// hook runs the pod's preStop hook in the pod, until killAt at the latest. As
+// with the real kubelet, it does not matter whether it succeeds.
+func (w *worker) hook(ctx context.Context, p *corev1.Pod, killAt time.Time) error {
+	l := p.Spec.Containers[0].Lifecycle
+	if l == nil || l.PreStop == nil || l.PreStop.Exec == nil {
+		return nil
+	}
+	hookCtx, cancel := context.WithDeadline(ctx, killAt)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := w.process.exec(hookCtx, l.PreStop.Exec.Command...)
+	cmd.Env = variables(p)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	hookErr := cmd.Run()
+	ended := time.Now()
+	var maySend bool
+	err := w.k.tb.world.Do(ctx, "hook "+w.process.addr.String(), func() { maySend = w.k.tb.world.MaySend(w.process.addr) })
+	if err != nil {
+		return err
+	}
+	w.note(func(r *report) { r.HookEnded, r.HookErr, r.Output, r.MaySend = ended, hookErr, out.Bytes(), maySend })
+	return nil
+}

@@ -1,0 +1,130 @@
+// Package e2e tests drain-wait against a real Kubernetes API server and the real
+// controllers. AWS is the project's simulator behind a socket. The AWS Load
+// Balancer Controller, the kubelets and the clients are played by the tests, by
+// way of the real APIs: each pod is a process in namespaces of its own, with an
+// address of its own, and its preStop hook runs in there.
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+)
+
+// What the test binary is started as, by environment variable.
+const (
+	envInside = "E2E_INSIDE" // the tests, in namespaces of their own; the value is the directory with the programs
+	envApp    = "E2E_APP"    // the application of a pod
+	// envRequired makes it a failure that the tests cannot run here.
+	envRequired = "E2E_REQUIRED"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envApp) != "" {
+		os.Exit(app())
+	}
+	if os.Getenv(envInside) == "" {
+		os.Exit(enter())
+	}
+	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
+	if err := startNetwork(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// enter builds the programs and runs the tests in a network, a mount and a
+// process namespace of their own: nothing that they do is seen outside, and all
+// of it ends with them.
+func enter() int {
+	if err := able(); err != nil {
+		fmt.Fprintf(os.Stderr, "\n*** e2e: NOT RUN: %v ***\n\n", err)
+		if os.Getenv(envRequired) != "" {
+			return 1
+		}
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "drain-wait-e2e-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	cmd := exec.Command("unshare", append(append([]string{}, isolation...), append([]string{self}, os.Args[1:]...)...)...)
+	cmd.Env = append(os.Environ(), envInside+"="+dir)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return max(exit.ExitCode(), 1)
+	} else if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return 0
+}
+
+// isolation are the arguments of unshare.
+var isolation = []string{"--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"}
+
+// able says whether this machine and this user can run the tests.
+func able() error {
+	for _, tool := range []string{"unshare", "nsenter", "ip", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("%s is missing", tool)
+		}
+	}
+	args := append(append([]string{}, isolation...), "ip", "link", "add", "br0", "type", "bridge")
+	if out, err := exec.Command("unshare", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("this user cannot make a network namespace with a bridge (root can): %w: %s", err, out)
+	}
+	return nil
+}
+
+// build makes the programs in dir. The control plane, which takes minutes, is
+// kept from one run to the next.
+func build(dir string) error {
+	out, err := command("../../tools/kube/build").Output()
+	if err != nil {
+		return fmt.Errorf("build the control plane: %w", err)
+	}
+	if err := os.Symlink(strings.TrimSpace(string(out)), filepath.Join(dir, "kube")); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"-o", filepath.Join(dir, "drain-wait"), "."},
+		{"-tags", "nethttpomithttp2", "-o", filepath.Join(dir, "prestop"), "./cmd/prestop"},
+	} {
+		cmd := command("go", append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, args...)...)
+		cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build the programs: %w", err)
+		}
+	}
+	return nil
+}
+
+func command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// program is the path of one of the programs that were built.
+func program(name string) string { return filepath.Join(os.Getenv(envInside), name) }

@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The hook client asks another replica where the one that it waits for is
+// killed. It is not told earlier than it should be, and at most one settle time
+// later than it would have been.
+func TestReplicaKilled(t *testing.T) {
+	t.Parallel()
+	tb := newTestbed(t)
+	const settle, maxDelay = 10 * time.Second, 60 * time.Second
+	var replicas []*replica
+	var addrs []netip.Addr
+	for i := range byte(2) {
+		addr := netip.AddrFrom4([4]byte{10, 77, 0, 2 + i})
+		if err := addHostAddress(addr); err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, addr)
+		replicas = append(replicas, tb.startService(t, addr, tb.serviceKubeconfig(t), "--settle-alb", settle.String()))
+	}
+	tb.nameService(t, addrs...)
+	for _, r := range replicas {
+		r.awaitReady(t)
+	}
+	a := tb.createApplication(t, "web", 1, withHook(90, "/prestop", "--strict", "--max-delay", maxDelay.String()))
+	tb.awaitRollout(t, a)
+	pod := tb.kubelet.pods(a.name)[0]
+	tb.deletePod(t, pod)
+	var asked *replica
+	until(t, "question of the hook", func() error {
+		for _, r := range replicas {
+			if n, err := r.inFlight(t.Context()); err == nil && n == 1 {
+				asked = r
+				return nil
+			}
+		}
+		return fmt.Errorf("no replica has one")
+	})
+	tb.awaitState(t, a, pod, "draining")
+	left := time.Now() // or a little earlier
+	time.Sleep(settle / 2)
+	asked.kill()
+
+	got := tb.awaitGone(t, pod)
+	log, err := os.ReadFile(got.Pod.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("held for %v, %v after its target had left; its log:\n%s", got.HookEnded.Sub(got.Deleted), got.HookEnded.Sub(left), log)
+	if got.HookErr != nil || !strings.Contains(string(log), "drained after") {
+		t.Errorf("hook: %v %s; want it to be told that the pod is drained", got.HookErr, got.Output)
+	}
+	if got.MaySend {
+		t.Error("hook ended while the pod might still get requests")
+	}
+	if held := got.HookEnded.Sub(got.Deleted); held > maxDelay {
+		t.Errorf("hook held the pod for %v, longer than %v", held, maxDelay)
+	}
+	if late := got.HookEnded.Sub(left) - settle; late > settle {
+		t.Errorf("hook ended %v later than if the replica had lived; want %v at most", late, settle)
+	}
+}

@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// plainHook leaves it to the test to judge what the service answers, or that it
+// does not.
+var plainHook = []string{"curl", "-sS", "http://drain-wait.drain-wait:8080/drain-delay"}
+
+// While waits are in flight the API server is restarted, the service is cut off
+// for longer than the restart takes, and its watches are expired when it comes
+// back. No wait is lost and none ends before its time, whether the target had
+// left before, leaves meanwhile or leaves afterwards.
+func TestAPIServerRestart(t *testing.T) {
+	t.Parallel()
+	tb := newTestbed(t)
+	w := newWire(t, tb.rest.Host)
+	// A settle time that outlasts the restart.
+	r := tb.startService(t, hostAddress, tb.kubeconfigBy(t, w, tb.serviceKubeconfig(t)), "--settle-alb", "15s")
+	tb.nameService(t, hostAddress)
+	r.awaitReady(t)
+	a := tb.createApplication(t, "web", 5, withHook(120, plainHook...))
+	tb.awaitRollout(t, a)
+	pods := tb.kubelet.pods(a.name)
+	settling, held, blind, meanwhile, after := pods[0], pods[1], pods[2], pods[3], pods[4]
+
+	// One whose target has left, so that its wait settles; one whose target is in
+	// rotation; and two of whose deletion the service does not hear.
+	tb.deletePod(t, settling)
+	tb.awaitState(t, a, settling, "draining")
+	tb.lbc.pause()
+	tb.deletePod(t, held)
+	r.awaitInFlight(t, 2)
+	w.cut()
+	tb.deletePod(t, blind)
+	tb.deletePod(t, meanwhile)
+	r.awaitInFlight(t, 4)
+	tb.lbc.deregister(t, a, meanwhile)
+
+	// The service would be told of what it missed if its watches could go on.
+	// That they cannot is seen by one of the same age.
+	version := tb.podsVersion(t)
+	tb.write(t)
+	tb.apiserver.kill()
+	tb.startAPIServer(t)
+	if _, err := tb.kube.CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{ResourceVersion: version}); !apierrors.IsResourceExpired(err) {
+		t.Fatalf("a watch from before the restart: got %v, want it expired", err)
+	}
+	tb.awaitGone(t, settling)
+	tb.awaitGone(t, meanwhile)
+	// By now the service has doubts about the pods whose deletion it has not seen:
+	// it wants to ask the API server about them, and cannot.
+	r.awaitInFlight(t, 2)
+	w.mend()
+	tb.lbc.resume()
+
+	tb.deletePod(t, after)
+	for name, p := range map[string]report{"settling": settling, "held": held, "blind": blind, "meanwhile": meanwhile, "after": after} {
+		got := tb.awaitGone(t, p)
+		var answer struct{ Outcome string }
+		if err := json.Unmarshal(got.Output, &answer); err != nil || answer.Outcome != "drained" {
+			t.Errorf("%s: hook ended with %v %s; want drained", name, got.HookErr, got.Output)
+		}
+		if got.MaySend {
+			t.Errorf("%s: drained while it might still get requests", name)
+		}
+		t.Logf("%s: held for %v", name, got.HookEnded.Sub(got.Deleted))
+	}
+}
+
+// wire is a connection to the API server that can be cut.
+type wire struct {
+	url    string
+	target string
+
+	mu    sync.Mutex // guards the rest
+	isCut bool
+	conns map[net.Conn]bool
+}
+
+func newWire(t *testing.T, target string) *wire {
+	t.Helper()
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{url: "https://" + l.Addr().String(), target: u.Host, conns: make(map[net.Conn]bool)}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { w.pass(c) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		w.cut()
+		running.Wait()
+	})
+	return w
+}
+
+// pass carries one connection until one of its ends closes it or the wire is
+// cut.
+func (w *wire) pass(c net.Conn) {
+	defer c.Close()
+	far, err := net.Dial("tcp", w.target)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	if !w.add(c, far) {
+		return
+	}
+	defer w.remove(c, far)
+	done := make(chan struct{}, 2)
+	for _, pair := range [][2]net.Conn{{c, far}, {far, c}} {
+		go func() {
+			_, _ = io.Copy(pair[0], pair[1])
+			done <- struct{}{}
+		}()
+	}
+	<-done
+}
+
+func (w *wire) add(conns ...net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range conns {
+		w.conns[c] = true
+	}
+	return !w.isCut
+}
+
+func (w *wire) remove(conns ...net.Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range conns {
+		delete(w.conns, c)
+	}
+}
+
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isCut = true
+	for c := range w.conns {
+		_ = c.Close()
+	}
+}
+
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isCut = false
+}
+
+// kubeconfigBy rewrites a kubeconfig so that it leads to the API server by a
+// wire.
+func (tb *testbed) kubeconfigBy(t *testing.T, w *wire, path string) string {
+	t.Helper()
+	config, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range config.Clusters {
+		c.Server = w.url
+	}
+	path += "-by-wire"
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (tb *testbed) deletePod(t *testing.T, r report) {
+	t.Helper()
+	if err := tb.kube.CoreV1().Pods(r.Namespace).Delete(t.Context(), r.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitState returns when a pod's target is in a state.
+func (tb *testbed) awaitState(t *testing.T, a *application, r report, want types.TargetHealthStateEnum) {
+	t.Helper()
+	until(t, "target "+string(want), func() error {
+		state, err := tb.lbc.state(t.Context(), a, r)
+		if err == nil && state != want {
+			err = fmt.Errorf("it is %q", state)
+		}
+		return err
+	})
+}
+
+// awaitReport returns a pod's report when it is as wanted.
+func (tb *testbed) awaitReport(t *testing.T, r report, what string, ok func(report) bool) report {
+	t.Helper()
+	var found report
+	until(t, what+" of "+r.Name, func() error {
+		for _, found = range tb.kubelet.pods(r.Namespace) {
+			if found.Name == r.Name && ok(found) {
+				return nil
+			}
+		}
+		return errors.New("not yet")
+	})
+	return found
+}
+
+func (tb *testbed) awaitGone(t *testing.T, r report) report {
+	t.Helper()
+	return tb.awaitReport(t, r, "end", func(r report) bool { return !r.Gone.IsZero() })
+}
+
+// podsVersion is the resource version of pods now.
+func (tb *testbed) podsVersion(t *testing.T) string {
+	t.Helper()
+	list, err := tb.kube.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.ResourceVersion
+}
+
+// write makes a change to something that is none of the service's business.
+func (tb *testbed) write(t *testing.T) {
+	t.Helper()
+	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	if _, err := tb.kube.CoreV1().ConfigMaps("default").Create(t.Context(), c, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var inFlight = regexp.MustCompile(`(?m)^drain_wait_waits_in_flight (\d+)$`)
+
+// inFlight is how many callers a replica holds.
+func (r *replica) inFlight(ctx context.Context) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.admin+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	m := inFlight.FindSubmatch(body)
+	if m == nil {
+		return 0, fmt.Errorf("no metric %v", inFlight)
+	}
+	return strconv.Atoi(string(m[1]))
+}
+
+func (r *replica) awaitInFlight(t *testing.T, want int) {
+	t.Helper()
+	until(t, fmt.Sprintf("%d waits in flight", want), func() error {
+		n, err := r.inFlight(t.Context())
+		if err == nil && n != want {
+			err = fmt.Errorf("%d are", n)
+		}
+		return err
+	})
+}

@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"drainwait/internal/sim"
+)
+
+// replica is one running drain-wait.
+type replica struct {
+	*daemon
+	hooks, admin string // URLs
+	log          string // path
+}
+
+// startService runs the program on an address of the bridge, as the user of a
+// kubeconfig.
+func (tb *testbed) startService(t *testing.T, addr netip.Addr, kubeconfig string, args ...string) *replica {
+	t.Helper()
+	return tb.startServiceIn(t, nil, addr, kubeconfig, args...)
+}
+
+// startServiceIn is startService with more environment variables.
+func (tb *testbed) startServiceIn(t *testing.T, environment []string, addr netip.Addr, kubeconfig string, args ...string) *replica {
+	t.Helper()
+	name := "drain-wait-" + addr.String()
+	r := &replica{
+		hooks: fmt.Sprintf("http://%s:8080", addr),
+		admin: fmt.Sprintf("http://%s:9090", addr),
+		log:   filepath.Join(tb.dir, name+".log"),
+	}
+	cmd := exec.Command(program("drain-wait"), append([]string{
+		"--listen-address", addr.String() + ":8080", "--admin-address", addr.String() + ":9090",
+		"--kubeconfig", kubeconfig, "--settle-alb", settleALB.String(),
+	}, args...)...)
+	cmd.Env = append(environment,
+		"AWS_ENDPOINT_URL="+tb.aws, "AWS_REGION="+sim.Region,
+		"AWS_ACCESS_KEY_ID="+sim.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+sim.SecretAccessKey,
+	)
+	r.daemon = start(t, tb.dir, name, cmd)
+	return r
+}
+
+func (r *replica) ready() error {
+	return get(context.Background(), http.DefaultClient, r.admin+"/readyz")
+}
+
+func (r *replica) awaitReady(t *testing.T) {
+	t.Helper()
+	until(t, "drain-wait ready", r.ready)
+}
+
+// nameService lets the pods find the service by its name in the cluster.
+func (tb *testbed) nameService(t *testing.T, addrs ...netip.Addr) {
+	t.Helper()
+	hosts := "127.0.0.1 localhost\n"
+	for _, a := range addrs {
+		hosts += a.String() + " drain-wait.drain-wait drain-wait.drain-wait.svc\n"
+	}
+	if err := os.WriteFile(tb.hosts, []byte(hosts), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
