@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
 test: ## run the tests, with the race detector where cgo works
-	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 5m ./...; else set -x; go test -timeout 5m ./...; fi
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m ./...; else set -x; go test -timeout 15m ./...; fi
 e2e: ## test against a real API server and its controllers, as root; builds Kubernetes once
 	cd test/e2e && go test -count=1 -timeout 20m .
 lint: ## check the formatting, run go vet and golangci-lint
