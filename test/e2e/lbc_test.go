@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apitypes "k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
@@ -47,12 +48,13 @@ const (
 // real SDK, and sees to checkpoints and readiness gates in the order in which
 // LBC does. What it takes is in the simulator's Assumptions.
 type controller struct {
-	tb     *testbed
-	elb    *elbv2.Client
-	slices discoverylisters.EndpointSliceLister
-	pods   corelisters.PodLister
-	wake   chan struct{}
-	paused atomic.Bool
+	tb       *testbed
+	elb      *elbv2.Client
+	slices   discoverylisters.EndpointSliceLister
+	pods     corelisters.PodLister
+	bindings cache.GenericLister
+	wake     chan struct{}
+	paused   atomic.Bool
 }
 
 func startController(ctx context.Context, t *testing.T, tb *testbed) *controller {
@@ -68,18 +70,24 @@ func startController(ctx context.Context, t *testing.T, tb *testbed) *controller
 		pods:   f.Core().V1().Pods().Lister(),
 		wake:   make(chan struct{}, 1),
 	}
+	d := dynamicinformer.NewDynamicSharedInformerFactory(tb.dynamic, 0)
+	c.bindings = d.ForResource(bindings).Lister()
 	changed := cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { c.nudge() },
 		UpdateFunc: func(any, any) { c.nudge() },
 		DeleteFunc: func(any) { c.nudge() },
 	}
-	for _, inf := range []cache.SharedIndexInformer{f.Discovery().V1().EndpointSlices().Informer(), f.Core().V1().Pods().Informer()} {
+	for _, inf := range []cache.SharedIndexInformer{
+		f.Discovery().V1().EndpointSlices().Informer(), f.Core().V1().Pods().Informer(), d.ForResource(bindings).Informer(),
+	} {
 		if _, err := inf.AddEventHandler(changed); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.Start(ctx.Done())
+	d.Start(ctx.Done())
 	t.Cleanup(f.Shutdown)
+	t.Cleanup(d.Shutdown)
 	tb.running.Go(func() { c.run(ctx) })
 	return c
 }
@@ -127,14 +135,15 @@ func (c *controller) run(ctx context.Context) {
 // reconcileAll sees to every binding. pending says that a pod still waits for
 // its readiness gate.
 func (c *controller) reconcileAll(ctx context.Context) (pending bool, err error) {
-	list, err := c.tb.dynamic.Resource(bindings).List(ctx, metav1.ListOptions{})
+	list, err := c.bindings.List(labels.Everything())
 	if err != nil {
 		return false, err
 	}
-	for i := range list.Items {
-		p, err := c.reconcile(ctx, &list.Items[i])
+	for _, obj := range list {
+		b := obj.(*unstructured.Unstructured).DeepCopy()
+		p, err := c.reconcile(ctx, b)
 		if err != nil {
-			return false, fmt.Errorf("binding %s: %w", list.Items[i].GetName(), err)
+			return false, fmt.Errorf("binding %s: %w", b.GetName(), err)
 		}
 		pending = pending || p
 	}

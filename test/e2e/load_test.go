@@ -36,7 +36,7 @@ func (tb *testbed) startLoad(t *testing.T, a *application) *load {
 		for {
 			select {
 			case <-tick.C:
-				l.running.Go(func() { l.count(ctx, tb.request(client, a)) })
+				l.running.Go(func() { l.count(tb.request(client, a)) })
 			case <-ctx.Done():
 				return
 			}
@@ -60,9 +60,10 @@ func (tb *testbed) request(client *http.Client, a *application) error {
 	case url == "":
 		return fmt.Errorf("no target")
 	}
+	began := time.Now()
 	resp, err := client.Get(url)
 	if err != nil {
-		return err
+		return fmt.Errorf("at %s: %w", began.Format(time.StampMilli), err)
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
@@ -74,7 +75,7 @@ func (tb *testbed) request(client *http.Client, a *application) error {
 	return nil
 }
 
-func (l *load) count(_ context.Context, err error) {
+func (l *load) count(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.requests++

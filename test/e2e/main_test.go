@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,7 +67,7 @@ func enter() int {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	cmd := exec.Command("unshare", append(append([]string{}, isolation...), append([]string{self}, os.Args[1:]...)...)...)
+	cmd := exec.Command("unshare", slices.Concat(isolation, reaper, []string{self}, os.Args[1:])...)
 	cmd.Env = append(os.Environ(), envInside+"="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -83,6 +84,10 @@ func enter() int {
 // isolation are the arguments of unshare.
 var isolation = []string{"--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"}
 
+// reaper is the first process in there. It collects what nobody else does: else
+// the dead of a pod would keep the pod's first process from ending.
+var reaper = []string{"sh", "-c", `"$@"; exit $?`, "sh"}
+
 // able says whether this machine and this user can run the tests.
 func able() error {
 	for _, tool := range []string{"unshare", "nsenter", "ip", "curl"} {
@@ -90,7 +95,7 @@ func able() error {
 			return fmt.Errorf("%s is missing", tool)
 		}
 	}
-	args := append(append([]string{}, isolation...), "ip", "link", "add", "br0", "type", "bridge")
+	args := slices.Concat(isolation, []string{"ip", "link", "add", bridge, "type", "bridge"})
 	if out, err := exec.Command("unshare", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("this user cannot make a network namespace with a bridge (root can): %w: %s", err, out)
 	}

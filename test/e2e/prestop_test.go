@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -17,16 +16,10 @@ func TestReplicaKilled(t *testing.T) {
 	tb := newTestbed(t)
 	const settle, maxDelay = 10 * time.Second, 60 * time.Second
 	var replicas []*replica
-	var addrs []netip.Addr
-	for i := range byte(2) {
-		addr := netip.AddrFrom4([4]byte{10, 77, 0, 2 + i})
-		if err := addHostAddress(addr); err != nil {
-			t.Fatal(err)
-		}
-		addrs = append(addrs, addr)
-		replicas = append(replicas, tb.startService(t, addr, tb.serviceKubeconfig(t), "--settle-alb", settle.String()))
+	for range 2 {
+		replicas = append(replicas, tb.startService(t, tb.serviceKubeconfig(t), "--settle-alb", settle.String()))
 	}
-	tb.nameService(t, addrs...)
+	tb.nameService(t, replicas...)
 	for _, r := range replicas {
 		r.awaitReady(t)
 	}

@@ -215,17 +215,11 @@ func (tb *testbed) grant(t *testing.T, account string, rights []right) {
 	)
 }
 
-var replicas atomic.Uint32
-
 // startReplica runs the service with an account that has just the rights given.
 func (tb *testbed) startReplica(t *testing.T, account string, rights []right, environment ...string) *replica {
 	t.Helper()
-	addr := netip.AddrFrom4([4]byte{10, 77, 0, byte(100 + replicas.Add(1))})
-	if err := addHostAddress(addr); err != nil {
-		t.Fatal(err)
-	}
 	tb.grant(t, account, rights)
-	return tb.startServiceIn(t, environment, addr, tb.accountKubeconfig(t, account))
+	return tb.startServiceIn(t, environment, tb.accountKubeconfig(t, account))
 }
 
 // awaitLog returns when a replica has logged a text so often.

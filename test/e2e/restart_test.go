@@ -13,11 +13,13 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -34,8 +36,8 @@ func TestAPIServerRestart(t *testing.T) {
 	tb := newTestbed(t)
 	w := newWire(t, tb.rest.Host)
 	// A settle time that outlasts the restart.
-	r := tb.startService(t, hostAddress, tb.kubeconfigBy(t, w, tb.serviceKubeconfig(t)), "--settle-alb", "15s")
-	tb.nameService(t, hostAddress)
+	r := tb.startService(t, tb.kubeconfigBy(t, w, tb.serviceKubeconfig(t)), "--settle-alb", "15s")
+	tb.nameService(t, r)
 	r.awaitReady(t)
 	a := tb.createApplication(t, "web", 5, withHook(120, plainHook...))
 	tb.awaitRollout(t, a)
@@ -61,9 +63,7 @@ func TestAPIServerRestart(t *testing.T) {
 	tb.write(t)
 	tb.apiserver.kill()
 	tb.startAPIServer(t)
-	if _, err := tb.kube.CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{ResourceVersion: version}); !apierrors.IsResourceExpired(err) {
-		t.Fatalf("a watch from before the restart: got %v, want it expired", err)
-	}
+	tb.checkExpired(t, version)
 	tb.awaitGone(t, settling)
 	tb.awaitGone(t, meanwhile)
 	// By now the service has doubts about the pods whose deletion it has not seen:
@@ -83,6 +83,24 @@ func TestAPIServerRestart(t *testing.T) {
 			t.Errorf("%s: drained while it might still get requests", name)
 		}
 		t.Logf("%s: held for %v", name, got.HookEnded.Sub(got.Deleted))
+	}
+}
+
+// checkExpired checks that a watch of pods cannot go on from a resource version.
+func (tb *testbed) checkExpired(t *testing.T, version string) {
+	t.Helper()
+	w, err := tb.kube.CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{ResourceVersion: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	select {
+	case e := <-w.ResultChan():
+		if e.Type != watch.Error || !apierrors.IsResourceExpired(apierrors.FromObject(e.Object)) {
+			t.Fatalf("a watch from before the restart goes on: %v", e)
+		}
+	case <-time.After(patience):
+		t.Fatal("a watch from before the restart goes on")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -30,8 +31,8 @@ func example(t *testing.T, name string) *appsv1.Deployment {
 func TestRollingUpdate(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
-	r := tb.startService(t, hostAddress, tb.serviceKubeconfig(t))
-	tb.nameService(t, hostAddress)
+	r := tb.startService(t, tb.serviceKubeconfig(t))
+	tb.nameService(t, r)
 	r.awaitReady(t)
 	t.Run("hook", func(t *testing.T) {
 		for _, name := range []string{"hook-curl", "hook-client-init-container", "hook-client-in-image"} {
@@ -84,7 +85,8 @@ func (tb *testbed) rollUnderLoad(t *testing.T, a *application) (requests int, fa
 	requests, failed = l.end()
 	for _, p := range tb.kubelet.pods(a.name) {
 		if !p.Gone.IsZero() {
-			t.Logf("%s: gone %v after its deletion, hook: %v %s", p.Name, p.Gone.Sub(p.Deleted), p.HookErr, p.Output)
+			t.Logf("%s, %s: deleted at %s, gone %v later, hook: %v %s", p.Name, p.Pod.addr,
+				p.Deleted.Format(time.StampMilli), p.Gone.Sub(p.Deleted), p.HookErr, p.Output)
 		}
 	}
 	t.Logf("%d requests, %d failed", requests, len(failed))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"drainwait/internal/sim"
@@ -16,22 +17,29 @@ import (
 // replica is one running drain-wait.
 type replica struct {
 	*daemon
-	hooks, admin string // URLs
-	log          string // path
+	addr         netip.Addr // its own, as that of a pod
+	hooks, admin string     // URLs
+	log          string     // path
 }
 
-// startService runs the program on an address of the bridge, as the user of a
-// kubeconfig.
-func (tb *testbed) startService(t *testing.T, addr netip.Addr, kubeconfig string, args ...string) *replica {
+var replicas atomic.Uint32
+
+// startService runs the program as the user of a kubeconfig.
+func (tb *testbed) startService(t *testing.T, kubeconfig string, args ...string) *replica {
 	t.Helper()
-	return tb.startServiceIn(t, nil, addr, kubeconfig, args...)
+	return tb.startServiceIn(t, nil, kubeconfig, args...)
 }
 
 // startServiceIn is startService with more environment variables.
-func (tb *testbed) startServiceIn(t *testing.T, environment []string, addr netip.Addr, kubeconfig string, args ...string) *replica {
+func (tb *testbed) startServiceIn(t *testing.T, environment []string, kubeconfig string, args ...string) *replica {
 	t.Helper()
+	addr := netip.AddrFrom4([4]byte{10, 77, 0, byte(1 + replicas.Add(1))})
+	if err := addHostAddress(addr); err != nil {
+		t.Fatal(err)
+	}
 	name := "drain-wait-" + addr.String()
 	r := &replica{
+		addr:  addr,
 		hooks: fmt.Sprintf("http://%s:8080", addr),
 		admin: fmt.Sprintf("http://%s:9090", addr),
 		log:   filepath.Join(tb.dir, name+".log"),
@@ -58,11 +66,11 @@ func (r *replica) awaitReady(t *testing.T) {
 }
 
 // nameService lets the pods find the service by its name in the cluster.
-func (tb *testbed) nameService(t *testing.T, addrs ...netip.Addr) {
+func (tb *testbed) nameService(t *testing.T, replicas ...*replica) {
 	t.Helper()
 	hosts := "127.0.0.1 localhost\n"
-	for _, a := range addrs {
-		hosts += a.String() + " drain-wait.drain-wait drain-wait.drain-wait.svc\n"
+	for _, r := range replicas {
+		hosts += r.addr.String() + " drain-wait.drain-wait drain-wait.drain-wait.svc\n"
 	}
 	if err := os.WriteFile(tb.hosts, []byte(hosts), 0o644); err != nil {
 		t.Fatal(err)
