@@ -85,6 +85,17 @@ func ordinaryCases() []waitCase {
 			pod: func(p *sim.PodSpec) { p.Hook.Delay = 50 * time.Second },
 		},
 		{
+			name: "comes late, and a neighbour's wait has seen it leave", outcome: "drained", after: settleALB,
+			stop: func(s *scene) {
+				s.StopController()
+				s.Deregister(s.group, s.pod.IP, webPort)
+				neighbour := s.ask(webIP, "pod=web-2&namespace=default&max-delay=50&settle=40")
+				s.run(4 * time.Second) // it has looked once, and looks again after 5 s
+				_ = s.DeletePod(web, "web-1")
+				s.After(40*time.Second, neighbour.hangUp)
+			},
+		},
+		{
 			name: "deregistration is over before the first look", outcome: "drained", after: settleALB,
 			prepare: withoutDelay,
 			pod:     func(p *sim.PodSpec) { p.Hook.Delay = 5 * time.Second },

@@ -69,7 +69,6 @@ func (c *candidate) update(began time.Time, ips []netip.Addr, neverReady bool) e
 		return nil
 	}
 	if look == c.look {
-		c.asked = c.asked && err == nil // a confirming look that failed is asked for again
 		return nil
 	}
 	c.look, c.vanished = look, false
