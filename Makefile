@@ -3,11 +3,11 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help test e2e lint demo generate ci build
+.PHONY: help test e2e lint promises demo generate ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
 test: ## run the tests, with the race detector where cgo works
-	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 5m ./...; else set -x; go test -timeout 5m ./...; fi
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m ./...; else set -x; go test -timeout 15m ./...; fi
 e2e: ## test against a real API server and its controllers, as root; builds Kubernetes once
 	cd test/e2e && go test -count=1 -timeout 20m -parallel 4 .
 lint: ## check the formatting, run go vet and golangci-lint
@@ -17,6 +17,8 @@ lint: ## check the formatting, run go vet and golangci-lint
 	@$(GOLANGCI) version >/dev/null || { echo "lint: golangci-lint cannot be built (it needs the module proxy once); nothing was linted by it" >&2; exit 1; }
 	$(GOLANGCI) run ./...
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
+promises: ## play a hundred random worlds, which takes a minute or two
+	go test -count=1 -timeout 30m -run '^TestPromises' . -seeds 100 -v
 demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation

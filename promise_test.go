@@ -30,7 +30,11 @@ func TestPromises(t *testing.T) {
 	for _, v := range sum.broken {
 		t.Error(v)
 	}
-	if sum.possible > 0 && sum.drainedOfPossible*100 < 99*sum.possible {
+	percent := 99
+	if sum.possible < 500 {
+		percent = 95 // a fault more or less weighs too much
+	}
+	if sum.possible == 0 || sum.drainedOfPossible*100 < percent*sum.possible {
 		t.Errorf("only %d of %d waits that had the time ended drained; the others:\n%s", sum.drainedOfPossible, sum.possible, strings.Join(sum.missed, "\n"))
 	}
 	if *promiseSeeds < 100 {

@@ -146,6 +146,10 @@ func rollAgainAndAgain(w *sim.World, d *sim.Deployment, every time.Duration, log
 // serveWorld opens a world's APIs on an address; start begins to answer there
 // and lets the world run.
 func serveWorld(w *sim.World, address string) (*simulation, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("--listen-address %q: want a loopback address with a port, as in 127.0.0.1:0: the simulated APIs let everybody in", address)
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the simulated APIs: %w", err)

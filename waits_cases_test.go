@@ -86,13 +86,8 @@ func ordinaryCases() []waitCase {
 		},
 		{
 			name: "deregistration is over before the first look", outcome: "drained", after: settleALB,
-			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
-				s.binding.Spec.TargetGroupARN = s.group.ARN()
-				s.Apply(s.binding)
-			},
-			pod: func(p *sim.PodSpec) { p.Hook.Delay = 5 * time.Second },
+			prepare: withoutDelay,
+			pod:     func(p *sim.PodSpec) { p.Hook.Delay = 5 * time.Second },
 		},
 		{
 			name: "the checkpoint stays empty", outcome: "drained", event: deregistered, after: settleALB,
@@ -169,25 +164,13 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "IPv6", outcome: "drained", event: deregistered, after: settleALB,
-			pod: func(p *sim.PodSpec) { p.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol} },
-			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
-				s.Apply(sim.NewBinding(web, "web", "web", s.group))
-				s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
-				s.Apply(s.service)
-			},
+			pod:     func(p *sim.PodSpec) { p.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol} },
+			prepare: overIPv6,
 		},
 		{
 			name: "dual stack, in the group by the second address", outcome: "drained", event: deregistered, after: settleALB,
-			pod: func(p *sim.PodSpec) { p.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} },
-			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
-				s.Apply(sim.NewBinding(web, "web", "web", s.group))
-				s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
-				s.Apply(s.service)
-			},
+			pod:     func(p *sim.PodSpec) { p.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} },
+			prepare: overIPv6,
 		},
 		{
 			name: "neighbours in the host network", outcome: "drained", event: deregistered, after: settleALB,
@@ -392,6 +375,24 @@ func targets(n int) func(*testing.T, *scene, server.Answer) {
 			t.Errorf("there are %d targets, want %d: %+v", len(a.Targets), n, a.Targets)
 		}
 	}
+}
+
+// overIPv6 has a group and a Service of that address family.
+func overIPv6(s *scene) {
+	ordinary(sim.ALB)(s)
+	s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
+	s.Apply(sim.NewBinding(web, "web", "web", s.group))
+	s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
+	s.Apply(s.service)
+}
+
+// withoutDelay has a group whose targets are gone from the list as soon as they
+// are deregistered.
+func withoutDelay(s *scene) {
+	ordinary(sim.ALB)(s)
+	s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
+	s.binding.Spec.TargetGroupARN = s.group.ARN()
+	s.Apply(s.binding)
 }
 
 func nameOnly(s *scene) {

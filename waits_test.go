@@ -230,15 +230,9 @@ func TestStates(t *testing.T) {
 		c.outcome, c.after = "drained", settleALB
 		t.Run("left/"+c.name, c.run)
 	}
-	none := time.Duration(0)
 	waitCase{
 		outcome: "drained", after: settleALB,
-		prepare: func(s *scene) {
-			ordinary(sim.ALB)(s)
-			s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: &none})
-			s.binding.Spec.TargetGroupARN = s.group.ARN()
-			s.Apply(s.binding)
-		},
+		prepare: withoutDelay,
 		stop: func(s *scene) {
 			s.StopController()
 			s.Deregister(s.group, s.pod.IP, webPort)

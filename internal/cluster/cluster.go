@@ -75,6 +75,7 @@ func New(cfg Config) (*Index, error) {
 		watches: make(map[string]map[chan<- struct{}]bool),
 	}
 	config := rest.CopyConfig(cfg.REST)
+	config.QPS = -1
 	config.Wrap(x.clock.wrap)
 	var err1, err2 error
 	x.kube, err1 = kubernetes.NewForConfig(config)

@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -31,7 +34,12 @@ func TestOnReplicas(t *testing.T) {
 			heard = append(heard, ready)
 		},
 	}
-	inIndexed(t, cfg, own("v4", a), func(t *testing.T, w *world) {
+	inWorld(t, cfg, func(t *testing.T, w *world) {
+		// Whoever may not read all namespaces can still read our own.
+		w.FailKube(func(r *http.Request) bool { return !strings.Contains(r.URL.Path, "/namespaces/") }, http.StatusForbidden)
+		w.apply(own("v4", a))
+		defer w.begin()()
+		w.pass(time.Second)
 		for _, tt := range []struct {
 			step string
 			want []int

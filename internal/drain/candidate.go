@@ -35,6 +35,20 @@ type candidate struct {
 	onStep    func(targetGroupARN string, s Step) // may be nil
 }
 
+// join takes in another binding of the same group.
+func (c *candidate) join(other candidate) {
+	c.certain = c.certain || other.certain
+	c.keeps = c.keeps && other.keeps
+	if other.ports == nil {
+		c.ports = nil
+	}
+	for _, p := range other.ports {
+		if c.ports != nil && !slices.Contains(c.ports, p) {
+			c.ports = append(slices.Clip(c.ports), p)
+		}
+	}
+}
+
 // update takes in what the poller has found since. A pod that never was ready
 // was never sent anything, so that it need not settle where it is not listed.
 // The error is one that decides: the group cannot be read and never was.

@@ -20,11 +20,22 @@ const askFor = 3 * time.Second
 // the cluster says so: a binding that is gone does not show that the load
 // balancer has let go.
 func (w *wait) discover() {
-	bound := w.bindings()
 	certain := false
-	for _, b := range bound {
-		w.consider(b)
+	for _, b := range w.bindings() {
 		certain = certain || b.Certain
+		about := fmt.Sprintf("TargetGroupBinding %s/%s", b.Namespace, b.Name)
+		c := candidate{
+			group:   elb.Group{ARN: b.TargetGroupARN, RoleARN: b.RoleARN, ExternalID: b.ExternalID},
+			kind:    elb.TypeOfProtocol(b.Protocol),
+			certain: b.Certain, ports: b.Ports, keeps: b.PublishesNotReady,
+		}
+		known := b.TargetGroupARN != "" && b.TargetType != ""
+		if known {
+			w.follow(about, c, b.TargetType)
+		}
+		if !known || b.TargetType == cluster.TypeIP && c.kind == "" {
+			w.describe(about, b.TargetGroupName, c, known)
+		}
 	}
 	for _, name := range w.request.Ingresses {
 		if !w.cluster.HasIngress(w.namespace, name) {
@@ -52,34 +63,17 @@ func (w *wait) bindings() []cluster.Candidate {
 	return all
 }
 
-// consider makes a candidate of a binding, once it is known whether it has ip
-// targets and what its group is called.
-func (w *wait) consider(b cluster.Candidate) {
-	about := fmt.Sprintf("TargetGroupBinding %s/%s", b.Namespace, b.Name)
-	g := elb.Group{ARN: b.TargetGroupARN, RoleARN: b.RoleARN, ExternalID: b.ExternalID}
-	c := candidate{
-		group: g, certain: b.Certain, ports: b.Ports, keeps: b.PublishesNotReady,
-		kind: elb.TypeOfProtocol(b.Protocol),
-	}
-	known := g.ARN != "" && b.TargetType != ""
-	if known {
-		w.take(about, c, b.TargetType)
-		if b.TargetType != cluster.TypeIP || c.kind != "" {
-			return
-		}
-	}
-	if g.ARN == "" {
-		g.Name = b.TargetGroupName
-	}
-	if w.once(about, b.Certain) {
-		w.describe(about, g, c, known)
-	}
-}
-
 // describe asks ELBv2 what a binding does not say: the group's ARN, its target
-// type or that of its load balancer.
-func (w *wait) describe(about string, g elb.Group, c candidate, known bool) {
-	w.ask(about, func(ctx context.Context) (infos []elb.GroupInfo, err error) {
+// type or, where the first two are known, the type of its load balancer.
+func (w *wait) describe(about, name string, c candidate, known bool) {
+	if !w.once(about, c.certain) {
+		return
+	}
+	g := c.group
+	if g.ARN == "" {
+		g.Name = name
+	}
+	w.ask(about, func(ctx context.Context) ([]elb.GroupInfo, error) {
 		info, err := w.elb.Describe(ctx, g)
 		return []elb.GroupInfo{info}, err
 	}, func(infos []elb.GroupInfo, err error) error {
@@ -88,7 +82,7 @@ func (w *wait) describe(about string, g elb.Group, c candidate, known bool) {
 			w.learn(infos[0])
 		case err == nil:
 			c.group, c.kind = infos[0].Group, infos[0].Type
-			w.take(about, c, infos[0].TargetType)
+			w.follow(about, c, infos[0].TargetType)
 		case known:
 			w.warn("%s: the load balancer's type cannot be told, so the longer settle time counts: %v", about, err)
 		case c.certain:
@@ -136,8 +130,8 @@ func (w *wait) discoverHostnames() {
 				// status of an Ingress is that of another ingress controller,
 				// whose targets are the controller's pods, or stands in front of
 				// the ALB; so it does not concern our pod unless it lists it.
-				certain := h.Certain && !(h.Ingress && g.Type == elb.NLB)
-				w.take(about, candidate{group: g.Group, kind: g.Type, certain: certain}, g.TargetType)
+				certain := h.Certain && (!h.Ingress || g.Type != elb.NLB)
+				w.follow(about, candidate{group: g.Group, kind: g.Type, certain: certain}, g.TargetType)
 			}
 			return nil
 		})
@@ -175,9 +169,9 @@ func (w *wait) ask(about string, question func(context.Context) ([]elb.GroupInfo
 	})
 }
 
-// take adds a group as a candidate if it has ip targets. What was taken for
+// follow adds a group as a candidate if it has ip targets. What was taken for
 // uncertain before can become certain.
-func (w *wait) take(about string, c candidate, targetType string) {
+func (w *wait) follow(about string, c candidate, targetType string) {
 	switch targetType {
 	case cluster.TypeIP:
 	case "instance":
@@ -193,8 +187,7 @@ func (w *wait) take(about string, c candidate, targetType string) {
 	old := w.candidates[c.group]
 	switch {
 	case old != nil:
-		old.certain = old.certain || c.certain
-		old.keeps = old.keeps && c.keeps
+		old.join(c)
 		return
 	case !c.certain && w.dropped[c.group]:
 		return

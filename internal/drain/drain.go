@@ -147,6 +147,7 @@ func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
 	if err := w.identify(); err != nil {
 		return nil, err
 	}
+	w.discover()
 	return w.run()
 }
 

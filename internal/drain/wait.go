@@ -132,7 +132,6 @@ func (w *wait) identifyByAddress() error {
 
 // run follows the candidates to the outcome.
 func (w *wait) run() (*Result, error) {
-	w.discover()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -74,7 +74,7 @@ func TestRoleSessionIsRenewed(t *testing.T) {
 			wake := newWake()
 			s := e.watcher.Subscribe(g, wake)
 			e.await("error", s, wake, 11*time.Second, anyError)
-			if _, err := s.Latest(); decides(err) {
+			if _, err := s.Latest(); Decides(err) {
 				e.Errorf("%+v: %v", fault, err)
 			}
 			s.Close()

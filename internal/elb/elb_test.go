@@ -3,6 +3,7 @@ package elb
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -139,11 +140,7 @@ func (e *env) looks(g Group) []time.Duration {
 func (e *env) calls() map[string]int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	calls := make(map[string]int)
-	for k, n := range e.observed {
-		calls[k] = n
-	}
-	return calls
+	return maps.Clone(e.observed)
 }
 
 func (e *env) checkCalls(what string, want map[string]int) {
@@ -275,7 +272,7 @@ func TestErrors(t *testing.T) {
 				e.await("error", s, wake, 6*time.Second, anyError)
 				look, err := s.Latest()
 				for _, d := range []error{ErrDenied, ErrNoGroup, ErrNoLoadBalancer, ErrClosed} {
-					if errors.Is(err, d) != (d == tt.decides) {
+					if errors.Is(err, d) != errors.Is(tt.decides, d) {
 						e.Errorf("%v: is it %q? want %v", err, d, tt.decides)
 					}
 				}

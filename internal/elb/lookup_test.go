@@ -140,7 +140,7 @@ func TestTroubleIsWaitedOut(t *testing.T) {
 						e.Errorf("error %v does not tell of %s", err, code)
 					}
 				}
-				if want := map[bool]int{true: 1, false: 7}[name == "no answer"]; tries != want {
+				if want := map[bool]int{true: 2, false: 7}[name == "no answer"]; tries != want {
 					e.Errorf("%d tries, want %d", tries, want)
 				}
 				time.AfterFunc(3*time.Second, func() {

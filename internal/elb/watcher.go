@@ -32,7 +32,7 @@ func DefaultConfig() Config {
 		Steady:  5 * time.Second,
 		Busy:    time.Second,
 		Spacing: 500 * time.Millisecond,
-		Timeout: 5 * time.Second,
+		Timeout: 3 * time.Second,
 	}
 }
 

@@ -28,6 +28,7 @@ type flightKey struct{ source, query string }
 // flight is one wait and those who share it.
 type flight struct {
 	callers int
+	ctx     context.Context // of the wait
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when result and err are there
 	result  *drain.Result
@@ -42,10 +43,21 @@ func newShared(limit int, wait func(context.Context, drain.Request) (*drain.Resu
 // wait is given up when all of its callers have hung up; base ends all of them.
 // When ctx ends, the error is its cause.
 func (s *shared) do(ctx, base context.Context, key flightKey, r drain.Request) (*drain.Result, error) {
-	f, err := s.join(base, key, r)
-	if err != nil {
-		return nil, err
+	s.mu.Lock()
+	f := s.flights[key]
+	if f == nil {
+		if s.limit > 0 && s.bySource[key.source] >= s.limit {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("%w: %s holds %d already", errTooMany, key.source, s.limit)
+		}
+		f = s.add(base, key)
+		go func() {
+			defer s.end(key, f)
+			f.result, f.err = s.wait(f.ctx, r)
+		}()
 	}
+	f.callers++
+	s.mu.Unlock()
 	defer s.leave(key, f)
 	select {
 	case <-f.done:
@@ -55,27 +67,13 @@ func (s *shared) do(ctx, base context.Context, key flightKey, r drain.Request) (
 	}
 }
 
-func (s *shared) join(base context.Context, key flightKey, r drain.Request) (*flight, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.flights[key]
-	if f == nil {
-		if s.limit > 0 && s.bySource[key.source] >= s.limit {
-			return nil, fmt.Errorf("%w: %s holds %d already", errTooMany, key.source, s.limit)
-		}
-		ctx, cancel := context.WithCancel(base)
-		f = &flight{cancel: cancel, done: make(chan struct{})}
-		s.flights[key] = f
-		s.bySource[key.source]++
-		go func() {
-			f.result, f.err = s.wait(ctx, r)
-			s.end(key, f)
-			cancel()
-			close(f.done)
-		}()
-	}
-	f.callers++
-	return f, nil
+// add is called with mu held.
+func (s *shared) add(base context.Context, key flightKey) *flight {
+	f := &flight{done: make(chan struct{})}
+	f.ctx, f.cancel = context.WithCancel(base)
+	s.flights[key] = f
+	s.bySource[key.source]++
+	return f
 }
 
 // leave gives the wait up with its last caller.
@@ -88,11 +86,14 @@ func (s *shared) leave(key flightKey, f *flight) {
 	}
 }
 
-// end keeps later callers from joining a wait that is over.
+// end answers the callers of a wait that is over, and keeps later ones from
+// joining it.
 func (s *shared) end(key flightKey, f *flight) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.remove(key, f)
+	s.mu.Unlock()
+	f.cancel()
+	close(f.done)
 }
 
 // remove is called with mu held.

@@ -59,8 +59,8 @@ type Assumptions struct {
 	// First and longest wait of LBC after a failed reconcile, doubled each
 	// time. controller-runtime's default rate limiter.
 	ControllerBackoff Range
-	// How long no controller acts when LBC's leader changes in a world with
-	// LeaderChange: the lease has to run out. LBC docs/deploy/scaling.md
+	// How long no controller acts when LBC's leader changes, see
+	// [World.ChangeLeader]: the lease has to run out. LBC docs/deploy/scaling.md
 	// speaks of 15 s to 2 minutes; these are its usual cases.
 	LeaderGap Range
 

@@ -480,7 +480,7 @@ func TestDeletePodIn(t *testing.T) {
 		stop, gone time.Duration   // after the first
 	}{
 		{"once", []time.Duration{20 * time.Second}, 20 * time.Second, 21 * time.Second},
-		{"shorter", []time.Duration{50 * time.Second, 10 * time.Second}, 15 * time.Second, 16 * time.Second},
+		{"shorter", []time.Duration{50 * time.Second, 10 * time.Second}, 10 * time.Second, 11 * time.Second}, // from the first deletion
 		{"longer", []time.Duration{20 * time.Second, 50 * time.Second}, 20 * time.Second, 21 * time.Second},
 		{"by force", []time.Duration{20 * time.Second, 0}, 5 * time.Second, 5 * time.Second},
 	} {

@@ -1,0 +1,71 @@
+package server
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDurations(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"0": 0, "60": time.Minute, "90s": 90 * time.Second, "1m30s": 90 * time.Second, " 60 ": time.Minute,
+		"6e1": time.Minute, "1e9": longest, "inf": longest, "2h": longest,
+	} {
+		req, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?max-delay="+strings.ReplaceAll(value, " ", "+"), nil))
+		if err != nil || req.MaxDelay == nil || *req.MaxDelay != want {
+			t.Errorf("%q: got %v, %v, want %s", value, req.MaxDelay, err, want)
+		}
+		if cut := len(warnings) > 0; cut != (want == longest) {
+			t.Errorf("%q: warnings are %q", value, warnings)
+		}
+	}
+	for _, value := range []string{"-1", "-1s", "abc", "1.5", "nan", "-inf", "60 s", "1m30", "0x", "٣"} {
+		if req, _, err := parse(httptest.NewRequest("GET", "/drain-delay?settle="+strings.ReplaceAll(value, " ", "+"), nil)); err == nil {
+			t.Errorf("%q: got %s, want an error", value, *req.Settle)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for query, want := range map[string]string{
+		"ip=10.0.0.1": "10.0.0.1", "ip=::ffff:10.0.0.1": "10.0.0.1", "ip=fd00::1": "fd00::1", "ip=[fd00::1]": "fd00::1",
+		"ip=fe80::1%25eth0": "fe80::1", "": "192.0.2.1", "ip=": "192.0.2.1", "ip=&ip=10.0.0.2": "10.0.0.2",
+		"pod=a&namespace=b": "invalid IP",
+	} {
+		req, _, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)) // from 192.0.2.1
+		if err != nil || req.IP.String() != want || req.Inferred != (want == "192.0.2.1") {
+			t.Errorf("%q: got %s (inferred: %t), %v, want %s", query, req.IP, req.Inferred, err, want)
+		}
+	}
+}
+
+func TestBadParameters(t *testing.T) {
+	for query, want := range map[string]string{
+		"ip=10.0.0":                            "IPv4 or IPv6",
+		"pod=a":                                "namespace= beside it",
+		"namespace=a/b":                        "name of a Kubernetes object",
+		"ingress=ok&ingress=not+ok":            "name of a Kubernetes object",
+		"pod=" + strings.Repeat("é", 300):      "…",
+		"max-delay=%zz":                        "name=value pairs",
+		"max-delay=5&max-wait=soon&settle=bad": `"soon" of parameter max-wait`,
+	} {
+		if _, _, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
+			t.Errorf("%.40q: got %v, want %q", query, err, want)
+		}
+	}
+}
+
+func TestUnknownParameters(t *testing.T) {
+	for name, meant := range map[string]string{
+		"namespaace": "namespace", "maxdelay": "max-delay", "max_wait": "max-wait", "Pod": "pod", "ingres": "ingress", "IP": "ip", "setle": "settle",
+	} {
+		_, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?ip=10.0.0.1&"+name+"=x", nil))
+		if err != nil || len(warnings) != 1 || !strings.HasSuffix(warnings[0], "did you mean "+meant+"?") {
+			t.Errorf("%s: got %q, %v, want %s", name, warnings, err, meant)
+		}
+	}
+	if _, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?ingress=a&ingress=b&ingress=", nil)); err != nil || len(warnings) != 1 {
+		t.Errorf("a repeated ingress: %q, %v", warnings, err)
+	}
+}
