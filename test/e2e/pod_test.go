@@ -38,7 +38,9 @@ func ip(args ...string) error {
 func startNetwork() error {
 	return errors.Join(
 		ip("link", "set", "lo", "up"),
-		ip("link", "add", bridge, "type", "bridge"),
+		// With an address of its own it does not take on that of a cable, which would
+		// change with the cables and leave the pods with a wrong one.
+		ip("link", "add", bridge, "address", "02:00:0a:4d:00:01", "type", "bridge"),
 		addHostAddress(hostAddress),
 		ip("link", "set", bridge, "up"),
 	)
