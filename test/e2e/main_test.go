@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -97,7 +98,7 @@ func able() error {
 	}
 	args := slices.Concat(isolation, []string{"ip", "link", "add", bridge, "type", "bridge"})
 	if out, err := exec.Command("unshare", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("this user cannot make a network namespace with a bridge (root can): %w: %s", err, out)
+		return fmt.Errorf("this user cannot make a network namespace with a bridge (root can): %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }
