@@ -30,8 +30,8 @@ type Pod struct {
 	// were never ready and no EndpointSlice showed it as ready, as those of a
 	// Service that publishes not-ready addresses do: no load balancer ever got it.
 	NeverReady bool
-	// Unhooked names its containers, native sidecars included, that have no
-	// preStop hook.
+	// Unhooked names its containers that have no preStop hook. Native sidecars
+	// need none: the kubelet stops them after the containers (KEP-753).
 	Unhooked []string
 	// Grace is the termination grace period: that of its deletion, which can be
 	// shorter, or else that of its specification.
@@ -109,7 +109,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 	if p.DeletionTimestamp != nil {
 		out.KillAt = p.DeletionTimestamp.Add(-x.clock.skew())
 	}
-	for _, c := range slices.Concat(p.Spec.Containers, sidecars(p)) {
+	for _, c := range p.Spec.Containers {
 		if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
 			out.Unhooked = append(out.Unhooked, c.Name)
 		}

@@ -170,7 +170,7 @@ status:
   podIPs: [{ip: 10.0.0.1}, {ip: "::ffff:10.0.0.2"}]
   conditions: [{type: Ready, status: "True"}]`,
 			Pod{
-				Ready: true, Older: true, Grace: 90 * time.Second, Unhooked: []string{"bare", "post", "mesh"},
+				Ready: true, Older: true, Grace: 90 * time.Second, Unhooked: []string{"bare", "post"},
 				IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")},
 			},
 		},
