@@ -119,6 +119,29 @@ func TestEqualCallsShareOneWait(t *testing.T) {
 	})
 }
 
+// TestLateEqualCallWaitsForItself: it can be that of another pod with the same
+// address.
+func TestLateEqualCallWaitsForItself(t *testing.T) {
+	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 2 }, func(s *scene) {
+		_ = s.DeletePod(web, "web-1")
+		first := s.ask(webIP, "max-delay=200&settle=60")
+		s.run(15 * time.Second)
+		second := s.ask(webIP, "max-delay=200&settle=60")
+		s.run(time.Second)
+		if c := s.answer(s.ask(webIP, "max-delay=0")); c.status != http.StatusTooManyRequests {
+			t.Errorf("got %d with two waits of two allowed", c.status)
+		}
+		for _, c := range []*call{first, second} {
+			if a := s.answer(c).ok(t); a.Outcome != "drained" || c.took < time.Minute {
+				t.Errorf("got %s after %s", c.body, c.took)
+			}
+		}
+		if c := s.answer(s.ask(webIP, "max-delay=0")); c.status != http.StatusOK {
+			t.Errorf("got %d when all waits were over", c.status)
+		}
+	})
+}
+
 func (s *scene) metrics(t *testing.T) string {
 	t.Helper()
 	c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/metrics"))

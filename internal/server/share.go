@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"drainwait/internal/drain"
 )
@@ -12,14 +13,19 @@ import (
 // errTooMany: a source address holds as many waits as it may.
 var errTooMany = errors.New("too many waits from one address")
 
-// shared holds the waits in flight. Equal calls from one address share one: the
-// hooks of a pod's containers ask the same question at the same time.
+// joinable is how old a wait may be to be joined. The hooks of a pod's containers
+// call at the same time; an equal call that comes much later can be that of
+// another pod, which has got the address of one that is gone without a word.
+const joinable = 10 * time.Second
+
+// shared holds the waits in flight. Equal calls from one address that come close
+// together share one: the hooks of a pod's containers ask the same question.
 type shared struct {
 	wait  func(context.Context, drain.Request) (*drain.Result, error)
 	limit int // waits of one source address; 0 for any number
 
-	mu       sync.Mutex // guards what follows and the callers of each flight; never held across a wait
-	flights  map[flightKey]*flight
+	mu       sync.Mutex            // guards what follows, and callers and ended of each flight; never held across a wait
+	flights  map[flightKey]*flight // the newest of each key
 	bySource map[string]int
 }
 
@@ -27,7 +33,9 @@ type flightKey struct{ source, query string }
 
 // flight is one wait and those who share it.
 type flight struct {
+	began   time.Time
 	callers int
+	ended   bool
 	ctx     context.Context // of the wait
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when result and err are there
@@ -45,7 +53,7 @@ func newShared(limit int, wait func(context.Context, drain.Request) (*drain.Resu
 func (s *shared) do(ctx, base context.Context, key flightKey, r drain.Request) (*drain.Result, error) {
 	s.mu.Lock()
 	f := s.flights[key]
-	if f == nil {
+	if f == nil || time.Since(f.began) > joinable {
 		if s.limit > 0 && s.bySource[key.source] >= s.limit {
 			s.mu.Unlock()
 			return nil, fmt.Errorf("%w: %s holds %d already", errTooMany, key.source, s.limit)
@@ -69,7 +77,7 @@ func (s *shared) do(ctx, base context.Context, key flightKey, r drain.Request) (
 
 // add is called with mu held.
 func (s *shared) add(base context.Context, key flightKey) *flight {
-	f := &flight{done: make(chan struct{})}
+	f := &flight{began: time.Now(), done: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancel(base)
 	s.flights[key] = f
 	s.bySource[key.source]++
@@ -98,10 +106,13 @@ func (s *shared) end(key flightKey, f *flight) {
 
 // remove is called with mu held.
 func (s *shared) remove(key flightKey, f *flight) {
-	if s.flights[key] != f {
+	if f.ended {
 		return
 	}
-	delete(s.flights, key)
+	f.ended = true
+	if s.flights[key] == f {
+		delete(s.flights, key)
+	}
 	if s.bySource[key.source]--; s.bySource[key.source] == 0 {
 		delete(s.bySource, key.source)
 	}
