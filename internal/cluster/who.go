@@ -107,7 +107,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 		out.Grace = time.Duration(*s) * time.Second
 	}
 	if p.DeletionTimestamp != nil {
-		out.KillAt = p.DeletionTimestamp.Add(-x.clock.skew())
+		out.KillAt = p.DeletionTimestamp.Add(-x.Skew())
 	}
 	for _, c := range p.Spec.Containers {
 		if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
@@ -155,8 +155,8 @@ func addresses(p *corev1.Pod) []netip.Addr {
 	return ips
 }
 
-// sidecars are the init containers that run as long as the pod. Their preStop
-// hooks run at the same time as those of the other containers.
+// sidecars are the init containers that run as long as the pod: they can have
+// ports that are targets.
 func sidecars(p *corev1.Pod) []corev1.Container {
 	return slices.DeleteFunc(slices.Clone(p.Spec.InitContainers), func(c corev1.Container) bool {
 		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways

@@ -42,15 +42,15 @@ type Config struct {
 
 // Server answers hooks.
 type Server struct {
-	cfg       Config
-	waits     *shared
-	base      context.Context // of all waits; its end cuts them
-	cut       context.CancelCauseFunc
-	closing   atomic.Bool
-	lastConn  atomic.Int64 // when the last connection came in, in Unix nanoseconds
-	callers   atomic.Int64 // who are held now
-	handler   http.Handler
-	adminFace http.Handler
+	cfg      Config
+	waits    *shared
+	base     context.Context // of all waits; its end cuts them
+	cut      context.CancelCauseFunc
+	closing  atomic.Bool
+	lastConn atomic.Int64 // when the last connection came in, in Unix nanoseconds
+	callers  atomic.Int64 // who are held now
+	hooks    http.Handler // on the listener for hooks
+	admin    http.Handler // on the one for probes, metrics and the contract
 }
 
 //go:embed openapi.yaml
@@ -64,7 +64,7 @@ func New(cfg Config) *Server {
 	mux.HandleFunc("GET /drain-delay", s.drainDelay)
 	mux.HandleFunc("POST /fallback", s.fallback)
 	mux.HandleFunc("GET /health", ok)
-	s.handler = mux
+	s.hooks = mux
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /healthz", ok)
 	admin.HandleFunc("GET /readyz", s.readyz)
@@ -73,16 +73,9 @@ func New(cfg Config) *Server {
 		rw.Header().Set("Content-Type", "application/yaml")
 		_, _ = rw.Write(openAPI)
 	})
-	s.adminFace = admin
+	s.admin = admin
 	return s
 }
-
-// Handler answers hooks, their reports of a fallback and GET /health.
-func (s *Server) Handler() http.Handler { return s.handler }
-
-// Admin answers the kubelet's probes, GET /healthz and GET /readyz, and GET
-// /metrics and GET /openapi.yaml.
-func (s *Server) Admin() http.Handler { return s.adminFace }
 
 func ok(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "OK\n") }
 
@@ -193,7 +186,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	defer s.cut(nil)
 	s.lastConn.Store(time.Now().UnixNano())
 	hookServer := &http.Server{
-		Handler:           s.handler,
+		Handler:           s.hooks,
 		ReadHeaderTimeout: 5 * time.Second, // and no write timeout: answers are late on purpose
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
@@ -202,7 +195,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 		},
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
-	adminServer := &http.Server{Handler: s.adminFace, ReadHeaderTimeout: 5 * time.Second}
+	adminServer := &http.Server{Handler: s.admin, ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 2)
 	go func() { failed <- fmt.Errorf("serve hooks on %s: %w", hooks.Addr(), hookServer.Serve(hooks)) }()
 	go func() { failed <- fmt.Errorf("serve admin on %s: %w", admin.Addr(), adminServer.Serve(admin)) }()
