@@ -142,6 +142,20 @@ func TestLateEqualCallWaitsForItself(t *testing.T) {
 	})
 }
 
+// TestCallerThatIsNoPod: an address that nobody named is not looked for in the
+// groups. It can be that of a proxy.
+func TestCallerThatIsNoPod(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		s.StopController()
+		s.Register(s.group, addr("10.9.9.9"), webPort)
+		s.run(time.Minute)
+		c := s.answer(s.ask("10.9.9.9", "namespace=default"))
+		if f := c.failed(t); c.status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, pod= and namespace=") {
+			t.Errorf("got %d %s", c.status, c.body)
+		}
+	})
+}
+
 func (s *scene) metrics(t *testing.T) string {
 	t.Helper()
 	c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/metrics"))

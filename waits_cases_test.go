@@ -549,6 +549,11 @@ func stayingCases() []waitCase {
 			name: "the hook comes before the watch tells of the deletion", outcome: "drained", event: deregistered, after: settleALB,
 			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 4 * time.Second, Max: 4*time.Second + 1} },
 		},
+		{
+			// The checkpoint comes as late, so the cadence of 5 s has to see it leave.
+			name: "the watch tells of the deletion after the doubts", outcome: "drained", event: deregistered, after: 5*time.Second + settleALB, early: 5 * time.Second,
+			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 8 * time.Second, Max: 8*time.Second + 1} },
+		},
 	}
 }
 
@@ -562,7 +567,14 @@ func budgetCases() []waitCase {
 		stuck(waitCase{name: "max-delay", query: "max-delay=90", outcome: "budget_spent", after: 90 * time.Second, early: 10 * time.Millisecond}),
 		stuck(waitCase{name: "max-delay as a duration", query: "max-delay=90s", outcome: "budget_spent", after: 90 * time.Second}),
 		stuck(waitCase{name: "max-wait", query: "max-wait=90", outcome: "budget_spent", after: 90 * time.Second}),
-		stuck(waitCase{name: "max-delay of 0 is one look", query: "max-delay=0", outcome: "budget_spent", after: 0}),
+		stuck(waitCase{
+			name: "max-delay of 0 is one look", query: "max-delay=0", outcome: "budget_spent", after: 0,
+			also: func(t *testing.T, _ *scene, a server.Answer) {
+				if a.WaitedSeconds > 0.5 || a.Targets[0].State != "healthy" {
+					t.Errorf("one look took %v s and saw %q", a.WaitedSeconds, a.Targets[0].State)
+				}
+			},
+		}),
 		stuck(waitCase{
 			name: "an enormous max-delay is cut", query: "max-delay=1e9", outcome: "budget_spent", event: deleted, after: 5*minute - 5*time.Second, early: time.Second,
 			also: warned("max-delay=1e9 was cut to 1h0m0s"),
@@ -577,8 +589,8 @@ func budgetCases() []waitCase {
 		}),
 		stuck(waitCase{
 			name: "a short grace period, of which a fifth is left", query: "namespace=default", outcome: "budget_spent",
-			pod:   func(p *sim.PodSpec) { p.Grace = 20 * time.Second },
-			event: deleted, after: 16 * time.Second, early: time.Second,
+			pod:   func(p *sim.PodSpec) { p.Grace = 10 * time.Second },
+			event: deleted, after: 8 * time.Second, early: time.Second,
 			also: warned("raise terminationGracePeriodSeconds"),
 		}),
 		{

@@ -203,13 +203,12 @@ type tally struct {
 	left       int  // of those that have been looked at
 	settled    int  // of those that have left
 	stuck      int  // in rotation behind a Service that publishes not-ready addresses
-	open       bool // there may be more candidates than are known yet
+	open       bool // ELBv2 is being asked for more candidates
 }
 
 func (w *wait) tally() tally {
 	t := tally{candidates: len(w.candidates), open: w.asking > 0}
 	for _, c := range w.candidates {
-		t.open = t.open || !c.certain
 		switch {
 		case c.look == nil && c.leftAt.IsZero():
 			continue
