@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -12,37 +13,38 @@ import (
 // Candidate is a binding that may hold a pod.
 type Candidate struct {
 	Binding
-	// Ports are those at which the targets of a pod in the host network can be;
-	// at others, they are its neighbours'. nil, where the pod has addresses of
-	// its own or the ports cannot be told, means every port.
-	Ports []int
+	// Former says that it was deleted, or that its Service or group was switched.
+	Former bool
+	// OtherPorts are those at the pod's address that are another pod's, in the
+	// host network.
+	OtherPorts []int
 	// PublishesNotReady says that the binding's Service selects the pod and
 	// publishes addresses that are not ready: LBC keeps such a pod until it is
 	// gone.
 	PublishesNotReady bool
-	// Certain is false where nothing ties the binding to the pod: a pod that is
-	// Older can be in any group of its namespace, and only a look at it tells.
-	Certain bool
+	// Tied is false where only a look that began at Since or later tells whether
+	// its group lists the pod.
+	Tied  bool
+	Since time.Time
+	// Seen says that a sweep has read its group before.
+	Seen bool
 }
 
 // Candidates lists the bindings of any target type that may hold a pod, in order
 // of name: those whose Service selects it now or did at any time that we
 // watched, whose EndpointSlices name or named it, or whose readiness condition
 // it carries. For a pod that is Older, all others of its namespace follow suit,
-// not Certain. A binding's Service is always in its own namespace.
+// not Tied. A binding's Service is always in its own namespace.
 func (x *Index) Candidates(p *Pod) []Candidate {
 	services := x.servicesOf(p)
 	var out []Candidate
 	for _, b := range x.Bindings(p.Namespace) {
-		c := Candidate{Binding: b, Certain: services[b.Service] || slices.Contains(p.gates, b.Name)}
-		if !c.Certain && !p.Older {
+		c := Candidate{Binding: b, Tied: services[b.Service] || slices.Contains(p.gates, b.Name)}
+		if !c.Tied && !p.Older {
 			continue
 		}
 		if s := get[corev1.Service](x.services, b.Namespace+"/"+b.Service); s != nil {
 			c.PublishesNotReady = s.Spec.PublishNotReadyAddresses && selects(s, p.labels)
-			if p.HostNetwork {
-				c.Ports = p.targetPorts(s, b.ServiceRef.Port)
-			}
 		}
 		out = append(out, c)
 	}

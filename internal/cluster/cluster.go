@@ -150,8 +150,13 @@ func (x *Index) waitSynced(ctx context.Context) bool {
 	return true
 }
 
-// Ready says whether everything was read once.
-func (x *Index) Ready() bool { return x.synced.Load() }
+// Ready says why the caches cannot be trusted now; nil where they can.
+func (x *Index) Ready() error {
+	if !x.synced.Load() {
+		return errors.New("the Kubernetes API is not read yet")
+	}
+	return nil
+}
 
 // caches are the informer caches of one resource, one for each namespace that
 // is read, or one for all.

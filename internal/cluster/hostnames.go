@@ -17,31 +17,34 @@ type Hostname struct {
 	// Ingress says that From is an Ingress; else it is a Service of type
 	// LoadBalancer.
 	Ingress bool
-	// Certain says that the pod is behind it: that the Service, or one of those
+	// Tied says that the pod is behind it: that the Service, or one of those
 	// that the Ingress' rules or its default backend name, is or was one of the
 	// pod's, as in [Index.Candidates].
-	Certain bool
+	Tied bool
+	// PublishesNotReady says that every Service of the pod behind it publishes
+	// addresses that are not ready.
+	PublishesNotReady bool
 }
 
-// Hostnames lists those of the Ingresses and of the LoadBalancer Services of a
+// hostnames lists those of the Ingresses and of the LoadBalancer Services of a
 // namespace, in the order of From and, within it, of the status. p may be nil;
-// then none is Certain. noAddress lists, in the form of From, the Ingresses and
+// then none is Tied. noAddress lists, in the form of From, the Ingresses and
 // LoadBalancer Services that have no address at all, whose backends are p's; all
 // of them where p is nil.
-func (x *Index) Hostnames(namespace string, p *Pod) (names []Hostname, noAddress []string) {
+func (x *Index) hostnames(namespace string, p *Pod) (names []Hostname, noAddress []string) {
 	var services map[string]bool
 	if p != nil && p.Namespace == namespace {
 		services = x.servicesOf(p)
 	}
 	add := func(h Hostname, addresses []string, backends ...string) {
-		h.Certain = slices.ContainsFunc(backends, func(s string) bool { return services[s] })
+		h.Tied = slices.ContainsFunc(backends, func(s string) bool { return services[s] })
 		for _, a := range addresses {
 			if a != "" {
 				h.Name = a
 				names = append(names, h)
 			}
 		}
-		if len(addresses) == 0 && (h.Certain || p == nil) {
+		if len(addresses) == 0 && (h.Tied || p == nil) {
 			noAddress = append(noAddress, h.From)
 		}
 	}

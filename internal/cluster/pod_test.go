@@ -170,7 +170,7 @@ status:
   podIPs: [{ip: 10.0.0.1}, {ip: "::ffff:10.0.0.2"}]
   conditions: [{type: Ready, status: "True"}]`,
 			Pod{
-				Ready: true, Older: true, Grace: 90 * time.Second, Unhooked: []string{"bare", "post"},
+				Ready: true, Older: true, Grace: 90 * time.Second, WithoutPreStop: []string{"bare", "post"},
 				IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")},
 			},
 		},
@@ -288,7 +288,7 @@ func TestPodLife(t *testing.T) {
 		}
 		w.pass(10 * time.Second)
 		p = w.Pod("default", "a")
-		if p.Older || p.NeverReady || !p.Ready || len(p.Unhooked) != 0 {
+		if p.Older || p.NeverReady || !p.Ready || len(p.WithoutPreStop) != 0 {
 			t.Errorf("a pod that is up: %+v", p)
 		}
 		kill := time.Now().Add(45 * time.Second)

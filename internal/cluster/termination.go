@@ -9,12 +9,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Staying says whether a pod is there to stay: it is not being deleted, it is
+// Stays says whether a pod is there to stay: it is not being deleted, it is
 // ready, and so is its node. Where one of these fails, or one of the two is
 // gone, it is leaving, and the answer is false without an error. Pod and node
 // are read from the API server itself: the caches may lag behind. An error means
 // that it cannot be told.
-func (x *Index) Staying(ctx context.Context, p *Pod) (bool, error) {
+func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
 	pod, err := x.kube.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

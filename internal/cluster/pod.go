@@ -30,9 +30,9 @@ type Pod struct {
 	// were never ready and no EndpointSlice showed it as ready, as those of a
 	// Service that publishes not-ready addresses do: no load balancer ever got it.
 	NeverReady bool
-	// Unhooked names its containers that have no preStop hook. Native sidecars
+	// WithoutPreStop names its containers that have no preStop hook. Native sidecars
 	// need none: the kubelet stops them after the containers (KEP-753).
-	Unhooked []string
+	WithoutPreStop []string
 	// Grace is the termination grace period: that of its deletion, which can be
 	// shorter, or else that of its specification.
 	Grace time.Duration
@@ -40,6 +40,9 @@ type Pod struct {
 	// which lies ahead by the grace period, less the [Index.Skew] of now. Zero
 	// while the pod is not being deleted.
 	KillAt time.Time
+	// DeletionSeen is when we first saw that it is being deleted; zero while it is
+	// not.
+	DeletionSeen time.Time
 
 	labels map[string]string
 	gates  []string         // names of bindings whose readiness condition it carries
@@ -111,7 +114,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 	}
 	for _, c := range p.Spec.Containers {
 		if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
-			out.Unhooked = append(out.Unhooked, c.Name)
+			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
 	out.gates = gates(p)
