@@ -2,10 +2,12 @@ package elb
 
 import (
 	"cmp"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -29,6 +31,10 @@ type access struct{ region, roleARN, externalID string }
 // and has no other end where nobody answers.
 func NewClients(cfg aws.Config, region string) *Clients {
 	cfg = cfg.Copy()
+	if cfg.HTTPClient == nil {
+		cfg.HTTPClient = awshttp.NewBuildableClient()
+	}
+	cfg.HTTPClient = limited{cfg.HTTPClient}
 	if cfg.Credentials != nil {
 		cfg.Credentials = newSource(cfg.Credentials)
 	}
@@ -68,4 +74,22 @@ func (c *Clients) make(a access) API {
 	// itself; the next look of the poller is the retry.
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
 	return elbv2.NewFromConfig(cfg)
+}
+
+// maxAnswer is the most bytes of an answer that are read. A group holds 3,000
+// targets at most (see the quotas of Network Load Balancers), at some 400 bytes
+// each.
+const maxAnswer = 8 << 20
+
+// limited is an HTTP client that fails to read on where an answer has more than
+// maxAnswer bytes.
+type limited struct{ aws.HTTPClient }
+
+// Do implements [aws.HTTPClient].
+func (c limited) Do(r *http.Request) (*http.Response, error) {
+	resp, err := c.HTTPClient.Do(r)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+	}
+	return resp, err
 }

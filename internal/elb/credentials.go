@@ -18,8 +18,9 @@ import (
 // that hangs would hang for good.
 const credentialsTimeout = 10 * time.Second
 
-// source is where credentials come from. It marks the errors that decide: that
-// there are no credentials, and that a role may not be assumed.
+// source is where credentials come from. It marks the errors that another
+// try would not cure: that there are no credentials, and that a role may not be
+// assumed.
 type source struct {
 	aws.CredentialsProvider
 	hint string
@@ -46,10 +47,10 @@ func (s source) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	c, err := s.CredentialsProvider.Retrieve(ctx)
-	if err == nil || Decides(err) || s.passes(err) {
+	if err == nil || IsPermanent(err) || s.passes(err) {
 		return c, err
 	}
-	return c, fmt.Errorf("%w: no credentials: %w (%s)", ErrDenied, err, s.hint)
+	return c, fmt.Errorf("%w: no credentials: %w (%s)", ErrRefused, err, s.hint)
 }
 
 // passes says whether a later try may get credentials: where the service that

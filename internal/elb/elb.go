@@ -3,11 +3,14 @@
 package elb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
@@ -84,18 +87,46 @@ type Look struct {
 	// Began and Ended are when the request was sent and when its answer was
 	// there: the list was true at some moment between them.
 	Began, Ended time.Time
-	targets      map[netip.Addr][]Target
+	// Queued is how long the look waited for the rate budget after it was due.
+	Queued time.Duration
+	// Gone says that there is no such group any more (TargetGroupNotFound), and
+	// so it lists nothing.
+	Gone    bool
+	targets []Target // in order of address
 }
 
 // At lists the targets with an address, one for each port; none where the group
 // does not hold it.
-func (l *Look) At(ip netip.Addr) []Target { return l.targets[ip.Unmap()] }
+func (l *Look) At(ip netip.Addr) []Target {
+	ip = ip.Unmap()
+	from, found := slices.BinarySearchFunc(l.targets, ip, compareIP)
+	if !found {
+		return nil
+	}
+	to := from + 1
+	for to < len(l.targets) && l.targets[to].IP == ip {
+		to++
+	}
+	return l.targets[from:to:to]
+}
 
-// Errors that decide: another try would not help. Everything else is taken to
-// pass.
+func compareIP(t Target, ip netip.Addr) int { return t.IP.Compare(ip) }
+
+// Targets are all targets with an address, in order of it.
+func (l *Look) Targets() iter.Seq[Target] { return slices.Values(l.targets) }
+
+// differs says whether the targets at one of those addresses are others than in
+// an older look.
+func (l *Look) differs(older *Look, addrs []netip.Addr) bool {
+	return l.Gone != older.Gone || slices.ContainsFunc(addrs, func(ip netip.Addr) bool {
+		return !slices.Equal(l.At(ip), older.At(ip))
+	})
+}
+
+// Errors that another try would not cure. Everything else is taken to pass.
 var (
-	// ErrDenied: AWS refuses our credentials, or there are none.
-	ErrDenied = errors.New("AWS refuses access")
+	// ErrRefused: AWS refuses the request, or there are no credentials for it.
+	ErrRefused = errors.New("AWS refuses the request")
 	// ErrNoGroup: the group does not exist in this account and Region.
 	ErrNoGroup = errors.New("target group not found")
 	// ErrNoLoadBalancer: no load balancer of this account and Region has the
@@ -105,27 +136,40 @@ var (
 	ErrClosed = errors.New("watcher of target groups is closed")
 )
 
-// Decides says whether err is one of those: another try would not help.
-func Decides(err error) bool {
-	for _, e := range []error{ErrDenied, ErrNoGroup, ErrNoLoadBalancer, ErrClosed} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+// errNoAnswer passes: something between us and AWS answered in its place.
+//
+// The SDK makes an empty output without an error of a body without a root
+// element, such as an empty one, plain text or JSON, with any status from 200 to
+// 299; an empty list would then be taken for a group without targets. In the
+// output of its deserializers an absent list is nil and an empty one, written as
+// <A></A> or <A/>, is not. That AWS itself writes the element where the list is
+// empty was not checked with AWS; the API reference lists it as part of every
+// answer. Where AWS left it out, no wait would take the group for left.
+var errNoAnswer = errors.New("the answer is not one of ELBv2: the list is missing, or a name in it (is there a proxy between the service and AWS?)")
+
+// IsPermanent says whether err is one that another try would not cure.
+func IsPermanent(err error) bool { return refused(err) || isAny(err, ErrNoLoadBalancer, ErrClosed) }
+
+// refused says whether err is remembered as a refusal.
+func refused(err error) bool { return isAny(err, ErrRefused, ErrNoGroup) }
+
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 }
 
-// describe takes one look at a group.
-func describe(ctx context.Context, api API, g Group) (*Look, error) {
-	look := &Look{Began: time.Now(), targets: make(map[netip.Addr][]Target)}
-	out, err := api.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: &g.ARN})
+// targetsOf takes one look at a group.
+func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) {
+	out, err := api.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: &groupARN})
 	if err != nil {
-		return nil, fmt.Errorf("describe target health of %s: %w", g.ARN, classify("DescribeTargetHealth", err))
+		return nil, err
 	}
-	look.Ended = time.Now()
+	if out.TargetHealthDescriptions == nil {
+		return nil, errNoAnswer
+	}
+	var targets []Target
 	for _, d := range out.TargetHealthDescriptions {
 		if d.Target == nil || d.Target.Id == nil {
-			continue
+			return nil, errNoAnswer // it could be anyone
 		}
 		ip, err := netip.ParseAddr(*d.Target.Id)
 		if err != nil {
@@ -138,26 +182,34 @@ func describe(ctx context.Context, api API, g Group) (*Look, error) {
 		if d.TargetHealth != nil {
 			t.State, t.Reason = d.TargetHealth.State, d.TargetHealth.Reason
 		}
-		look.targets[t.IP] = append(look.targets[t.IP], t)
+		targets = append(targets, t)
 	}
-	return look, nil
+	slices.SortStableFunc(targets, func(a, b Target) int { return cmp.Or(a.IP.Compare(b.IP), a.Port-b.Port) })
+	return targets, nil
 }
 
-// classify marks the errors of an operation that decide, and gives the operator
-// a hint.
+// elsewhere is the hint for what may be in another account or Region.
+const elsewhere = "is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume"
+
+// classify marks the errors of an operation that another try would not cure, and
+// gives the operator a hint. Only TargetGroupNotFound says that a group is gone:
+// a ValidationError says no more than that it cannot be read, as where the ARN
+// is of another account or Region.
 func classify(operation string, err error) error {
-	if Decides(err) {
+	if IsPermanent(err) {
 		return err // there are no credentials to begin with
 	}
 	switch errorCode(err) {
-	case "TargetGroupNotFound", "ValidationError": // the latter for an ARN of another account or Region
-		return fmt.Errorf("%w: %w (is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume)", ErrNoGroup, err)
+	case "TargetGroupNotFound":
+		return fmt.Errorf("%w: %w (%s)", ErrNoGroup, err, elsewhere)
 	case "LoadBalancerNotFound":
 		return fmt.Errorf("%w: %w", ErrNoLoadBalancer, err)
+	case "ValidationError":
+		return fmt.Errorf("%w: %w (%s)", ErrRefused, err, elsewhere)
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return fmt.Errorf("%w: %w (grant elasticloadbalancing:%s; see deploy/iam-policy.json)", ErrDenied, err, operation)
+		return fmt.Errorf("%w: %w (grant elasticloadbalancing:%s; see deploy/iam-policy.json)", ErrRefused, err, operation)
 	case "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "MissingAuthenticationToken", "IncompleteSignature", "AuthFailure", "OptInRequired":
-		return fmt.Errorf("%w: %w (check the credentials of the service: profile, IRSA or Pod Identity)", ErrDenied, err)
+		return fmt.Errorf("%w: %w (check the credentials of the service: profile, IRSA or Pod Identity)", ErrRefused, err)
 	}
 	return err
 }

@@ -15,14 +15,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
-// How long an answer is good: what was found, that nothing is there, and that
-// the question could not be put. The controller resolves DNS names of load
-// balancers by a list that it keeps for five minutes, too; see
+// How long an answer is good: what was found, a list of targets, that AWS
+// refuses, and that the question could not be put. The controller resolves DNS
+// names of load balancers by a list that it keeps for five minutes, too; see
 // pkg/aga/dns_to_load_balancer_resolver.go there.
 const (
-	foundFor  = 5 * time.Minute
-	absentFor = 10 * time.Second
-	failedFor = time.Second
+	foundFor   = 5 * time.Minute
+	lookFor    = 30 * time.Second
+	refusedFor = 30 * time.Second
+	failedFor  = time.Second
 )
 
 // maxAnswers is how many answers are remembered.
@@ -35,221 +36,384 @@ type GroupInfo struct {
 	Type       Type   // of the load balancer that the protocol belongs to
 }
 
-// question is what somebody wants to know: about a group, or else about the
-// load balancer with a host name.
+// question is what somebody wants to know: about a group, what targets it has,
+// or else about the load balancer with a host name.
 type question struct {
 	group    Group
+	look     bool
 	hostname string
 }
 
-// answer is shared by everybody who has the same question. Watcher.mu guards it
-// until done is closed; after that it is never changed.
-type answer struct {
-	done   chan struct{}
-	groups []GroupInfo
-	err    error
-	until  time.Time // when it has to be asked again; zero while nobody knows
-}
-
-// Describe finds a group by its ARN, or by its name where that is empty, with
-// the group's role. The answer is kept for some minutes. Trouble that passes is
-// waited out until ctx ends; ErrDenied and ErrNoGroup come at once.
-func (w *Watcher) Describe(ctx context.Context, g Group) (GroupInfo, error) {
-	switch {
-	case g.ARN != "":
-		g.Name = ""
-	case g.Name == "":
-		return GroupInfo{}, fmt.Errorf("%w: it has neither ARN nor name", ErrNoGroup)
-	}
-	groups, err := w.ask(ctx, question{group: g})
-	if err != nil {
-		return GroupInfo{}, err
-	}
-	return groups[0], nil
-}
-
-// Behind lists the target groups of the load balancer with a DNS name, read
-// with our own credentials in the Region that the name tells. The answer is kept
-// for some minutes. Trouble that passes is waited out until ctx ends; ErrDenied
-// and ErrNoLoadBalancer come at once.
-func (w *Watcher) Behind(ctx context.Context, hostname string) ([]GroupInfo, error) {
-	hostname = strings.TrimSuffix(strings.ToLower(hostname), ".")
-	hostname = strings.TrimPrefix(hostname, "dualstack.")
-	if hostname == "" {
-		return nil, fmt.Errorf("%w: the host name is empty", ErrNoLoadBalancer)
-	}
-	groups, err := w.ask(ctx, question{hostname: hostname})
-	return slices.Clone(groups), err
-}
-
-// ask waits for the answer to a question, and asks again for as long as trouble
-// lasts that may pass.
-func (w *Watcher) ask(ctx context.Context, q question) ([]GroupInfo, error) {
-	last := fmt.Errorf("%s: no answer yet", q)
-	for {
-		a := w.answer(q)
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), last)
-		}
-		if a.err == nil || Decides(a.err) {
-			return a.groups, a.err
-		}
-		last = a.err
-		select {
-		case <-time.After(time.Until(a.until)):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), last)
-		}
-	}
-}
-
 func (q question) String() string {
-	if q.hostname != "" {
+	switch {
+	case q.hostname != "":
 		return "find target groups behind " + q.hostname
+	case q.look:
+		return "describe target health of " + q.group.ARN
 	}
 	return "describe target group " + cmp.Or(q.group.ARN, q.group.Name)
 }
 
-// answer is the one that is known, or the one that is being looked for from now
-// on.
-func (w *Watcher) answer(q question) *answer {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	a := w.answers[q]
-	if a != nil && (a.until.IsZero() || time.Now().Before(a.until)) {
-		return a
-	}
-	a = &answer{done: make(chan struct{})}
-	if w.ctx.Err() != nil {
-		a.err = ErrClosed
-		close(a.done)
-		return a
-	}
-	w.makeRoom()
-	w.answers[q] = a
-	w.running.Go(func() {
-		groups, err := w.find(q)
-		w.mu.Lock()
-		a.groups, a.err = groups, err
-		a.until = time.Now().Add(validity(err))
-		w.mu.Unlock()
-		close(a.done)
-	})
-	return a
+// request is a question on its way to AWS, or its last answer, or both. It is
+// shared by everybody who has the same question. Watcher.mu guards it.
+type request struct {
+	w       *Watcher
+	q       question
+	wakes   map[chan<- struct{}]struct{} // to wake when it makes sense to ask again
+	running bool
+	class   class
+	ticket  *ticket   // the last place in the queue for the rate budget
+	began   time.Time // when what is running was sent first; zero while it was not
+	answer
+	trouble error     // of the tries since the answer
+	again   time.Time // when to try again after that
 }
 
-func validity(err error) time.Duration {
+// answer is what came of a request.
+type answer struct {
+	asked  time.Time // when it was sent
+	groups []GroupInfo
+	look   *Look
+	err    error     // one that is permanent
+	until  time.Time // when the answer is no good any more
+}
+
+// known says whether the answer is one for who asks since then.
+func (a answer) known(since time.Time) bool {
+	return (refused(a.err) || !a.asked.Before(since)) && time.Now().Before(a.until)
+}
+
+// remembered says whether the answer is a refusal, which is one for everybody.
+func (a answer) remembered() bool { return refused(a.err) && time.Now().Before(a.until) }
+
+// The questions below return at once. Where known is false the question is still
+// open; err is then the newest trouble, which may pass, or nil, and wake gets a
+// token, without blocking, when there is an answer or when it makes sense to ask
+// again. Where known is true an err is one of those that [IsPermanent] tells.
+//
+// An answer counts if its request began at since or later. One request is shared
+// by all who asked before it began, and runs under nobody's context. A refusal
+// (ErrRefused, and ErrNoGroup of Describe) counts for half a minute for everybody
+// with the same question; then those who heard it are woken, to ask again.
+
+// Describe finds a group by its ARN, or by its name where that is empty, with
+// the group's role. What an ARN stands for does not change, so that the answer
+// is kept for some minutes whatever since is.
+func (w *Watcher) Describe(g Group, since time.Time, wake chan<- struct{}) (info GroupInfo, known bool, err error) {
 	switch {
-	case err == nil:
-		return foundFor
-	case Decides(err):
-		return absentFor
-	default:
-		return failedFor
+	case g.ARN != "":
+		g.Name, since = "", time.Time{}
+	case g.Name == "":
+		return GroupInfo{}, true, fmt.Errorf("%w: it has neither ARN nor name", ErrNoGroup)
+	}
+	a, known := w.ask(question{group: g}, since, uncertain, wake)
+	if known && a.err == nil {
+		info = a.groups[0]
+	}
+	return info, known, a.err
+}
+
+// Behind lists the target groups of the load balancer with a DNS name, read
+// with our own credentials in the Region that the name tells. Which load balancer
+// has the name may be some minutes old, the list of its groups not.
+func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{}) (groups []GroupInfo, known bool, err error) {
+	hostname = strings.TrimSuffix(strings.ToLower(hostname), ".")
+	hostname = strings.TrimPrefix(hostname, "dualstack.")
+	if hostname == "" {
+		return nil, true, fmt.Errorf("%w: the host name is empty", ErrNoLoadBalancer)
+	}
+	a, known := w.ask(question{hostname: hostname}, since, uncertain, wake)
+	return slices.Clone(a.groups), known, a.err
+}
+
+// Look looks once at a group that need not be watched; a look of its poller
+// serves as well. urgent says that a wait needs it; nobody waits else, and all
+// others go first.
+func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct{}) (look *Look, known bool, err error) {
+	if look := w.polled(g); look != nil && !look.Began.Before(since) {
+		return look, true, nil
+	}
+	c := sweep
+	if urgent {
+		c = uncertain
+	}
+	a, known := w.ask(question{group: g, look: true}, since, c, wake)
+	return a.look, known, a.err
+}
+
+// polled is the newest look of a group's poller.
+func (w *Watcher) polled(g Group) *Look {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pollers[g]
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.look
+}
+
+// Check makes one real call with the Region and the role of a group.
+func (w *Watcher) Check(ctx context.Context, g Group) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(w.ctx, cancel)()
+	err := w.limit.queue(uncertain, time.Time{}).wait(ctx)
+	if err == nil {
+		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
+			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("describe target groups of %s: %w", cmp.Or(g.ARN, "any name"), err)
+	}
+	return nil
+}
+
+// ask is the answer to a question, or else the newest trouble on the way to it.
+func (w *Watcher) ask(q question, since time.Time, c class, wake chan<- struct{}) (a answer, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ctx.Err() != nil {
+		return answer{err: ErrClosed}, true
+	}
+	r := w.request(q)
+	known = r.known(since)
+	if !known || refused(r.err) {
+		r.wakes[wake] = struct{}{}
+	}
+	switch {
+	case known:
+		return r.answer, true
+	case r.running && c < r.class:
+		r.class = c
+		r.ticket.set(c, time.Time{})
+	case !r.running && !time.Now().Before(r.again):
+		r.start(c)
+	}
+	return answer{err: r.trouble}, false
+}
+
+// request is the one for a question; call it with mu held.
+func (w *Watcher) request(q question) *request {
+	r := w.requests[q]
+	if r == nil {
+		w.makeRoom()
+		r = &request{w: w, q: q, wakes: make(map[chan<- struct{}]struct{})}
+		w.requests[q] = r
+	}
+	return r
+}
+
+// start sends the question; call it with Watcher.mu held.
+func (r *request) start(c class) {
+	if time.Since(r.again) > failedFor {
+		r.trouble = nil // of long ago
+	}
+	r.running, r.class, r.began = true, c, time.Time{}
+	r.queue()
+	r.w.running.Go(func() {
+		a := r.find()
+		r.w.mu.Lock()
+		defer r.w.mu.Unlock()
+		r.running, a.asked = false, r.began
+		r.end(a)
+	})
+}
+
+// end takes an answer in; call it with Watcher.mu held. Whoever waits is woken
+// at once, or after trouble that may pass when it makes sense to ask again.
+func (r *request) end(a answer) {
+	lasts := foundFor
+	switch {
+	case a.err != nil && !IsPermanent(a.err):
+		r.trouble, r.again = a.err, time.Now().Add(failedFor)
+		time.AfterFunc(failedFor, r.wakeLater)
+		return
+	case refused(a.err):
+		lasts = refusedFor
+	case r.q.look:
+		lasts = lookFor
+	}
+	a.until = time.Now().Add(lasts)
+	r.answer, r.trouble = a, nil
+	r.wakeAll()
+	time.AfterFunc(lasts, r.wakeLater)
+}
+
+// wakeLater wakes whoever waits, and forgets what nobody can use any more.
+func (r *request) wakeLater() {
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	r.wakeAll()
+	if r.trouble == nil && r.over() {
+		delete(r.w.requests, r.q)
+	}
+}
+
+// over says whether there is neither an answer nor one to come; call it with
+// Watcher.mu held.
+func (r *request) over() bool { return !r.running && !time.Now().Before(r.until) }
+
+func (r *request) wakeAll() {
+	for wake := range r.wakes {
+		wakeUp(wake)
+	}
+	clear(r.wakes)
+}
+
+// remember takes in what a poller's look at a group was answered.
+func (w *Watcher) remember(g Group, look *Look, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.request(question{group: g, look: true}); !r.running {
+		a := answer{look: look, err: err}
+		if look != nil {
+			a.asked = look.Began
+		}
+		r.end(a)
 	}
 }
 
 // makeRoom forgets what is over, and some answers more where that is not
-// enough; call it with mu held. What is being looked for stays: there is no more
-// of it than there are callers.
+// enough; call it with mu held. What is on its way stays: there is no more of it
+// than there are callers.
 func (w *Watcher) makeRoom() {
-	now := time.Now()
-	for q, a := range w.answers {
-		if !a.until.IsZero() && (len(w.answers) >= maxAnswers || !now.Before(a.until)) {
-			delete(w.answers, q)
+	for q, r := range w.requests {
+		if r.over() || !r.running && len(w.requests) >= maxAnswers {
+			r.wakeAll()
+			delete(w.requests, q)
 		}
 	}
 }
 
-func (w *Watcher) find(q question) (groups []GroupInfo, err error) {
-	if q.hostname != "" {
-		groups, err = w.findBehind(q.hostname)
-	} else {
-		groups, err = w.findGroup(q.group)
+// find puts the question to AWS.
+func (r *request) find() (a answer) {
+	switch g := r.q.group; {
+	case r.q.hostname != "":
+		a.groups, a.err = r.findBehind(r.q.hostname)
+	case r.q.look:
+		due := time.Now()
+		if a.err = r.pay(); a.err == nil {
+			a.look, a.err = r.w.look(r.w.ctx, g, due)
+		}
+		return a
+	default:
+		a.groups, a.err = r.findGroup(g)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", q, err)
+	if a.err != nil {
+		a.err = fmt.Errorf("%s: %w", r.q, a.err)
 	}
-	return groups, nil
+	return a
 }
 
 // findGroup finds the one group that g names.
-func (w *Watcher) findGroup(g Group) ([]GroupInfo, error) {
+func (r *request) findGroup(g Group) ([]GroupInfo, error) {
 	in := &elbv2.DescribeTargetGroupsInput{TargetGroupArns: []string{g.ARN}}
 	if g.ARN == "" {
 		in = &elbv2.DescribeTargetGroupsInput{Names: []string{g.Name}}
 	}
-	out, err := paidRequest(w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
-		return w.client(g).DescribeTargetGroups(ctx, in)
-	})
-	if err != nil {
-		return nil, err
+	groups, err := r.listGroups(g, in)
+	if err == nil && (len(groups) != 1 || g.ARN != "" && groups[0].Group.ARN != g.ARN) {
+		return nil, errNoAnswer
 	}
-	if len(out.TargetGroups) == 0 {
-		return nil, ErrNoGroup
-	}
-	return []GroupInfo{groupInfo(g, out.TargetGroups[0])}, nil
+	return groups, err
 }
 
-// groupInfo describes a group that was read with the role of g.
-func groupInfo(g Group, t types.TargetGroup) GroupInfo {
-	return GroupInfo{
-		Group:      Group{ARN: aws.ToString(t.TargetGroupArn), RoleARN: g.RoleARN, ExternalID: g.ExternalID},
-		TargetType: string(t.TargetType),
-		Type:       TypeOfProtocol(string(t.Protocol)),
-	}
-}
-
-// findBehind finds the groups of the load balancer with a host name.
-func (w *Watcher) findBehind(hostname string) ([]GroupInfo, error) {
-	region, name := splitHostname(hostname)
-	// A client is chosen by a group, so this stands for any group of the Region.
-	api := w.client(Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()})
-	balancer, err := w.findBalancer(api, hostname, name)
-	if err != nil {
-		return nil, err
-	}
-	var groups []GroupInfo
-	for p := elbv2.NewDescribeTargetGroupsPaginator(api, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &balancer}); p.HasMorePages(); {
-		out, err := paidRequest(w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
-			return p.NextPage(ctx)
+// listGroups reads all pages of a list of groups with the role of g.
+func (r *request) listGroups(g Group, in *elbv2.DescribeTargetGroupsInput) (groups []GroupInfo, err error) {
+	for p := elbv2.NewDescribeTargetGroupsPaginator(r.w.client(g), in); p.HasMorePages(); {
+		out, err := paid(r, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
+			return wholeGroups(p.NextPage(ctx))
 		})
 		if err != nil {
 			return nil, err
 		}
 		for _, t := range out.TargetGroups {
-			groups = append(groups, groupInfo(Group{}, t))
+			groups = append(groups, GroupInfo{
+				Group:      Group{ARN: *t.TargetGroupArn, RoleARN: g.RoleARN, ExternalID: g.ExternalID},
+				TargetType: string(t.TargetType),
+				Type:       TypeOfProtocol(string(t.Protocol)),
+			})
 		}
 	}
 	return groups, nil
 }
 
+// wholeGroups refuses what is no answer.
+func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.DescribeTargetGroupsOutput, error) {
+	if err == nil && (out.TargetGroups == nil || slices.ContainsFunc(out.TargetGroups, func(t types.TargetGroup) bool {
+		return aws.ToString(t.TargetGroupArn) == ""
+	})) {
+		return nil, errNoAnswer
+	}
+	return out, err
+}
+
+// balancer is the load balancer that has a host name.
+type balancer struct {
+	arn   string
+	until time.Time
+}
+
+// findBehind finds the groups of the load balancer with a host name.
+func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
+	region, name := splitHostname(hostname)
+	// A client is chosen by a group, so this stands for any group of the Region.
+	region = arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()
+	w := r.w
+	w.mu.Lock()
+	b := w.balancers[hostname]
+	w.mu.Unlock()
+	for known := time.Now().Before(b.until); ; known = false {
+		if !known {
+			found, err := r.findBalancer(w.client(Group{ARN: region}), hostname, name)
+			if err != nil {
+				return nil, err
+			}
+			b = balancer{found, time.Now().Add(foundFor)}
+			w.mu.Lock()
+			if len(w.balancers) >= maxAnswers {
+				clear(w.balancers)
+			}
+			w.balancers[hostname] = b
+			w.mu.Unlock()
+		}
+		groups, err := r.listGroups(Group{ARN: region}, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &b.arn})
+		if !known || !errors.Is(err, ErrNoLoadBalancer) { // or it was deleted
+			return groups, err
+		}
+	}
+}
+
 // findBalancer finds the ARN of the load balancer with a host name. ELBv2 cannot
 // be asked for a host name, but mostly it tells the name, which can.
-func (w *Watcher) findBalancer(api API, hostname, name string) (string, error) {
+func (r *request) findBalancer(api API, hostname, name string) (string, error) {
 	if name != "" {
-		arn, err := w.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{Names: []string{name}})
-		// No valid name is a ValidationError, which is marked as ErrNoGroup.
-		if err == nil || !errors.Is(err, ErrNoLoadBalancer) && !errors.Is(err, ErrNoGroup) {
+		arn, err := r.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{Names: []string{name}})
+		if !errors.Is(err, ErrNoLoadBalancer) && errorCode(err) != "ValidationError" { // the latter for what cannot be a name
 			return arn, err
 		}
 	}
-	return w.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{})
+	return r.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{})
 }
 
-func (w *Watcher) searchBalancers(api API, hostname string, in *elbv2.DescribeLoadBalancersInput) (string, error) {
+func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLoadBalancersInput) (string, error) {
 	for p := elbv2.NewDescribeLoadBalancersPaginator(api, in); p.HasMorePages(); {
-		out, err := paidRequest(w, "DescribeLoadBalancers", func(ctx context.Context) (*elbv2.DescribeLoadBalancersOutput, error) {
-			return p.NextPage(ctx)
+		out, err := paid(r, "DescribeLoadBalancers", func(ctx context.Context) (*elbv2.DescribeLoadBalancersOutput, error) {
+			out, err := p.NextPage(ctx)
+			if err == nil && out.LoadBalancers == nil {
+				return nil, errNoAnswer
+			}
+			return out, err
 		})
 		if err != nil {
 			return "", err
 		}
 		for _, lb := range out.LoadBalancers {
-			if strings.EqualFold(aws.ToString(lb.DNSName), hostname) {
-				return aws.ToString(lb.LoadBalancerArn), nil
+			if strings.EqualFold(aws.ToString(lb.DNSName), hostname) && lb.LoadBalancerArn != nil {
+				return *lb.LoadBalancerArn, nil
 			}
 		}
 	}
@@ -281,34 +445,65 @@ func splitHostname(hostname string) (region, name string) {
 	return region, name
 }
 
-// paidRequest is a request that waits for its turn in the rate budget first.
-func paidRequest[T any](w *Watcher, operation string, send func(context.Context) (T, error)) (out T, err error) {
-	t := w.limit.queue(nudged)
-	select {
-	case <-t.ready:
-	case <-w.ctx.Done():
-		t.cancel()
-		return out, ErrClosed
+// queue takes the next place in the queue for the rate budget; call it with
+// Watcher.mu held.
+func (r *request) queue() { r.ticket = r.w.limit.queue(r.class, time.Time{}) }
+
+// pay waits for the place that the request has, or for another one.
+func (r *request) pay() error {
+	r.w.mu.Lock()
+	if !r.began.IsZero() {
+		r.queue()
 	}
-	out, err = request(w.ctx, w, operation, send)
-	switch {
-	case w.ctx.Err() != nil:
-		return out, ErrClosed
-	case err != nil:
-		return out, classify(operation, err)
+	t := r.ticket
+	r.w.mu.Unlock()
+	if err := t.wait(r.w.ctx); err != nil {
+		return ErrClosed
 	}
-	return out, nil
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	if r.began.IsZero() {
+		r.began = time.Now()
+	}
+	return nil
 }
 
-// request sends a request that is paid for, and tells all who need to know what
-// came of it.
-func request[T any](ctx context.Context, w *Watcher, operation string, send func(context.Context) (T, error)) (T, error) {
+// paid sends one of the request's calls when it is paid for.
+func paid[T any](r *request, operation string, send func(context.Context) (T, error)) (out T, err error) {
+	if err := r.pay(); err != nil {
+		return out, err
+	}
+	return call(r.w.ctx, r.w, operation, send)
+}
+
+// call sends what is paid for, and tells all who need to know what came of it.
+func call[T any](ctx context.Context, w *Watcher, operation string, send func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	out, err := send(ctx)
 	w.observe(operation, errorCode(err))
-	if throttled(err) {
+	switch {
+	case err == nil:
+		return out, nil
+	case w.ctx.Err() != nil:
+		return out, ErrClosed
+	case throttled(err):
 		w.limit.throttled()
 	}
-	return out, err
+	return out, classify(operation, err)
+}
+
+// look takes one look at a group that is paid for and was due at that time.
+func (w *Watcher) look(ctx context.Context, g Group, due time.Time) (*Look, error) {
+	look := &Look{Began: time.Now(), Queued: time.Since(due)}
+	var err error
+	look.targets, err = call(ctx, w, "DescribeTargetHealth", func(ctx context.Context) ([]Target, error) {
+		return targetsOf(ctx, w.client(g), g.ARN)
+	})
+	look.Ended = time.Now()
+	look.Gone = errors.Is(err, ErrNoGroup)
+	if err != nil && !look.Gone {
+		return nil, fmt.Errorf("describe target health of %s: %w", g.ARN, err)
+	}
+	return look, nil
 }

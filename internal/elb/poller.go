@@ -11,37 +11,95 @@ import (
 type poller struct {
 	w     *Watcher
 	group Group
-	api   API
 	ctx   context.Context // ends with the last subscription, or with the Watcher
 	stop  context.CancelFunc
 	kick  chan struct{} // buffered by one: something below has changed
+	born  time.Time
 
 	// mu guards what follows and is never held across a call or a wait.
 	mu         sync.Mutex
 	subs       map[*Subscription]struct{}
-	look       *Look
-	err        error
-	signals    bool // a checkpoint is being written at all
-	checkpoint string
-	emptied    time.Time // when the checkpoint was last emptied
-	hashed     bool      // a new hash has come since the last look began
-	wanted     time.Time // the earliest look that somebody asked for; zero for none
-	urgency    priority  // of that look
-	began      time.Time // when the last look began
-	beganHash  time.Time // when the last look that a new hash asked for began
+	look       *Look      // the newest
+	err        error      // of the tries since
+	retry      time.Time  // where the last try failed: when the next one is due
+	signals    bool       // a checkpoint is being written at all
+	checkpoint checkpoint // the last one
+	emptied    time.Time  // when the checkpoint was last emptied
+	hashed     time.Time  // when the last new hash came
+	began      time.Time  // when the last look began
+	hashBegan  time.Time  // when the last one that a new hash asked for began
+	confirmed  time.Time  // when the last one that confirms began
+}
+
+// turn is a look to come.
+type turn struct {
+	at time.Time // when it is due; zero for never
+	// by is the last moment at which it is of use to somebody who waits for it;
+	// zero where nobody does.
+	by time.Time
+}
+
+func (t turn) class() class {
+	if t.by.IsZero() {
+		return cadence
+	}
+	return awaited
+}
+
+func (t turn) due(now time.Time) bool { return !t.at.IsZero() && !t.at.After(now) }
+
+// notBefore puts a look off.
+func (t turn) notBefore(at time.Time) turn {
+	if !t.at.IsZero() && t.at.Before(at) {
+		t.at = at
+	}
+	return t
+}
+
+// or is the more urgent of two looks where both are due, else the sooner.
+func (t turn) or(u turn, now time.Time) turn {
+	first := sooner(t.at, u.at) == t.at
+	if t.due(now) && u.due(now) {
+		first = !t.by.IsZero() && sooner(t.by, u.by) == t.by || u.by.IsZero()
+	}
+	if first {
+		return t
+	}
+	return u
+}
+
+// sooner is the earlier of two times, of which zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// after is t, or none where it is not after now.
+func after(now, t time.Time) time.Time {
+	if t.After(now) {
+		return t
+	}
+	return time.Time{}
 }
 
 // run looks at the group whenever it is time until ctx ends.
 func (p *poller) run() {
-	for p.await() {
-		p.take()
+	for {
+		due, ok := p.await()
+		if !ok {
+			break
+		}
+		p.take(due)
 	}
 	p.publish(nil, ErrClosed) // to nobody, unless the Watcher itself was closed
 }
 
-// await blocks until a look is due and paid for; false when ctx ended. A look
-// that becomes more urgent while it waits for its turn moves up.
-func (p *poller) await() bool {
+// await blocks until a look is due and paid for, and tells since when it is due;
+// false when ctx ended. While the look waits for its turn it may become more
+// urgent or less, or be put off.
+func (p *poller) await() (due time.Time, ok bool) {
 	var t *ticket
 	defer func() {
 		if t != nil {
@@ -49,94 +107,179 @@ func (p *poller) await() bool {
 		}
 	}()
 	for {
-		due, urgency := p.next()
-		var paid <-chan struct{}
-		var clock <-chan time.Time
-		wait := time.Until(due)
-		switch {
-		case wait > 0 && t != nil: // put off by an empty checkpoint
+		next, changes := p.next(time.Now())
+		switch due := next.due(time.Now()); {
+		case due && t == nil:
+			t = p.w.limit.queue(next.class(), next.by)
+		case due:
+			t.set(next.class(), next.by)
+		case t != nil: // put off
 			t.cancel()
 			t = nil
-			fallthrough
-		case wait > 0:
-			clock = time.After(wait)
-		case t == nil:
-			t = p.w.limit.queue(urgency)
+		}
+		var paid <-chan struct{}
+		if t != nil {
 			paid = t.ready
-		default:
-			t.raise(urgency)
-			paid = t.ready
+		}
+		var clock <-chan time.Time
+		if !changes.IsZero() {
+			clock = time.After(time.Until(changes))
 		}
 		select {
 		case <-paid:
 			if p.ctx.Err() != nil {
-				return false
+				return due, false
 			}
 			t = nil // spent
-			return true
+			return next.at, true
 		case <-clock:
 		case <-p.kick:
 		case <-p.ctx.Done():
+			return due, false
+		}
+	}
+}
+
+// next is the look to take now, or if none is due the next one, and when to ask
+// again; zero for not before something happens.
+//
+// There are three lanes. A new hash says that a target is just gone, so the look
+// that it asks for keeps its spacing from the last such look alone. A look that
+// confirms may not be late, so it keeps a fifth of the spacing, and that from
+// the last such look. Any other look keeps its spacing from all.
+func (p *poller) next(now time.Time) (next turn, changes time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	confirm := p.confirming(now)
+	routine, near := p.routine(now, confirm.at)
+	changes = after(now, near)
+	for _, t := range []turn{confirm, p.afterHash(now), p.firstLooks(now), routine} {
+		next = next.or(t, now)
+		changes = sooner(changes, after(now, t.at))
+	}
+	return next, sooner(changes, after(now, next.by))
+}
+
+// lacks says whether a look that began at t or later is missing; never for zero.
+func (p *poller) lacks(t time.Time) bool {
+	return !t.IsZero() && (p.look == nil || p.look.Began.Before(t))
+}
+
+// asked is when a look that was asked for at t is due: not at once where the try
+// since has failed.
+func (p *poller) asked(t time.Time) time.Time {
+	if t.After(p.began) {
+		return t
+	}
+	return p.retry
+}
+
+// confirming is the look that confirms what is to be confirmed next. What is due
+// within a moment after that shares it.
+func (p *poller) confirming(now time.Time) (t turn) {
+	var first time.Time
+	for s := range p.subs {
+		if s.lacksConfirmation() {
+			first = sooner(first, p.asked(s.plan.ConfirmAt))
+		}
+	}
+	if first.IsZero() {
+		return turn{}
+	}
+	moment := p.w.cfg.Spacing / 5
+	for s := range p.subs {
+		if at := p.asked(s.plan.ConfirmAt); s.lacksConfirmation() && !at.After(first.Add(moment)) {
+			t.at = later(t.at, at)
+			t.by = sooner(t.by, after(now, s.plan.Latest))
+		}
+	}
+	return t.notBefore(p.confirmed.Add(moment))
+}
+
+// afterHash is the look that a new hash asks for. Those wait for it whose
+// targets have not left yet.
+func (p *poller) afterHash(now time.Time) turn {
+	if !p.lacks(p.hashed) {
+		return turn{}
+	}
+	t := turn{at: p.asked(p.hashed)}
+	for s := range p.subs {
+		if !s.plan.settling() {
+			t.by = sooner(t.by, after(now, s.plan.Latest))
+		}
+	}
+	if refused(p.err) {
+		t = t.notBefore(p.retry)
+	}
+	return t.notBefore(p.hashBegan.Add(p.w.cfg.Spacing))
+}
+
+// firstLooks is the first look for those who have had none.
+func (p *poller) firstLooks(now time.Time) (t turn) {
+	for s := range p.subs {
+		switch {
+		case !p.lacks(s.joined):
+		case s.patient && p.signals:
+			t.at = sooner(t.at, s.joined.Add(p.w.cfg.Steady))
+		default:
+			t.at = sooner(t.at, s.joined)
+			t.by = sooner(t.by, after(now, s.plan.Latest))
+		}
+	}
+	return p.spaced(t)
+}
+
+// routine is the next look when nobody asks for one, which gives way to one that
+// confirms at confirm (zero for none); near is when it begins to.
+//
+// An empty checkpoint says that a change begins: the look is due a moment later,
+// unless the hash comes first. A group that is gone is looked at for that reason
+// alone.
+func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
+	last := later(p.began, p.born)
+	every := p.w.cfg.Busy
+	hash := p.checkpoint.value != ""
+	emptied := p.signals && !hash && p.emptied.After(last)
+	switch {
+	case emptied:
+		last = p.emptied
+	case p.look != nil && p.look.Gone:
+		return turn{}, time.Time{}
+	case hash, p.allSettling():
+		every = p.w.cfg.Steady
+	}
+	t.at = last.Add(every)
+	if p.err != nil {
+		t.at = p.retry
+	}
+	t = p.spaced(t)
+	if confirm.IsZero() || t.at.After(confirm) {
+		return t, time.Time{}
+	}
+	if near = confirm.Add(-max(p.w.cfg.Spacing, every/2)); later(t.at, now).After(near) {
+		t.at = confirm
+	}
+	return t, near.Add(1)
+}
+
+// spaced keeps a look from the last one, and from one that has just failed.
+func (p *poller) spaced(t turn) turn {
+	return t.notBefore(p.began.Add(p.w.cfg.Spacing)).notBefore(p.retry)
+}
+
+func (p *poller) allSettling() bool {
+	for s := range p.subs {
+		if !s.plan.settling() {
 			return false
 		}
 	}
+	return true
 }
 
-// next is when the next look is due, and how urgent it is.
-//
-// Spacing is kept in two lanes: a look that a new hash asks for keeps it from
-// the last such look, and any other look from the last look of either kind. A
-// hash says that a target is just gone, so it may not wait because somebody
-// else has looked a moment ago; and there are still no more than two looks at a
-// group within the spacing.
-func (p *poller) next() (time.Time, priority) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.began.IsZero() {
-		return time.Now(), max(p.urgency, nudged)
-	}
-	due, urgency := p.routine()
-	if !p.wanted.IsZero() {
-		urgency = max(urgency, p.urgency) // even where the cadence is overdue
-		if p.wanted.Before(due) {
-			due = p.wanted
-		}
-	}
-	if earliest := p.began.Add(p.w.cfg.Spacing); due.Before(earliest) {
-		due = earliest
-	}
-	if p.hashed {
-		if at := p.beganHash.Add(p.w.cfg.Spacing); at.Before(due) {
-			due = at
-		}
-		urgency = max(urgency, nudged)
-	}
-	return due, urgency
-}
-
-// routine is the next look when nobody asks for one; call it with mu held. An
-// empty checkpoint says that a change begins: the look is due a moment later,
-// unless the hash comes first.
-func (p *poller) routine() (due time.Time, urgency priority) {
-	switch {
-	case p.signals && p.checkpoint != "":
-		return p.began.Add(p.w.cfg.Steady), steady
-	case p.emptied.After(p.began):
-		return p.emptied.Add(p.w.cfg.Busy), nudged
-	default:
-		return p.began.Add(p.w.cfg.Busy), steady
-	}
-}
-
-// demand asks for a look that begins at t or soon after.
-func (p *poller) demand(t time.Time, urgency priority) {
-	p.mu.Lock()
-	if p.wanted.IsZero() || t.Before(p.wanted) {
-		p.wanted = t
-	}
-	p.urgency = max(p.urgency, urgency)
-	p.mu.Unlock()
-	p.signal()
+// untouched says whether the controller has not acted on what happened at t; see
+// [Plan].DeletionSeen.
+func (p *poller) untouched(t time.Time) bool {
+	return p.signals && p.checkpoint.value != "" && p.checkpoint.changed.Before(t)
 }
 
 func (p *poller) signal() {
@@ -146,67 +289,85 @@ func (p *poller) signal() {
 	}
 }
 
-// setCheckpoint hears of a checkpoint. A new hash says that a change is done:
-// look now.
-func (p *poller) setCheckpoint(value string) {
+// setCheckpoint hears of a checkpoint that has changed, or that there is none.
+func (p *poller) setCheckpoint(c checkpoint, signals bool) {
 	p.mu.Lock()
-	changed := !p.signals || p.checkpoint != value
-	p.checkpoint, p.signals = value, true
+	p.checkpoint, p.signals = c, signals
 	switch {
-	case changed && value == "":
-		p.emptied = time.Now()
-	case changed:
-		p.hashed = true
+	case !signals:
+	case c.value == "":
+		p.emptied = c.changed
+	default:
+		p.hashed = c.changed
 	}
-	p.mu.Unlock()
-	p.signal()
-}
-
-func (p *poller) forgetCheckpoint() {
-	p.mu.Lock()
-	p.checkpoint, p.signals = "", false
 	p.mu.Unlock()
 	p.signal()
 }
 
 // take looks once and tells everybody. What was asked for until now is served
-// by this look; what is asked for from now on needs another. A look that fails
-// is asked for again.
-func (p *poller) take() {
+// by this look; what is asked for from now on needs another.
+func (p *poller) take(due time.Time) {
 	p.mu.Lock()
 	p.began = time.Now()
-	again, urgency := p.began.Add(p.w.cfg.Busy), p.urgency
-	if p.hashed {
-		p.beganHash = p.began
-		urgency = max(urgency, nudged)
+	if p.lacks(p.hashed) {
+		p.hashBegan = p.began
 	}
-	p.hashed, p.wanted, p.urgency = false, time.Time{}, steady
+	for s := range p.subs {
+		if s.lacksConfirmation() && !s.plan.ConfirmAt.After(p.began) {
+			p.confirmed = p.began
+		}
+	}
 	p.mu.Unlock()
-
-	look, err := request(p.ctx, p.w, "DescribeTargetHealth", func(ctx context.Context) (*Look, error) {
-		return describe(ctx, p.api, p.group)
-	})
+	look, err := p.w.look(p.ctx, p.group, due)
 	if p.ctx.Err() != nil {
 		return // the last subscription is gone
 	}
-	if err != nil {
-		p.demand(again, urgency)
+	if refused(err) || refused(p.err) {
+		p.w.remember(p.group, look, err)
 	}
 	p.publish(look, err)
 }
 
-// publish tells everybody of a new look, or of the error in its place.
+// publish tells everybody whom a new look, or the error in its place, concerns.
 func (p *poller) publish(look *Look, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.err = err
-	if err == nil {
-		p.look = look
-	}
+	turned := (p.err == nil) != (err == nil) || IsPermanent(p.err) != IsPermanent(err)
 	for s := range p.subs {
-		select {
-		case s.wake <- struct{}{}:
-		default:
+		if turned || look != nil && s.concerns(look) {
+			wakeUp(s.wake)
 		}
 	}
+	p.err, p.retry = err, time.Time{}
+	switch {
+	case err == nil:
+		p.look = look
+	case refused(err):
+		p.retry = time.Now().Add(refusedFor)
+	default:
+		p.retry = p.began.Add(p.w.cfg.Busy)
+	}
+}
+
+// lacksConfirmation says whether the look that confirms is still to come; call
+// it with the poller's mu held.
+func (s *Subscription) lacksConfirmation() bool {
+	return !s.plan.Done && s.p.lacks(s.plan.ConfirmAt)
+}
+
+// concerns says whether the subscriber has to hear of a look that takes the
+// place of the newest; call it with the poller's mu held.
+func (s *Subscription) concerns(look *Look) bool {
+	old := s.p.look
+	return s.p.lacks(s.joined) && !look.Began.Before(s.joined) ||
+		s.lacksConfirmation() && !look.Began.Before(s.plan.ConfirmAt) ||
+		old != nil && look.differs(old, s.addrs)
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

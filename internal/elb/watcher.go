@@ -2,6 +2,8 @@ package elb
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,22 +38,30 @@ func DefaultConfig() Config {
 	}
 }
 
-// Watcher looks at target groups for as long as somebody subscribes to them.
+// Watcher looks at target groups for as long as somebody subscribes to them, and
+// answers questions about them.
 type Watcher struct {
 	cfg     Config
 	client  func(Group) API
 	limit   *limiter
 	observe func(operation, code string)
-	ctx     context.Context // that of all pollers: shared work never runs under a caller's
+	ctx     context.Context // that of all requests: shared work never runs under a caller's
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	// mu guards the maps and is never held across a call or a wait. Lock order:
-	// Watcher.mu, then poller.mu.
+	// mu guards what follows, with all that is in it, and is never held across a
+	// call or a wait. Lock order: Watcher.mu, then poller.mu or limiter.mu.
 	mu          sync.Mutex
 	pollers     map[Group]*poller
-	checkpoints map[string]string // the last one heard, by group ARN
-	answers     map[question]*answer
+	checkpoints map[string]checkpoint // the last one heard, by group ARN
+	requests    map[question]*request
+	balancers   map[string]balancer // by host name
+}
+
+// checkpoint is what the controller wrote last, and when we heard of it.
+type checkpoint struct {
+	value   string
+	changed time.Time
 }
 
 // New makes a Watcher. client returns the client for a group's Region and
@@ -70,8 +80,9 @@ func New(cfg Config, client func(Group) API, observe func(operation, code string
 		ctx:         ctx,
 		cancel:      cancel,
 		pollers:     make(map[Group]*poller),
-		checkpoints: make(map[string]string),
-		answers:     make(map[question]*answer),
+		checkpoints: make(map[string]checkpoint),
+		requests:    make(map[question]*request),
+		balancers:   make(map[string]balancer),
 	}
 }
 
@@ -80,6 +91,9 @@ func New(cfg Config, client func(Group) API, observe func(operation, code string
 func (w *Watcher) Close() {
 	w.mu.Lock() // nothing is started any more
 	w.cancel()
+	for _, r := range w.requests {
+		r.wakeAll()
+	}
 	w.mu.Unlock()
 	w.running.Wait()
 }
@@ -102,18 +116,51 @@ func (w *Watcher) Pollers() int {
 	return len(w.pollers)
 }
 
-// Subscription is one waiter's share in a group's poller.
-type Subscription struct {
-	w    *Watcher
-	p    *poller
-	wake chan<- struct{}
+// Plan is what a subscriber wants of the looks at its group.
+type Plan struct {
+	// ConfirmAt is when the look that confirms is due, at the end of the settle
+	// time; zero while the target has not left, and once that is confirmed.
+	ConfirmAt time.Time
+	// Latest is the last moment at which the look that the subscriber waits for
+	// is of use to it: to see its target leave, the end of its budget less the
+	// settle time; to confirm that, the end of its budget. Where it is zero or
+	// past, its looks give way to all that others wait for.
+	Latest time.Time
+	// DeletionSeen is when our watch first saw that the pod is being deleted;
+	// zero where it is not. While the group's checkpoint is a hash that was last
+	// changed before, the controller has not acted on it, and so the first look
+	// may wait for the next checkpoint or for the cadence.
+	DeletionSeen time.Time
+	// Done: the subscriber needs no more looks. It counts as settling.
+	Done bool
 }
 
-// Subscribe watches a group, named by its ARN, until the subscription is
-// closed. A first look begins as soon as the pace allows. After each look, and
-// after each failed try, one token is put into wake without blocking; a channel
-// with a buffer of one, which several subscriptions may share, loses nothing.
-func (w *Watcher) Subscribe(g Group, wake chan<- struct{}) *Subscription {
+// settling says whether the subscriber has seen its target leave.
+func (p Plan) settling() bool { return p.Done || !p.ConfirmAt.IsZero() }
+
+// Subscription is one waiter's share in a group's poller, whose mutex guards
+// what changes.
+type Subscription struct {
+	w      *Watcher
+	p      *poller
+	wake   chan<- struct{}
+	joined time.Time
+
+	addrs   []netip.Addr
+	plan    Plan
+	patient bool // the first look may wait; see Plan.DeletionSeen
+}
+
+// Subscribe watches a group, named by its ARN, until the subscription is closed.
+// addrs are the addresses that the subscriber cares for.
+//
+// One token is put into wake, without blocking, after a look that changed the
+// targets at one of addrs, after the first look that began after the
+// subscription, after one that was asked for by [Plan].ConfirmAt, when the looks
+// begin to fail, when they succeed again, and when they fail for good instead of
+// for now or the other way round. A channel with a buffer of one, which several
+// subscriptions may share, loses nothing.
+func (w *Watcher) Subscribe(g Group, addrs []netip.Addr, plan Plan, wake chan<- struct{}) *Subscription {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.pollers[g]
@@ -121,15 +168,16 @@ func (w *Watcher) Subscribe(g Group, wake chan<- struct{}) *Subscription {
 	if born {
 		p = w.newPoller(g)
 	}
-	s := &Subscription{w: w, p: p, wake: wake}
+	s := &Subscription{w: w, p: p, wake: wake, joined: time.Now(), addrs: slices.Clone(addrs)}
 	p.mu.Lock()
+	s.set(plan)
 	p.subs[s] = struct{}{}
 	p.mu.Unlock()
-	p.demand(time.Now(), nudged)
+	p.signal()
 	switch {
 	case w.ctx.Err() != nil:
 		p.publish(nil, ErrClosed)
-	case born: // now that the first look is asked for, lest it be taken twice
+	case born:
 		w.running.Go(p.run)
 	}
 	return s
@@ -138,11 +186,14 @@ func (w *Watcher) Subscribe(g Group, wake chan<- struct{}) *Subscription {
 // newPoller makes the poller of a group; call it with mu held.
 func (w *Watcher) newPoller(g Group) *poller {
 	p := &poller{
-		w: w, group: g, api: w.client(g),
+		w: w, group: g, born: time.Now(),
 		kick: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(w.ctx)
 	p.checkpoint, p.signals = w.checkpoints[g.ARN]
+	if r := w.requests[question{group: g, look: true}]; r != nil && r.remembered() {
+		p.err, p.retry = r.err, r.until
+	}
 	w.pollers[g] = p
 	return p
 }
@@ -169,8 +220,39 @@ func (s *Subscription) Latest() (*Look, error) {
 	return s.p.look, s.p.err
 }
 
-// Confirm asks for a look that begins after now, ahead of all other looks.
-func (s *Subscription) Confirm() { s.p.demand(time.Now(), confirming) }
+// Update changes what the subscriber cares for and wants. It costs next to
+// nothing where that is what it was. Where the newest look serves a new
+// ConfirmAt already, or the addresses are others, wake gets a token.
+func (s *Subscription) Update(addrs []netip.Addr, plan Plan) {
+	s.p.mu.Lock()
+	moved := !slices.Equal(s.addrs, addrs)
+	if !moved && s.plan == plan {
+		s.p.mu.Unlock()
+		return
+	}
+	served := plan.ConfirmAt != s.plan.ConfirmAt && !s.p.lacks(plan.ConfirmAt)
+	s.addrs = slices.Clone(addrs)
+	s.set(plan)
+	s.p.mu.Unlock()
+	if moved || served {
+		wakeUp(s.wake)
+	}
+	s.p.signal()
+}
+
+// set takes a plan over; call it with the poller's mu held.
+func (s *Subscription) set(plan Plan) {
+	s.plan = plan
+	s.patient = !plan.DeletionSeen.IsZero() && (s.patient || s.p.untouched(plan.DeletionSeen))
+}
+
+// wakeUp puts a token into a channel unless there is one.
+func wakeUp(wake chan<- struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
 
 // Checkpoint tells what the AWS Load Balancer Controller last wrote as the
 // checkpoint of a group's TargetGroupBinding: "" just before it changes the
@@ -179,10 +261,14 @@ func (s *Subscription) Confirm() { s.p.demand(time.Now(), confirming) }
 func (w *Watcher) Checkpoint(groupARN, value string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.checkpoints[groupARN] = value
+	if c, heard := w.checkpoints[groupARN]; heard && c.value == value {
+		return
+	}
+	c := checkpoint{value, time.Now()}
+	w.checkpoints[groupARN] = c
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {
-			p.setCheckpoint(value)
+			p.setCheckpoint(c, true)
 		}
 	}
 }
@@ -194,7 +280,7 @@ func (w *Watcher) ForgetCheckpoint(groupARN string) {
 	delete(w.checkpoints, groupARN)
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {
-			p.forgetCheckpoint()
+			p.setCheckpoint(checkpoint{}, false)
 		}
 	}
 }
