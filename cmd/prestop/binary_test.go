@@ -78,14 +78,15 @@ func testAlone(t *testing.T, root string) {
 		}
 	}
 	server := "--server=" + service.URL
-	asks := "GET /drain-delay?max-delay=58&namespace=default&pod="
+	asks := "GET /drain-delay?namespace=default&pod="
 	tells := "POST /fallback?namespace=default&pod=unknown&reason=refused"
 	check("web-1", []string{server}, 0, "prestop: drained after ", asks+"web-1")
+	check("web-1", []string{server, "--max-delay=60"}, 0, "prestop: drained after ", "GET /drain-delay?max-delay=58&namespace=default&pod=web-1")
 	check("web-1", []string{server, "--strict"}, 0, "prestop: drained after ", asks+"web-1")
 	check("unknown", []string{server, "--fallback=0"}, 0, "answers 404: no pod default/unknown; waiting 0s in its place", asks+"unknown", tells)
 	check("unknown", []string{server, "--fallback=0", "--strict"}, 1, "answers 404", asks+"unknown", tells)
-	check("web-1", []string{"--server=http://127.0.0.1:1", "--max-delay=100ms"}, 0, "no answer in 100ms: cannot reach http://127.0.0.1:1: ")
-	check("web-1", []string{"--server=http://drain-wait.drain-wait:8080", "--max-delay=100ms", "--strict"}, 1, "no answer in 100ms: cannot reach http://drain-wait.drain-wait:8080: ")
+	check("web-1", []string{"--server=http://127.0.0.1:1", "--fallback=100ms"}, 0, "no answer in 100ms, so requests may fail: cannot reach http://127.0.0.1:1: ")
+	check("web-1", []string{"--server=http://drain-wait.drain-wait:8080", "--max-delay=100ms", "--strict"}, 1, "no answer in 100ms, so requests may fail: cannot reach http://drain-wait.drain-wait:8080: ")
 	check("web-1", []string{"--fallback=0", "--sever=x"}, 2, "not defined: -sever")
 	check("web-1", []string{"version"}, 0, "")
 }

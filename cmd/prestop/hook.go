@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -28,6 +29,13 @@ const (
 // dialTimeout ends a look-up and a connect that nobody answers.
 const dialTimeout = 3 * time.Second
 
+// longestRefusal is more than the service takes to refuse a request, which it
+// does within two seconds or not at all: what was open for longer was a wait.
+const longestRefusal = 3 * time.Second
+
+// unlimited is the maxDelay of a hook that was given none.
+const unlimited = time.Duration(math.MaxInt64)
+
 // hook is one run of the client.
 type hook struct {
 	server             *url.URL
@@ -41,6 +49,7 @@ type hook struct {
 type reply struct {
 	Outcome, LastError string
 	Error, Message     string
+	BudgetSeconds      float64 // of a wait that was cut, from the request on
 	Warnings           []string
 }
 
@@ -49,6 +58,8 @@ type reply struct {
 type trouble struct {
 	reason     string
 	retryAfter time.Duration
+	sent       time.Time     // when the request was made; zero where there was no connection
+	budget     time.Duration // of the wait that was cut, from then on; 0 where there was none
 	err        error
 }
 
@@ -59,74 +70,96 @@ const (
 	refused     = "refused"     // any other status: asking again is of no use
 )
 
-// run holds the caller until the pod may stop, for maxDelay at most. It says
-// whether the service decided that.
+// run holds the caller until the pod may stop. It says whether the service
+// decided that.
 func (h *hook) run() bool {
-	began := time.Now()
-	end := began.Add(h.maxDelay)
-	giveUp := end.Add(-min(time.Second, h.maxDelay/10)) // and then report that
+	p := newPatience(h.maxDelay, h.fallback)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		a, t := h.ask(giveUp)
+		a, t := h.ask(p)
 		if t == nil {
-			h.say("%s after %s%s", a.Outcome, round(time.Since(began)), a.remarks())
+			h.say("%s after %s%s%s", a.Outcome, round(time.Since(p.began)), dangers[a.Outcome], a.remarks())
 			return true
 		}
 		if t.reason == refused {
-			until := time.Now().Add(min(h.fallback, time.Until(end)))
-			h.say("%v; waiting %s in its place", t.err, round(time.Until(until)))
-			h.report(t.reason, end)
-			time.Sleep(time.Until(until))
-			return false
-		}
-		wait := max(pause/2+rand.N(pause/2), min(t.retryAfter, longestPause))
-		if time.Until(giveUp) <= wait {
-			time.Sleep(time.Until(giveUp))
-			h.say("no answer in %s: %v", h.maxDelay, t.err)
-			h.report(t.reason, end)
+			end := p.fallBack(h.fallback)
+			h.say("%v; waiting %s in its place", t.err, round(time.Until(end)))
+			h.report(t.reason, p.limit.at)
 			time.Sleep(time.Until(end))
 			return false
 		}
+		if p.renew(t, h.fallback) {
+			pause = firstPause
+		}
+		end := p.end()
+		wait := max(pause/2+rand.N(pause/2), min(t.retryAfter, longestPause))
+		if time.Until(end.giveUp()) <= wait {
+			time.Sleep(time.Until(end.giveUp()))
+			h.say("no answer in %s, so requests may fail: %v", round(end.at.Sub(p.began)), t.err)
+			h.report(t.reason, end.at)
+			time.Sleep(time.Until(end.at))
+			return false
+		}
 		if pause == firstPause {
-			h.say("%v; asking again, until %s are over", t.err, h.maxDelay)
+			h.say("%v; asking again for %s", t.err, round(time.Until(end.at)))
 		}
 		time.Sleep(wait)
 	}
 }
 
+// dangers are what an operator has to know of an outcome. What to change about it
+// is in the service's warnings.
+var dangers = map[string]string{
+	"settle_cut":   ", too early, so requests may fail: the load balancers had been told, but may still send",
+	"budget_spent": ", too early, so requests may fail: the pod is not known to have left its load balancers",
+}
+
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
 
-// ask asks the service once. It returns by giveUp.
-func (h *hook) ask(giveUp time.Time) (*reply, *trouble) {
-	ctx, cancel := context.WithDeadline(context.Background(), giveUp)
+// ask asks the service once.
+func (h *hook) ask(p *patience) (*reply, *trouble) {
+	ctx, cancel := context.WithDeadline(context.Background(), p.answerBy())
 	defer cancel()
-	conn, err := h.connect(ctx)
+	connecting, cancel := context.WithDeadline(ctx, p.connectBy())
+	defer cancel()
+	conn, err := h.connect(connecting)
 	if err != nil {
 		return nil, &trouble{reason: unreachable, err: fmt.Errorf("cannot reach %s: %w", h.server, err)}
 	}
 	query := h.whoAndWhat(conn.LocalAddr())
-	// In whole seconds: the service lets equal calls, those of the containers of
-	// one pod, share a wait. The half second is for its answer to arrive in.
-	left := max(0, time.Until(giveUp)-500*time.Millisecond)
-	query.Set("max-delay", strconv.Itoa(int(left.Seconds())))
+	if h.maxDelay != unlimited {
+		// In whole seconds: the service lets equal calls, those of the containers of
+		// one pod, share a wait. The half second is for its answer to arrive in.
+		left := max(0, time.Until(p.limit.giveUp())-500*time.Millisecond)
+		query.Set("max-delay", strconv.Itoa(int(left.Seconds())))
+	}
+	return h.exchange(ctx, conn, query)
+}
+
+// exchange makes the request and reads what comes of it.
+func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*reply, *trouble) {
+	sent := time.Now()
+	noAnswer := func(err error) *trouble {
+		return &trouble{reason: broken, sent: sent, err: fmt.Errorf("no answer of %s in %s: %w", h.server, round(time.Since(sent)), err)}
+	}
 	resp, err := h.do(ctx, conn, http.MethodGet, "drain-delay", query)
 	if err != nil {
-		return nil, &trouble{reason: broken, err: fmt.Errorf("no answer of %s: %w", h.server, err)}
+		return nil, noAnswer(err)
 	}
 	defer resp.Body.Close()
 	a := new(reply)
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(a); err != nil || a.Outcome+a.Error == "" {
 		err = cmp.Or(err, errors.New("this is no drain-wait service"))
-		return nil, &trouble{reason: broken, err: fmt.Errorf("no answer of %s: status %d: %w", h.server, resp.StatusCode, err)}
+		return nil, noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, err))
 	}
+	t := &trouble{reason: refused, sent: sent, err: fmt.Errorf("%s answers %d: %s%s", h.server, resp.StatusCode, a.Message, a.remarks())}
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return a, nil
 	case http.StatusServiceUnavailable:
 		s, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 where there is none
-		return nil, &trouble{unavailable, time.Duration(s) * time.Second, fmt.Errorf("%s answers 503: %s", h.server, a.Message)}
-	default:
-		return nil, &trouble{reason: refused, err: fmt.Errorf("%s answers %d: %s%s", h.server, resp.StatusCode, a.Message, a.remarks())}
+		t.reason, t.retryAfter, t.budget = unavailable, time.Duration(s)*time.Second, a.budget()
 	}
+	return nil, t
 }
 
 // connect makes a connection of its own for each request. A name is looked up
@@ -199,4 +232,10 @@ func (a *reply) remarks() string {
 		out.WriteString("; warning: " + w)
 	}
 	return out.String()
+}
+
+// budget is that of a wait that was cut.
+func (a *reply) budget() time.Duration {
+	const most = 1e9 // seconds, which a Duration can hold
+	return time.Duration(min(a.BudgetSeconds, most) * float64(time.Second))
 }

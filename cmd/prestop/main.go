@@ -10,7 +10,8 @@
 // DRAIN_WAIT_MAX_DELAY for --max-delay; a flag on the command line wins:
 //
 //	--server URL           the service; http only (http://drain-wait.drain-wait:8080)
-//	--max-delay TIME       the most that the hook may take, fallback included (60s)
+//	--max-delay TIME       the most that the hook may take, fallback included (no
+//	                       more than the pod's grace period allows)
 //	--fallback TIME        how long to wait where the service cannot help (25s)
 //	--settle TIME          passed on: the settle time, in place of that for the load
 //	                       balancer's type
@@ -30,20 +31,35 @@
 // no use, it goes by the caller's. A pod in the host network shares its address
 // and needs $POD_NAME. Proxies named in the environment are not used.
 //
+// # How long it holds the pod
+//
+// As long as the service does. The service answers when the load balancers are
+// done with the pod, and in time before its grace period is over: that leaves
+// min(5 s, 20 % of it) to the application. So one hook suits an ALB and an NLB. A
+// --max-delay is for an application that needs longer to shut down; the service
+// is then asked for one or two seconds less.
+//
 // # What it does about trouble
 //
 // A replica of the service that cannot be reached, answers 503 or breaks the
 // connection is trouble that passes: the hook asks again, over a new connection
-// to a name that it has looked up anew, for a max-delay of what is left. Where
-// it never gets an answer it has held the pod for the whole of --max-delay. Any
-// other refusal, such as 404 or 422, will not change: it waits for --fallback,
-// and not beyond --max-delay. In both cases it tells the service, which counts it
-// in drain_wait_fallbacks_total, if it can.
+// to a name that it has looked up anew. Where nobody answers it ends when
+// --fallback is over, and has waited no longer than that.
 //
-// The service is asked for one or two seconds less than --max-delay, and keeps to
-// the pod's grace period. This program does not know that period: set --max-delay
-// to what terminationGracePeriodSeconds leaves after the time that the
-// application takes to shut down.
+// To be held by the service is no trouble, however long it lasts. Where such a
+// connection breaks, another replica is asked for --fallback from that moment on,
+// until one holds the hook again. Where a replica is stopped and says so, with a
+// 503 that names the budget of the wait that it cuts, others are asked until that
+// budget is over. What breaks within three seconds did not hold the hook.
+//
+// Any other refusal, such as 404 or 422, will not change: it waits for --fallback.
+//
+// All of this ends with --max-delay where that is given. A hook that has done
+// without an answer tells the service, which counts it in
+// drain_wait_fallbacks_total, if it can.
+//
+// An answer can mean that the time was too short: the line then says that requests
+// may fail, and the service's warnings in it what to set.
 //
 // One line says what happened, and an earlier one that there is trouble. They go
 // to the standard output of the container's first process, so that `kubectl
@@ -111,8 +127,9 @@ func runHook(args []string, stdout, stderr io.Writer) int {
 	h.say = func(format string, a ...any) { say(o.logFile, stderr, fmt.Sprintf(format, a...)) }
 	switch {
 	case err != nil:
-		h.say("%v; waiting %s", err, h.fallback)
-		time.Sleep(h.fallback)
+		wait := min(h.fallback, h.maxDelay)
+		h.say("%v; waiting %s", err, wait)
+		time.Sleep(wait)
 		return 2
 	case !h.run() && o.strict:
 		return 1
@@ -135,7 +152,8 @@ func (o *options) flags(h *hook) *flag.FlagSet {
 		h.server, err = parseServer(v)
 		return err
 	})
-	f.Var((*duration)(&h.maxDelay), "max-delay", "the most `time` that the hook may take, fallback included")
+	f.Func("max-delay", "the most `time` that the hook may take, fallback included (default: no more than the pod's grace period allows)",
+		(*duration)(&h.maxDelay).Set)
 	f.Var((*duration)(&h.fallback), "fallback", "`time` to wait where the service cannot help")
 	passOn := func(name string) func(string) error {
 		return func(v string) error { h.query.Add(name, v); return nil }
@@ -218,7 +236,7 @@ func newHook(getenv func(string) string) *hook {
 	}
 	h := &hook{
 		server:   &url.URL{Scheme: "http", Host: "drain-wait.drain-wait:8080"},
-		maxDelay: 60 * time.Second,
+		maxDelay: unlimited,
 		fallback: 25 * time.Second,
 		query:    url.Values{},
 		// A replica whose node is gone says nothing more: keep-alive probes find

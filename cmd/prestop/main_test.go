@@ -21,12 +21,12 @@ func TestFlags(t *testing.T) {
 		env  map[string]string
 		want string // server, max-delay, fallback, settle, ingress, strict; or an error
 	}{
-		"defaults":      {"", nil, "http://drain-wait.drain-wait:8080 1m0s 25s [] [] false"},
+		"defaults":      {"", nil, "http://drain-wait.drain-wait:8080 none 25s [] [] false"},
 		"all":           {"--server http://[::1]:81/x --max-delay 90 --fallback=1m30s -settle 15 --ingress a --ingress b --strict", nil, "http://[::1]:81/x 1m30s 1m30s [15] [a b] true"},
 		"environment":   {"", map[string]string{"DRAIN_WAIT_SERVER": "http://h", "DRAIN_WAIT_MAX_DELAY": "5", "DRAIN_WAIT_INGRESS": "a", "DRAIN_WAIT_STRICT": "true"}, "http://h 5s 25s [] [a] true"},
 		"the line wins": {"--max-delay=6 --ingress b", map[string]string{"DRAIN_WAIT_MAX_DELAY": "5", "DRAIN_WAIT_INGRESS": "a"}, "http://drain-wait.drain-wait:8080 6s 25s [] [b] false"},
-		"empty":         {"", map[string]string{"DRAIN_WAIT_MAX_DELAY": ""}, "http://drain-wait.drain-wait:8080 1m0s 25s [] [] false"},
-		"service links": {"", map[string]string{"DRAIN_WAIT_PORT": "tcp://10.0.0.1:8080", "DRAIN_WAIT_SERVICE_HOST": "10.0.0.1"}, "http://drain-wait.drain-wait:8080 1m0s 25s [] [] false"},
+		"empty":         {"", map[string]string{"DRAIN_WAIT_MAX_DELAY": ""}, "http://drain-wait.drain-wait:8080 none 25s [] [] false"},
+		"service links": {"", map[string]string{"DRAIN_WAIT_PORT": "tcp://10.0.0.1:8080", "DRAIN_WAIT_SERVICE_HOST": "10.0.0.1"}, "http://drain-wait.drain-wait:8080 none 25s [] [] false"},
 		"unknown":       {"--max-dealy 5", nil, "flag provided but not defined: -max-dealy"},
 		"argument":      {"--strict 5", nil, `unknown argument "5"`},
 		"bad duration":  {"--max-delay soon", nil, `invalid value "soon" for flag -max-delay: want seconds, as in 60, or a duration with a unit, as in 1m30s`},
@@ -37,7 +37,11 @@ func TestFlags(t *testing.T) {
 	} {
 		h, o := newHook(func(string) string { return "" }), options{}
 		err := parse(o.flags(h), strings.Fields(tt.args), func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
-		got := fmt.Sprint(h.server, " ", h.maxDelay, " ", h.fallback, " ", h.query["settle"], " ", h.query["ingress"], " ", o.strict)
+		maxDelay := "none"
+		if h.maxDelay != unlimited {
+			maxDelay = h.maxDelay.String()
+		}
+		got := fmt.Sprint(h.server, " ", maxDelay, " ", h.fallback, " ", h.query["settle"], " ", h.query["ingress"], " ", o.strict)
 		if err != nil {
 			got = err.Error()
 		}
@@ -63,7 +67,7 @@ func TestManual(t *testing.T) {
 
 // TestExamples parses the hooks of the examples in deploy/.
 func TestExamples(t *testing.T) {
-	command := regexp.MustCompile(`command: \[/\S*prestop, (--.*)\]\n`)
+	command := regexp.MustCompile(`command: \[/\S*prestop(?:, (--.*))?\]\n`)
 	files, _ := filepath.Glob("../../deploy/examples/hook-client-*.yaml")
 	if len(files) != 2 {
 		t.Errorf("the examples are %q", files)
@@ -78,7 +82,8 @@ func TestExamples(t *testing.T) {
 			t.Fatalf("%s has no hook", file)
 		}
 		o := options{}
-		if err := parse(o.flags(newHook(os.Getenv)), strings.Split(string(found[1]), ", "), os.LookupEnv); err != nil {
+		args := strings.FieldsFunc(string(found[1]), func(r rune) bool { return r == ',' || r == ' ' })
+		if err := parse(o.flags(newHook(os.Getenv)), args, os.LookupEnv); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
@@ -95,6 +100,7 @@ func TestWrongStart(t *testing.T) {
 	}{
 		{[]string{"--log-file=", "--max-dealy=5"}, 25 * time.Second, 2, "prestop: flag provided but not defined: -max-dealy; waiting 25s\n"},
 		{[]string{"--log-file=", "--fallback=5", "--strict", "x"}, 5 * time.Second, 2, "prestop: unknown argument \"x\"; waiting 5s\n"},
+		{[]string{"--log-file=", "--max-delay=3", "--max-dealy=5"}, 3 * time.Second, 2, "prestop: flag provided but not defined: -max-dealy; waiting 3s\n"},
 		{[]string{"instal", "/dir"}, 0, 2, "prestop: want no command, install DIR or version; prestop --help says more\n"},
 		{[]string{"install"}, 0, 2, "prestop: want no command, install DIR or version; prestop --help says more\n"},
 		{[]string{"--help"}, 0, 0, ""},
