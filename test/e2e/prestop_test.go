@@ -14,7 +14,7 @@ import (
 func TestReplicaKilled(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
-	const settle, maxDelay = 10 * time.Second, 60 * time.Second
+	const settle, grace = 10 * time.Second, 90 * time.Second
 	var replicas []*replica
 	for range 2 {
 		replicas = append(replicas, tb.startService(t, tb.serviceKubeconfig(t), "--settle-alb", settle.String()))
@@ -23,7 +23,7 @@ func TestReplicaKilled(t *testing.T) {
 	for _, r := range replicas {
 		r.awaitReady(t)
 	}
-	a := tb.createApplication(t, "web", 1, withHook(90, "/prestop", "--strict", "--max-delay", maxDelay.String()))
+	a := tb.createApplication(t, "web", 1, withHook(int64(grace.Seconds()), "/prestop", "--strict"))
 	tb.awaitRollout(t, a)
 	pod := tb.kubelet.pods(a.name)[0]
 	tb.deletePod(t, pod)
@@ -54,8 +54,8 @@ func TestReplicaKilled(t *testing.T) {
 	if got.MaySend {
 		t.Error("hook ended while the pod might still get requests")
 	}
-	if held := got.HookEnded.Sub(got.Deleted); held > maxDelay {
-		t.Errorf("hook held the pod for %v, longer than %v", held, maxDelay)
+	if held := got.HookEnded.Sub(got.Deleted); held > grace-5*time.Second {
+		t.Errorf("hook held the pod for %v of a grace period of %v", held, grace)
 	}
 	if late := got.HookEnded.Sub(left) - settle; late > settle {
 		t.Errorf("hook ended %v later than if the replica had lived; want %v at most", late, settle)
