@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -128,6 +129,15 @@ func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBin
 	b.Spec.ServiceRef.Name = service
 	b.Spec.ServiceRef.Port = intstr.FromInt32(80)
 	return b
+}
+
+// forgetLabelsOfLBC takes off the labels that NewBinding gave to a binding of
+// EKS Auto Mode: nobody has published its labels.
+func (b *TargetGroupBinding) forgetLabelsOfLBC() {
+	if b.GroupVersionKind().Group == GroupEKS && b.labelsOfLBC != nil && maps.Equal(b.Labels, b.labelsOfLBC) {
+		b.Labels = nil
+	}
+	b.labelsOfLBC = nil
 }
 
 // AddBinding creates a TargetGroupBinding; see [NewBinding].

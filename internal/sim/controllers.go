@@ -80,6 +80,10 @@ func (w *World) syncSlicesSoon(namespace, name string) {
 // slice: the default of kube-controller-manager's --max-endpoints-per-slice.
 const maxEndpoints = 100
 
+// sliceController is who the slices of a Service with a selector say that they
+// are managed by; others are left alone.
+const sliceController = "endpointslice-controller.k8s.io"
+
 // syncSlices is the EndpointSlice controller for one Service. With the Service
 // go its slices.
 func (w *World) syncSlices(namespace, name string) {
@@ -94,7 +98,7 @@ func (w *World) syncSlices(namespace, name string) {
 		}
 	}
 	for _, slice := range w.slicesNamed(namespace, name) {
-		if !keep[slice.Name] {
+		if !keep[slice.Name] && slice.Labels[discoveryv1.LabelManagedBy] == sliceController {
 			w.remove(slice)
 		}
 	}
@@ -127,7 +131,7 @@ func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 				ObjectMeta: metav1.ObjectMeta{
 					Namespace: s.Namespace,
 					Name:      fmt.Sprintf("%s-%s-%d", s.Name, strings.ToLower(string(f)), n),
-					Labels:    map[string]string{discoveryv1.LabelServiceName: s.Name},
+					Labels:    map[string]string{discoveryv1.LabelServiceName: s.Name, discoveryv1.LabelManagedBy: sliceController},
 				},
 				AddressType: discoveryv1.AddressType(f),
 				Ports:       ports,

@@ -7,10 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metascheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,10 +23,12 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 )
 
-// KubeHandler is the Kubernetes API of the world's cluster: discovery, get,
-// list and watch of what the world has tables for, and the deletion of pods.
-// It knows no users and answers in JSON only. Limit and continue have no
-// effect: a list is always whole and of the present.
+// KubeHandler is the Kubernetes API of the world's cluster: discovery, and get,
+// list, watch, create, update, patch and delete of what the world has tables for,
+// but that pods come from [World.AddPod] alone. It knows no users and no
+// admission, validates next to nothing, and answers in JSON only. Limit and
+// continue have no effect: a list is always whole. There is no server-side apply
+// and no dry run.
 func (w *World) KubeHandler() http.Handler { return http.HandlerFunc(w.serveKube) }
 
 // kubeRequest is a request as far as it can be understood without the state.
@@ -34,16 +39,16 @@ type kubeRequest struct {
 	path kubePath
 	list metav1.ListOptions
 	selection
-	from  uint64 // list.ResourceVersion
-	grace *int64
-	err   error
+	from uint64 // list.ResourceVersion
+	kubeWrite
+	err error
 }
 
 // kubePath is what a path names: a group version, a resource in it, and one of
 // its objects, the last two where they are not empty.
 type kubePath struct {
 	schema.GroupVersionResource
-	namespace, name string
+	namespace, name, subresource string
 }
 
 // kubeAnswer is what goes back to the client; after it, a watch goes on.
@@ -97,11 +102,22 @@ func (w *World) answerKube(q *kubeRequest, x *watcher) kubeAnswer {
 	case q.verb == "watch":
 		s.watch(t, x, q.from, q.wantsInitial(), q.list.AllowWatchBookmarks)
 		return kubeAnswer{code: http.StatusOK, watch: true}
-	case q.verb == "get", q.verb == "delete" && t.Resource == "pods":
-		return w.one(t, q)
+	case q.verb == "get":
+		return t.one(q)
+	case slices.Contains(t.verbs(), q.verb):
+		return w.write(t, q)
 	default:
 		return failure(apierrors.NewMethodNotSupported(t.GroupResource(), q.verb))
 	}
+}
+
+// verbs are what can be done with a resource.
+func (t *table) verbs() metav1.Verbs {
+	verbs := metav1.Verbs{"get", "list", "watch", "update", "patch", "delete"}
+	if t.goType != reflect.TypeFor[*corev1.Pod]() {
+		verbs = append(verbs, "create")
+	}
+	return verbs
 }
 
 // served is the table behind a path, nil where the cluster serves none.
@@ -126,20 +142,13 @@ func (s *kubeStore) list(t *table, sel selection) kubeAnswer {
 		t.kind, t.GroupVersion(), s.revision, bytes.Join(items, []byte(",")))}
 }
 
-// one answers with one object, after its deletion has begun if that is asked.
-func (w *World) one(t *table, q *kubeRequest) kubeAnswer {
-	missing := failure(apierrors.NewNotFound(t.GroupResource(), q.path.name))
+// one answers with one object.
+func (t *table) one(q *kubeRequest) kubeAnswer {
 	i, found := t.find(q.path.namespace, q.path.name)
 	if !found {
-		return missing
+		return failure(apierrors.NewNotFound(t.GroupResource(), q.path.name))
 	}
-	r := t.rows[i]
-	if q.verb == "delete" {
-		if err := w.deletePod(q.path.namespace, q.path.name, q.grace); err != nil {
-			return missing
-		}
-	}
-	return kubeAnswer{code: http.StatusOK, body: r.json}
+	return kubeAnswer{code: http.StatusOK, body: t.rows[i].json}
 }
 
 // discover answers what is not about objects. Clients that would rather have
@@ -187,12 +196,8 @@ func (s *kubeStore) resources(gv schema.GroupVersion) metav1.APIResourceList {
 		if t.GroupVersion() != gv || s.off[t.Group] {
 			continue
 		}
-		verbs := metav1.Verbs{"get", "list", "watch"}
-		if t.Resource == "pods" {
-			verbs = append(verbs, "delete")
-		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{
-			Name: t.Resource, SingularName: strings.ToLower(t.kind), Namespaced: t.namespaced, Kind: t.kind, Verbs: verbs,
+			Name: t.Resource, SingularName: strings.ToLower(t.kind), Namespaced: t.namespaced, Kind: t.kind, Verbs: t.verbs(),
 		})
 	}
 	return list
@@ -274,7 +279,7 @@ func understand(r *http.Request) *kubeRequest {
 	q := &kubeRequest{Request: r, key: r.Method + " " + r.URL.Path + "?" + stable.Encode(), path: parsePath(r.URL.Path)}
 	errOptions := metav1.Convert_url_Values_To_v1_ListOptions(&query, &q.list, nil)
 	q.verb = verbOf(r.Method, q.path.name == "" && q.path.Resource != "", q.list.Watch)
-	q.err = errors.Join(errOptions, q.readSelection(), q.readRevision(), q.readGrace(query))
+	q.err = errors.Join(errOptions, q.readSelection(), q.readRevision(), q.readWrite(query))
 	return q
 }
 
@@ -286,6 +291,10 @@ func verbOf(method string, collection, watch bool) string {
 		return "list"
 	case method == http.MethodDelete && collection:
 		return "deletecollection"
+	case method == http.MethodPost && collection:
+		return "create"
+	case method == http.MethodPut:
+		return "update"
 	default:
 		return strings.ToLower(method)
 	}
@@ -313,8 +322,11 @@ func parsePath(path string) kubePath {
 		p.Resource = parts[0]
 	case 2:
 		p.Resource, p.name = parts[0], parts[1]
-	default: // subresources
-		return kubePath{}
+	default:
+		if len(parts) != 3 || parts[2] != "status" { // no other subresource
+			return kubePath{}
+		}
+		p.Resource, p.name, p.subresource = parts[0], parts[1], parts[2]
 	}
 	return p
 }
@@ -349,26 +361,30 @@ func (q *kubeRequest) readRevision() error {
 	return nil
 }
 
-// readGrace takes gracePeriodSeconds of a deletion from the body or, where
-// there is none, from the query.
-func (q *kubeRequest) readGrace(query url.Values) error {
+// readWrite reads what a request wants to write. The options of a deletion are
+// in the body or, where there is none, in the query.
+func (q *kubeRequest) readWrite(query url.Values) error {
+	if q.Method == http.MethodGet {
+		return nil
+	}
+	var err error
+	if q.body, err = io.ReadAll(io.LimitReader(q.Body, 4<<20)); err != nil {
+		return fmt.Errorf("read the body: %w", err)
+	}
+	q.contentType = q.Header.Get("Content-Type")
 	if q.verb != "delete" {
 		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(q.Body, 1<<20))
-	if err != nil {
-		return fmt.Errorf("read DeleteOptions: %w", err)
-	}
 	options := new(metav1.DeleteOptions)
-	if len(body) == 0 {
+	if len(q.body) == 0 {
 		err = metav1.Convert_url_Values_To_v1_DeleteOptions(&query, options, nil)
 	} else {
-		options, err = decodeDeleteOptions(body)
+		options, err = decodeDeleteOptions(q.body)
 	}
 	if err != nil {
 		return fmt.Errorf("decode DeleteOptions: %w", err)
 	}
-	q.grace = options.GracePeriodSeconds
+	q.options = *options
 	return nil
 }
 

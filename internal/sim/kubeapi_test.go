@@ -642,10 +642,6 @@ func TestDeletePodWithGrace(t *testing.T) {
 			if err := c.clientset().CoreV1().Pods("shop").Delete(t.Context(), "none", metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 				t.Errorf("delete of a missing pod: %v, want not found", err)
 			}
-			err := c.clientset().CoreV1().Services("shop").Delete(t.Context(), "none", metav1.DeleteOptions{})
-			if !apierrors.IsMethodNotSupported(err) {
-				t.Errorf("delete of a service: %v, want method not supported", err)
-			}
 		})
 	})
 }

@@ -58,6 +58,7 @@ type pod struct {
 	unready    bool         // whatever its containers say: its node is not ready
 	ending     bool         // its containers are not started again
 	over       bool         // all of them are dead for good
+	finished   bool         // nothing but a finalizer keeps its object
 	drained    bool         // the service has said so of what runs now
 	killAt     time.Duration
 	report     *PodReport
@@ -361,10 +362,7 @@ func (w *World) RestartContainer(namespace, name string) {
 
 // SetLabels replaces the labels of a pod.
 func (w *World) SetLabels(namespace, name string, labels map[string]string) {
-	p := w.pods[key(namespace, name)]
-	w.podChanged(p.obj) // for those Services that select it no more
-	p.obj.Labels = labels
-	w.put(p.obj)
+	_ = Edit(w, namespace, name, func(p *corev1.Pod) { p.Labels = labels }) // of a pod that is gone there are none
 }
 
 // terminate has the kubelet end containers of one pod: each one's hook, then
@@ -493,13 +491,20 @@ func (w *World) ended(p *pod) {
 // exists says whether the pod's object is there.
 func (w *World) exists(p *pod) bool { return w.pods[key(p.spec.Namespace, p.spec.Name)] == p }
 
-// forget removes the pod's object.
+// forget removes the pod's object, or has it wait for its last finalizer.
 func (w *World) forget(p *pod) {
-	if w.exists(p) {
-		p.report.Gone = w.now
-		delete(w.pods, key(p.spec.Namespace, p.spec.Name))
-		w.remove(p.obj)
+	if !w.exists(p) {
+		return
 	}
+	p.finished = true
+	if len(p.obj.Finalizers) > 0 {
+		p.obj.DeletionGracePeriodSeconds = new(int64)
+		w.put(p.obj)
+		return
+	}
+	p.report.Gone = w.now
+	delete(w.pods, key(p.spec.Namespace, p.spec.Name))
+	w.remove(p.obj)
 }
 
 // AddNode makes a node that is ready. [World.AddPod] makes those it needs.
@@ -524,7 +529,9 @@ func (w *World) setNodeReady(n *corev1.Node, status corev1.ConditionStatus, reas
 
 func (w *World) nodeReady(name string) bool {
 	n, ok := get[corev1.Node](w, "", name)
-	return ok && n.Status.Conditions[0].Status == corev1.ConditionTrue
+	return ok && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // scheduled is the node of that name, or the first that is ready.

@@ -33,7 +33,10 @@ type TargetGroupBinding struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 
-	Spec TargetGroupBindingSpec `json:"spec"`
+	Spec   TargetGroupBindingSpec   `json:"spec"`
+	Status TargetGroupBindingStatus `json:"status,omitzero"`
+
+	labelsOfLBC map[string]string // as NewBinding made them
 }
 
 // TargetGroupBindingSpec has the fields of the custom resource that say which
@@ -49,6 +52,14 @@ type TargetGroupBindingSpec struct {
 	IAMRoleARNToAssume      string           `json:"iamRoleArnToAssume,omitempty"`
 	AssumeRoleExternalID    string           `json:"assumeRoleExternalId,omitempty"`
 	MultiClusterTargetGroup bool             `json:"multiClusterTargetGroup,omitempty"`
+	// Networking is carried as it is: the world has no security groups.
+	Networking map[string]any `json:"networking,omitempty"`
+}
+
+// TargetGroupBindingStatus is what LBC says of a binding: the generation that it
+// last was done with.
+type TargetGroupBindingStatus struct {
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 }
 
 // ServiceReference names a port of a Service.
@@ -82,7 +93,9 @@ type kubeStore struct {
 type table struct {
 	schema.GroupVersionResource
 	kind       string
+	goType     reflect.Type // a pointer
 	namespaced bool
+	hasStatus  bool   // with a subresource of that name
 	rows       []*row // sorted by namespace and name
 
 	// A change waits in pending until its lag is over, then it goes to the
@@ -102,6 +115,9 @@ type row struct {
 	labels          labels.Set
 	json            []byte
 	revision        uint64
+
+	spec       string // what generation counts the changes of
+	generation int64
 }
 
 // change is one step of an object's history. before are the labels it had.
@@ -133,7 +149,10 @@ func (s *kubeStore) init() {
 }
 
 func (s *kubeStore) add(obj metav1.Object, gv schema.GroupVersion, kind, plural string, namespaced bool) {
-	t := &table{GroupVersionResource: gv.WithResource(plural), kind: kind, namespaced: namespaced}
+	t := &table{
+		GroupVersionResource: gv.WithResource(plural), kind: kind, goType: reflect.TypeOf(obj),
+		namespaced: namespaced, hasStatus: kind != "EndpointSlice",
+	}
 	s.tables = append(s.tables, t)
 	s.byType[reflect.TypeOf(obj)] = append(s.byType[reflect.TypeOf(obj)], t)
 }
@@ -218,8 +237,18 @@ func (w *World) put(obj metav1.Object) {
 		old := t.rows[i].obj
 		obj.SetUID(old.GetUID())
 		obj.SetCreationTimestamp(old.GetCreationTimestamp())
+		if at := old.GetDeletionTimestamp(); at != nil && obj != old {
+			obj.SetDeletionTimestamp(at)
+			obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+		}
 		obj.SetResourceVersion(strconv.FormatUint(t.rows[i].revision, 10))
 		typeOf(obj).SetGroupVersionKind(t.GroupVersion().WithKind(t.kind))
+		t.rows[i].countGeneration(obj)
+		if _, isPod := obj.(*corev1.Pod); !isPod && obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
+			t.rows[i].obj = obj
+			w.remove(obj)
+			return
+		}
 		if bytes.Equal(encode(obj), t.rows[i].json) {
 			t.rows[i].obj = obj
 			return // a write that changes nothing is no change, as with a real API server
@@ -229,11 +258,27 @@ func (w *World) put(obj metav1.Object) {
 		obj.SetUID(types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(w.cfg.Seed), w.kube.revision)))
 		obj.SetCreationTimestamp(w.apiTime(w.now))
 		t.rows = slices.Insert(t.rows, i, &row{namespace: obj.GetNamespace(), name: obj.GetName()})
+		t.rows[i].countGeneration(obj)
 	}
 	r := t.rows[i]
 	before := r.labels
 	r.obj, r.labels = obj, maps.Clone(obj.GetLabels())
 	w.record(t, eventType, r, before)
+}
+
+// countGeneration gives a custom resource its generation, which counts the
+// changes of its specification and its deletion.
+func (r *row) countGeneration(obj metav1.Object) {
+	b, ok := obj.(*TargetGroupBinding)
+	if !ok {
+		return
+	}
+	spec := fmt.Sprint(string(encode(b.Spec)), b.DeletionTimestamp != nil)
+	if spec != r.spec {
+		r.spec = spec
+		r.generation++
+	}
+	b.Generation = r.generation
 }
 
 // remove deletes an object for good and tells the watchers.
@@ -430,12 +475,6 @@ func (x *watcher) take() (lines [][]byte, ended bool) {
 // The methods below are for tests and scenarios. Like all that touch the
 // world's state, they are called from the goroutine that calls Run, while it
 // is not in Run, or by Do.
-
-// Apply creates or updates an object, as a user would.
-func (w *World) Apply(obj metav1.Object) { w.put(obj) }
-
-// Remove deletes an object for good, as a user would whose object has no finalizer. Pods are deleted with [World.DeletePod].
-func (w *World) Remove(obj metav1.Object) { w.remove(obj) }
 
 // ServeGroup makes the cluster serve an API group, or not: where it does not,
 // the group is missing from discovery and its paths answer 404.

@@ -223,25 +223,44 @@ func (w *World) wanted(b *TargetGroupBinding, g *TargetGroup) []endpointPod {
 	}
 	portName, ok := w.portName(b)
 	for _, s := range w.slicesNamed(b.Namespace, b.Spec.ServiceRef.Name) {
-		i := slices.IndexFunc(s.Ports, func(p discoveryv1.EndpointPort) bool { return *p.Name == portName })
+		i := slices.IndexFunc(s.Ports, func(p discoveryv1.EndpointPort) bool { return value(p.Name) == portName && p.Port != nil })
 		if !ok || s.AddressType != family || i < 0 {
 			continue
 		}
 		for _, e := range s.Endpoints {
-			p := w.pods[key(b.Namespace, e.TargetRef.Name)]
-			if p == nil {
-				continue
-			}
-			gated := len(p.obj.Spec.ReadinessGates) > 0 && !*e.Conditions.Terminating &&
-				conditionTrue(p.obj, corev1.ContainersReady) && w.nodeReady(p.obj.Spec.NodeName)
-			if *e.Conditions.Ready || gated {
-				id := targetID{ip: netip.MustParseAddr(e.Addresses[0]), port: int(*s.Ports[i].Port)}
-				want = append(want, endpointPod{id, p})
+			if p, ip, belongs := w.endpointOf(b.Namespace, &e); belongs {
+				want = append(want, endpointPod{targetID{ip: ip, port: int(*s.Ports[i].Port)}, p})
 			}
 		}
 	}
 	slices.SortFunc(want, func(a, b endpointPod) int { return compareIDs(a.id, b.id) })
 	return want
+}
+
+// endpointOf is the pod and the address of an endpoint, and whether the endpoint
+// should be registered. The pod is looked for by its name in the namespace of the
+// Service, whatever else the endpoint says of it.
+func (w *World) endpointOf(namespace string, e *discoveryv1.Endpoint) (*pod, netip.Addr, bool) {
+	if e.TargetRef == nil || e.TargetRef.Kind != "Pod" || len(e.Addresses) == 0 {
+		return nil, netip.Addr{}, false
+	}
+	p := w.pods[key(namespace, e.TargetRef.Name)]
+	ip, err := netip.ParseAddr(e.Addresses[0])
+	if p == nil || err != nil {
+		return nil, netip.Addr{}, false
+	}
+	ready, terminating := e.Conditions.Ready == nil || *e.Conditions.Ready, value(e.Conditions.Terminating)
+	gated := len(p.obj.Spec.ReadinessGates) > 0 && !terminating &&
+		conditionTrue(p.obj, corev1.ContainersReady) && w.nodeReady(p.obj.Spec.NodeName)
+	return p, ip, ready || gated
+}
+
+// value is what p points to, or nothing.
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }
 
 // portName is the name of the Service's port that a binding refers to by name

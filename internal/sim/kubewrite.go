@@ -1,0 +1,351 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+)
+
+// Apply creates or updates an object, as a user would. The world keeps the
+// object itself, not a copy: after the first Apply it can be changed and applied
+// again, and it shows what others have written since. An object that is being
+// deleted goes with its last finalizer.
+func (w *World) Apply(obj metav1.Object) {
+	if b, ok := obj.(*TargetGroupBinding); ok {
+		b.forgetLabelsOfLBC()
+	}
+	w.put(obj)
+}
+
+// Remove takes an object away at once, as if its finalizers had been stripped
+// first; see [World.Delete]. Pods are deleted with [World.DeletePod].
+func (w *World) Remove(obj metav1.Object) { w.remove(obj) }
+
+// Delete deletes an object by its namespace and name, as a user would: one that
+// has finalizers stays, marked as being deleted, until the last of them is taken
+// off. Of what is not there, it does nothing.
+func (w *World) Delete(obj metav1.Object) {
+	t := w.kube.tableOf(obj)
+	if i, found := t.find(obj.GetNamespace(), obj.GetName()); found {
+		w.delete(t.rows[i], nil)
+	}
+}
+
+// delete begins the deletion of an object. grace is for pods, in seconds of real
+// time.
+func (w *World) delete(r *row, grace *int64) {
+	_, isPod := r.obj.(*corev1.Pod)
+	switch {
+	case isPod && w.pods[key(r.namespace, r.name)] != nil:
+		_ = w.deletePod(r.namespace, r.name, grace) // it was just found
+	case len(r.obj.GetFinalizers()) == 0:
+		w.remove(r.obj)
+	case r.obj.GetDeletionTimestamp() == nil:
+		now := w.apiTime(w.now)
+		r.obj.SetDeletionTimestamp(&now)
+		r.obj.SetDeletionGracePeriodSeconds(new(int64))
+		w.put(r.obj)
+	}
+}
+
+// Edit changes one object as a user would who reads and writes it back: edit gets
+// a copy of what the API shows. It returns an error where there is no such object.
+// Of two bindings with one name in two groups, it takes that of LBC's own group.
+func Edit[T any](w *World, namespace, name string, edit func(*T)) error {
+	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
+		i, found := t.find(namespace, name)
+		if !found {
+			continue
+		}
+		fresh := new(T)
+		if err := json.Unmarshal(t.rows[i].json, fresh); err != nil {
+			return fmt.Errorf("edit %s %s: %w", t.kind, key(namespace, name), err)
+		}
+		edit(fresh)
+		w.update(t.rows[i], any(fresh).(metav1.Object))
+		return nil
+	}
+	return fmt.Errorf("edit %T %s: no such object", new(T), key(namespace, name))
+}
+
+// update writes what fresh says into the object that the world already has, to
+// which others hold pointers.
+func (w *World) update(r *row, fresh metav1.Object) {
+	old := r.obj
+	if !maps.Equal(old.GetLabels(), fresh.GetLabels()) {
+		w.notice("MODIFIED", old) // for those whom it no longer concerns
+	}
+	fresh.SetUID(old.GetUID())
+	fresh.SetCreationTimestamp(old.GetCreationTimestamp())
+	fresh.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	fresh.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	fresh.SetGeneration(old.GetGeneration())
+	reflect.ValueOf(old).Elem().Set(reflect.ValueOf(fresh).Elem())
+	w.put(old)
+	if p := w.pods[key(r.namespace, r.name)]; p != nil && metav1.Object(p.obj) == old && p.finished {
+		w.forget(p)
+	}
+}
+
+// kubeWrite is what a request wants to write, as far as it can be understood
+// without the state.
+type kubeWrite struct {
+	contentType string
+	body        []byte
+	options     metav1.DeleteOptions
+}
+
+// write carries out a request that changes something.
+func (w *World) write(t *table, q *kubeRequest) kubeAnswer {
+	if q.URL.Query().Has("dryRun") || len(q.options.DryRun) > 0 {
+		return failure(apierrors.NewBadRequest("the simulated API server knows no dry run"))
+	}
+	var err error
+	var a kubeAnswer
+	switch q.verb {
+	case "create":
+		a, err = w.create(t, q)
+	default:
+		i, found := t.find(q.path.namespace, q.path.name)
+		if !found {
+			return failure(apierrors.NewNotFound(t.GroupResource(), q.path.name))
+		}
+		if q.verb == "delete" {
+			a, err = w.deleteOne(t, t.rows[i], q)
+		} else {
+			a, err = w.replace(t, t.rows[i], q)
+		}
+	}
+	if err == nil {
+		return a
+	}
+	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
+		return failure(status)
+	}
+	return failure(apierrors.NewBadRequest(err.Error()))
+}
+
+// create is a POST. Pods are made by [World.AddPod] alone: they need a kubelet
+// that knows what runs in them.
+func (w *World) create(t *table, q *kubeRequest) (kubeAnswer, error) {
+	obj := t.blank()
+	if err := t.decode(q.contentType, q.body, obj); err != nil {
+		return kubeAnswer{}, err
+	}
+	if obj.GetNamespace() == "" {
+		obj.SetNamespace(q.path.namespace)
+	}
+	if obj.GetName() == "" && obj.GetGenerateName() != "" {
+		obj.SetName(fmt.Sprintf("%s%05x", obj.GetGenerateName(), w.random("generated name", obj.GetGenerateName()).Uint32N(1<<20)))
+	}
+	switch {
+	case obj.GetName() == "":
+		return kubeAnswer{}, invalidObject(t, "", "metadata.name: Required value: name or generateName is required")
+	case obj.GetNamespace() != q.path.namespace:
+		return kubeAnswer{}, errors.New("the namespace of the provided object does not match the namespace sent on the request")
+	case obj.GetResourceVersion() != "":
+		return kubeAnswer{}, errors.New("resourceVersion should not be set on objects to be created")
+	}
+	if _, found := t.find(obj.GetNamespace(), obj.GetName()); found {
+		return kubeAnswer{}, apierrors.NewAlreadyExists(t.GroupResource(), obj.GetName())
+	}
+	bare, err := t.withStatusOf(encode(obj), nil)
+	if err != nil {
+		return kubeAnswer{}, err
+	}
+	obj = t.blank()
+	if err := json.Unmarshal(bare, obj); err != nil {
+		return kubeAnswer{}, err
+	}
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetGeneration(0)
+	w.put(obj)
+	return kubeAnswer{code: http.StatusCreated, body: encode(obj)}, nil
+}
+
+// replace is a PUT or a PATCH of an object or of its status.
+func (w *World) replace(t *table, r *row, q *kubeRequest) (kubeAnswer, error) {
+	fresh, err := t.replacement(r, q)
+	if err != nil {
+		return kubeAnswer{}, err
+	}
+	if err := t.mayReplace(r, fresh, q); err != nil {
+		return kubeAnswer{}, err
+	}
+	w.update(r, fresh)
+	return kubeAnswer{code: http.StatusOK, body: encode(r.obj)}, nil
+}
+
+// replacement is the object that a PUT or a PATCH makes of a row. As with a real
+// API server the status changes through its subresource alone, and through that
+// nothing else.
+func (t *table) replacement(r *row, q *kubeRequest) (metav1.Object, error) {
+	sent := t.blank()
+	if q.verb == "update" {
+		if err := t.decode(q.contentType, q.body, sent); err != nil {
+			return nil, err
+		}
+	} else {
+		patched, err := t.patched(r.json, q.contentType, q.body)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(patched, sent); err != nil {
+			return nil, err
+		}
+	}
+	spec, status := encode(sent), r.json
+	if q.path.subresource == "status" {
+		spec, status = r.json, encode(sent)
+	}
+	merged, err := t.withStatusOf(spec, status)
+	if err != nil {
+		return nil, err
+	}
+	fresh := t.blank()
+	if err := json.Unmarshal(merged, fresh); err != nil {
+		return nil, err
+	}
+	fresh.SetUID(sent.GetUID())
+	fresh.SetResourceVersion(sent.GetResourceVersion())
+	return fresh, nil
+}
+
+// withStatusOf is an object with the status of another, or with none. Of a
+// resource without a status it is the object as it is.
+func (t *table) withStatusOf(object, other []byte) ([]byte, error) {
+	if !t.hasStatus {
+		return object, nil
+	}
+	var fields, others map[string]json.RawMessage
+	if err := json.Unmarshal(object, &fields); err != nil {
+		return nil, err
+	}
+	if other != nil {
+		if err := json.Unmarshal(other, &others); err != nil {
+			return nil, err
+		}
+	}
+	delete(fields, "status")
+	if s, ok := others["status"]; ok {
+		fields["status"] = s
+	}
+	return json.Marshal(fields)
+}
+
+// mayReplace says why a write is refused; nil where it is not.
+func (t *table) mayReplace(r *row, fresh metav1.Object, q *kubeRequest) error {
+	version := fresh.GetResourceVersion()
+	switch {
+	case fresh.GetName() != r.name || fresh.GetNamespace() != "" && fresh.GetNamespace() != r.namespace:
+		return fmt.Errorf("the object is %s/%s, and the request is about %s/%s", fresh.GetNamespace(), fresh.GetName(), r.namespace, r.name)
+	case version == "" && t.custom():
+		return invalidObject(t, r.name, "metadata.resourceVersion: Invalid value: 0: must be specified for an update")
+	case version != "" && version != fmt.Sprint(r.revision):
+		return apierrors.NewConflict(t.GroupResource(), r.name,
+			errors.New("the object has been modified; please apply your changes to the latest version and try again"))
+	case fresh.GetUID() != "" && fresh.GetUID() != r.obj.GetUID():
+		return apierrors.NewConflict(t.GroupResource(), r.name,
+			fmt.Errorf("precondition failed: UID in precondition: %s, UID in object meta: %s", fresh.GetUID(), r.obj.GetUID()))
+	}
+	if p, ok := fresh.(*corev1.Pod); ok && !bytes.Equal(encode(p.Spec), encode(r.obj.(*corev1.Pod).Spec)) {
+		return invalidObject(t, r.name, "spec: Forbidden: pod updates may not change fields of the specification")
+	}
+	fresh.SetNamespace(r.namespace)
+	return nil
+}
+
+// patched applies a patch to an object.
+func (t *table) patched(doc []byte, contentType string, patch []byte) ([]byte, error) {
+	kind, _, _ := strings.Cut(contentType, ";")
+	switch types.PatchType(kind) {
+	case types.MergePatchType:
+		return jsonpatch.MergePatch(doc, patch)
+	case types.JSONPatchType:
+		p, err := jsonpatch.DecodePatch(patch)
+		if err != nil {
+			return nil, err
+		}
+		return p.Apply(doc)
+	case types.StrategicMergePatchType:
+		if !t.custom() {
+			return strategicpatch.StrategicMergePatch(doc, patch, t.blank())
+		}
+	}
+	return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", t.GroupResource(), "",
+		"the body of the request was in an unknown format", 0, false)
+}
+
+// deleteOne is a DELETE. The answer is the object where it stays for a while.
+func (w *World) deleteOne(t *table, r *row, q *kubeRequest) (kubeAnswer, error) {
+	if p := q.options.Preconditions; p != nil {
+		if p.UID != nil && *p.UID != r.obj.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != fmt.Sprint(r.revision) {
+			return kubeAnswer{}, apierrors.NewConflict(t.GroupResource(), r.name, errors.New("precondition failed"))
+		}
+	}
+	w.delete(r, q.options.GracePeriodSeconds)
+	_, isPod := r.obj.(*corev1.Pod)
+	if _, stays := t.find(r.namespace, r.name); stays || isPod {
+		return kubeAnswer{code: http.StatusOK, body: r.json}, nil
+	}
+	return kubeAnswer{code: http.StatusOK, body: encode(metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusSuccess,
+		Details:  &metav1.StatusDetails{Name: r.name, Group: t.Group, Kind: t.Resource, UID: r.obj.GetUID()},
+	})}, nil
+}
+
+// blank is a new object of the table's Go type.
+func (t *table) blank() metav1.Object {
+	return reflect.New(t.goType.Elem()).Interface().(metav1.Object)
+}
+
+// custom says whether the resource is defined by a CustomResourceDefinition.
+func (t *table) custom() bool { return t.goType == reflect.TypeFor[*TargetGroupBinding]() }
+
+// decode reads the body of a request: JSON, or the protobuf that client-go's typed
+// clients write.
+func (t *table) decode(contentType string, body []byte, obj metav1.Object) error {
+	gvk := t.GroupVersion().WithKind(t.kind)
+	if strings.HasPrefix(contentType, runtime.ContentTypeProtobuf) {
+		raw, isProtobuf := bytes.CutPrefix(body, []byte("k8s\x00"))
+		message, can := obj.(interface{ Unmarshal([]byte) error })
+		if !isProtobuf || !can {
+			return fmt.Errorf("decode %s: no protobuf", t.kind)
+		}
+		var envelope runtime.Unknown
+		if err := envelope.Unmarshal(raw); err != nil {
+			return fmt.Errorf("decode %s: %w", t.kind, err)
+		}
+		if err := message.Unmarshal(envelope.Raw); err != nil {
+			return fmt.Errorf("decode %s: %w", t.kind, err)
+		}
+		return nil
+	}
+	if err := json.Unmarshal(body, obj); err != nil {
+		return fmt.Errorf("decode %s: %w", t.kind, err)
+	}
+	if got := typeOf(obj).GroupVersionKind(); got != gvk {
+		return fmt.Errorf("the object provided is a %s, want a %s", got, gvk)
+	}
+	return nil
+}
+
+func invalidObject(t *table, name, why string) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "update", t.GroupResource(), name,
+		fmt.Sprintf("%s %q is invalid: %s", t.kind, name, why), 0, false)
+}
