@@ -1,7 +1,6 @@
 package elb
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -31,7 +30,7 @@ func TestAssumedRole(t *testing.T) {
 		})
 		for _, tt := range []struct {
 			group Group
-			hint  string // of ErrDenied; empty for success
+			hint  string // of ErrRefused; empty for success
 		}{
 			{g, "grant elasticloadbalancing:DescribeTargetHealth"},
 			{Group{ARN: g.ARN, RoleARN: role}, "may the service assume " + role},
@@ -40,15 +39,15 @@ func TestAssumedRole(t *testing.T) {
 			{Group{ARN: g.ARN, RoleARN: role, ExternalID: externalID}, ""},
 		} {
 			wake := newWake()
-			s := e.watcher.Subscribe(tt.group, wake)
+			s := e.join(tt.group, wake)
 			defer s.Close()
 			e.await("first try", s, wake, 300*ms, func(l *Look, err error) bool { return l != nil || err != nil })
 			look, err := s.Latest()
 			if tt.hint == "" && (look == nil || err != nil) {
 				e.Errorf("%+v: %v", tt.group, err)
 			}
-			if tt.hint != "" && (!errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), tt.hint)) {
-				e.Errorf("%+v: %v, want ErrDenied with %q", tt.group, err, tt.hint)
+			if tt.hint != "" && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tt.hint)) {
+				e.Errorf("%+v: %v, want ErrRefused with %q", tt.group, err, tt.hint)
 			}
 		}
 		if n := e.watcher.Pollers(); n != 5 {
@@ -72,9 +71,9 @@ func TestRoleSessionIsRenewed(t *testing.T) {
 				return nil
 			}
 			wake := newWake()
-			s := e.watcher.Subscribe(g, wake)
+			s := e.join(g, wake)
 			e.await("error", s, wake, 11*time.Second, anyError)
-			if _, err := s.Latest(); Decides(err) {
+			if _, err := s.Latest(); IsPermanent(err) {
 				e.Errorf("%+v: %v", fault, err)
 			}
 			s.Close()
@@ -82,7 +81,7 @@ func TestRoleSessionIsRenewed(t *testing.T) {
 		}
 		e.fail(nil)
 		wake := newWake()
-		s := e.watcher.Subscribe(g, wake)
+		s := e.join(g, wake)
 		defer s.Close()
 		e.await("look", s, wake, 3*time.Second, anyLook)
 		for range 60 {
@@ -165,7 +164,7 @@ func TestNoCredentials(t *testing.T) {
 				}
 				w := New(DefaultConfig(), NewClients(cfg, "").For, nil)
 				wake := newWake()
-				s := w.Subscribe(Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}, wake)
+				s := w.Subscribe(Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}, nil, Plan{}, wake)
 				// The SDK's own retries can last longer than a call, so that the first
 				// tries may end with a time-out where a later one knows better.
 				over := time.After(30 * time.Second)
@@ -173,7 +172,7 @@ func TestNoCredentials(t *testing.T) {
 					select {
 					case <-wake:
 						_, err := s.Latest()
-						if denied = errors.Is(err, ErrDenied); err == nil || denied && !tt.denied {
+						if denied = errors.Is(err, ErrRefused); err == nil || denied && !tt.denied {
 							t.Errorf("error %v", err)
 						}
 						if denied && !strings.Contains(err.Error(), "profile, IRSA or Pod Identity") {
@@ -206,15 +205,15 @@ func TestEmptyCredentials(t *testing.T) {
 		credentials.NewStaticCredentialsProvider("", "", ""),
 		aws.AnonymousCredentials{},
 	} {
-		if _, err := newSource(p).Retrieve(t.Context()); !errors.Is(err, ErrDenied) {
+		if _, err := newSource(p).Retrieve(t.Context()); !errors.Is(err, ErrRefused) {
 			t.Errorf("%T: %v", p, err)
 		}
 	}
 	// Without any provider the request goes out unsigned, and AWS refuses it.
 	run(t, nil, func(e *env) {
 		e.cfg.Credentials = nil
-		_, err := describe(e.Context(), NewClients(e.cfg, "").For(Group{}), e.group("web"))
-		if !errors.Is(err, ErrDenied) {
+		_, err := targetsOf(e.Context(), NewClients(e.cfg, "").For(Group{}), e.group("web").ARN)
+		if err = classify("DescribeTargetHealth", err); !errors.Is(err, ErrRefused) {
 			e.Error(err)
 		}
 	})
@@ -263,11 +262,10 @@ func TestBehindGoesToTheRegionOfTheHostName(t *testing.T) {
 				region = api.(*elbv2.Client).Options().Region
 				return api
 			}, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), 500*ms)
-			defer cancel()
-			if _, err := w.Behind(ctx, hostname); !errors.Is(err, context.DeadlineExceeded) {
-				t.Error(err)
+			if _, known, err := w.Behind(hostname, time.Now(), newWake()); known || err != nil {
+				t.Error(known, err)
 			}
+			time.Sleep(500 * ms)
 			w.Close()
 			if region != want {
 				t.Errorf("%s is looked for in %s, want %s", hostname, region, want)

@@ -3,6 +3,7 @@ package elb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -196,6 +197,34 @@ func (e *env) await(what string, s *Subscription, wake <-chan struct{}, limit ti
 	}
 }
 
+// join subscribes to a group with nothing but a place to be woken.
+func (e *env) join(g Group, wake chan<- struct{}, addrs ...netip.Addr) *Subscription {
+	return e.watcher.Subscribe(g, addrs, Plan{}, wake)
+}
+
+// confirm asks for a look that begins now or later, of use for an hour.
+func (s *Subscription) confirm() {
+	s.Update(s.addrs, Plan{ConfirmAt: time.Now(), Latest: time.Now().Add(time.Hour)})
+}
+
+// ask asks until the answer is known, or until limit is over.
+func (e *env) ask(limit time.Duration, question func(since time.Time, wake chan<- struct{}) (known bool, err error)) error {
+	since, wake, over := time.Now(), newWake(), time.After(limit)
+	for {
+		known, err := question(since, wake)
+		if known {
+			return err
+		}
+		select {
+		case <-wake:
+		case <-over:
+			return fmt.Errorf("%w: %w", errOpen, err)
+		}
+	}
+}
+
+var errOpen = errors.New("the question is still open")
+
 func anyLook(l *Look, _ error) bool  { return l != nil }
 func anyError(_ *Look, e error) bool { return e != nil }
 
@@ -208,7 +237,7 @@ func TestLook(t *testing.T) {
 		e.deregister(g, "10.0.0.1:8080")
 		before := time.Now()
 		wake := newWake()
-		s := e.watcher.Subscribe(g, wake)
+		s := e.join(g, wake)
 		defer s.Close()
 		if look, err := s.Latest(); look != nil || err != nil {
 			e.Errorf("before the first look: %v, %v", look, err)
@@ -246,10 +275,9 @@ func TestErrors(t *testing.T) {
 		code    string
 		hint    string
 	}{
-		{name: "no such group", arn: arnOf + "none/0123456789abcdef", decides: ErrNoGroup, code: "TargetGroupNotFound", hint: "--aws-region"},
-		{name: "no group's ARN", arn: strings.Replace(arnOf, "targetgroup/", "loadbalancer/app/none/01", 1), decides: ErrNoGroup, code: "ValidationError"},
-		{name: "denied", prepare: func(e *env) { e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"}) }, decides: ErrDenied, code: "AccessDenied", hint: "grant elasticloadbalancing:DescribeTargetHealth"},
-		{name: "unknown key", prepare: func(e *env) { e.fail(&sim.Fault{Status: 403, Code: "InvalidClientTokenId"}) }, decides: ErrDenied, code: "InvalidClientTokenId", hint: "IRSA"},
+		{name: "no group's ARN", arn: strings.Replace(arnOf, "targetgroup/", "loadbalancer/app/none/01", 1), decides: ErrRefused, code: "ValidationError", hint: "--aws-region"},
+		{name: "denied", prepare: func(e *env) { e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"}) }, decides: ErrRefused, code: "AccessDenied", hint: "grant elasticloadbalancing:DescribeTargetHealth"},
+		{name: "unknown key", prepare: func(e *env) { e.fail(&sim.Fault{Status: 403, Code: "InvalidClientTokenId"}) }, decides: ErrRefused, code: "InvalidClientTokenId", hint: "IRSA"},
 		{name: "throttled", prepare: func(e *env) { e.fail(&sim.Fault{Status: 400, Code: "Throttling"}) }, code: "Throttling"},
 		{name: "throttled in other words", prepare: func(e *env) { e.fail(&sim.Fault{Status: 400, Code: "ThrottlingException"}) }, code: "ThrottlingException"},
 		{name: "health unavailable", prepare: func(e *env) { e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"}) }, code: "HealthUnavailable"},
@@ -267,11 +295,11 @@ func TestErrors(t *testing.T) {
 					tt.prepare(e)
 				}
 				wake := newWake()
-				s := e.watcher.Subscribe(g, wake)
+				s := e.join(g, wake)
 				defer s.Close()
 				e.await("error", s, wake, 6*time.Second, anyError)
 				look, err := s.Latest()
-				for _, d := range []error{ErrDenied, ErrNoGroup, ErrNoLoadBalancer, ErrClosed} {
+				for _, d := range []error{ErrRefused, ErrNoGroup, ErrNoLoadBalancer, ErrClosed} {
 					if errors.Is(err, d) != errors.Is(tt.decides, d) {
 						e.Errorf("%v: is it %q? want %v", err, d, tt.decides)
 					}

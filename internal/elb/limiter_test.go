@@ -9,10 +9,10 @@ import (
 
 // order queues tickets with these priorities at once and tells in which order
 // they are paid.
-func order(l *limiter, prios []priority) (paid []int) {
+func order(l *limiter, prios []class) (paid []int) {
 	ch := make(chan int)
 	for i, p := range prios {
-		t := l.queue(p)
+		t := l.queue(p, time.Time{})
 		go func() {
 			<-t.ready
 			ch <- i
@@ -30,7 +30,7 @@ func TestLimiterRateAndBurst(t *testing.T) {
 		began := time.Now()
 		var sent []time.Duration
 		for range 100 {
-			<-l.queue(steady).ready
+			<-l.queue(cadence, time.Time{}).ready
 			sent = append(sent, time.Since(began))
 		}
 		if sent[9] != 0 || sent[10].Round(ms) != 200*ms || sent[99].Round(ms) != 18*time.Second {
@@ -39,7 +39,7 @@ func TestLimiterRateAndBurst(t *testing.T) {
 		time.Sleep(time.Minute) // no more than the burst is saved up
 		began = time.Now()
 		for range 11 {
-			<-l.queue(steady).ready
+			<-l.queue(cadence, time.Time{}).ready
 		}
 		if took := time.Since(began).Round(ms); took != 200*ms {
 			t.Errorf("11 after a long rest took %v, want 200ms", took)
@@ -48,20 +48,20 @@ func TestLimiterRateAndBurst(t *testing.T) {
 }
 
 func TestLimiterOrder(t *testing.T) {
-	const s, n, c = steady, nudged, confirming
+	const s, n, c = cadence, uncertain, awaited
 	for _, tt := range []struct {
 		name  string
-		prios []priority
+		prios []class
 		want  []int
 	}{
-		{"first come, first served", []priority{s, s, s, s, s, s}, []int{0, 1, 2, 3, 4, 5}},
-		{"urgent first", []priority{s, n, c}, []int{2, 1, 0}},
-		{"every fourth to who waits longest", []priority{s, s, n, n, n, n, c, c, c, c}, []int{6, 7, 8, 0, 9, 2, 3, 1, 4, 5}},
+		{"first come, first served", []class{s, s, s, s, s, s}, []int{0, 1, 2, 3, 4, 5}},
+		{"urgent first", []class{s, n, c}, []int{2, 1, 0}},
+		{"every fourth to who waits longest", []class{s, s, n, n, n, n, c, c, c, c}, []int{6, 7, 8, 0, 9, 2, 3, 1, 4, 5}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLimiter(10, 1)
-				<-l.queue(steady).ready
+				<-l.queue(cadence, time.Time{}).ready
 				if got := order(l, tt.prios); !slices.Equal(got, tt.want) {
 					t.Errorf("paid in the order %v, want %v", got, tt.want)
 				}
@@ -71,10 +71,9 @@ func TestLimiterOrder(t *testing.T) {
 	t.Run("raised", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLimiter(10, 1)
-			<-l.queue(steady).ready
-			first, second := l.queue(nudged), l.queue(steady)
-			second.raise(confirming)
-			second.raise(steady) // never lowers
+			<-l.queue(cadence, time.Time{}).ready
+			first, second := l.queue(uncertain, time.Time{}), l.queue(cadence, time.Time{})
+			second.set(awaited, time.Time{})
 			<-second.ready
 			select {
 			case <-first.ready:
@@ -95,7 +94,7 @@ func TestLimiterStarvesNobody(t *testing.T) {
 			go func() {
 				for {
 					select {
-					case <-l.queue(confirming).ready:
+					case <-l.queue(awaited, time.Time{}).ready:
 					case <-stop:
 						return
 					}
@@ -105,7 +104,7 @@ func TestLimiterStarvesNobody(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		for range 10 {
-			<-l.queue(steady).ready
+			<-l.queue(cadence, time.Time{}).ready
 		}
 		// Each waits for the 20 before it at most: four tenths of a second for
 		// each of those, as only every fourth token goes by age.
@@ -119,8 +118,8 @@ func TestLimiterStarvesNobody(t *testing.T) {
 func TestLimiterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(1, 1)
-		paid := l.queue(steady)
-		waits, next := l.queue(confirming), l.queue(steady)
+		paid := l.queue(cadence, time.Time{})
+		waits, next := l.queue(awaited, time.Time{}), l.queue(cadence, time.Time{})
 		waits.cancel() // gives up its place, and there is no token to give back
 		synctest.Wait()
 		select {
@@ -134,17 +133,17 @@ func TestLimiterCancel(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("the token that was given back came after %v", took)
 		}
-		<-l.queue(steady).ready
+		<-l.queue(cadence, time.Time{}).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("the next token took %v, want 1s", took)
 		}
 		time.Sleep(time.Hour)
-		full := l.queue(steady)
+		full := l.queue(cadence, time.Time{})
 		time.Sleep(time.Hour)
 		full.cancel() // into a bucket that is full
 		began = time.Now()
-		<-l.queue(steady).ready
-		<-l.queue(steady).ready
+		<-l.queue(cadence, time.Time{}).ready
+		<-l.queue(cadence, time.Time{}).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("two tokens took %v, want 1s", took)
 		}
@@ -175,7 +174,7 @@ func TestLimiterThrottled(t *testing.T) {
 			}
 			l.throttled()
 			began := time.Now()
-			<-l.queue(steady).ready
+			<-l.queue(cadence, time.Time{}).ready
 			if time.Since(began) == 0 {
 				t.Error("a token was left after a throttling")
 			}
@@ -187,10 +186,10 @@ func TestLimiterResize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(4, 8)
 		l.resize(1, 2)
-		<-l.queue(steady).ready
-		<-l.queue(steady).ready
+		<-l.queue(cadence, time.Time{}).ready
+		<-l.queue(cadence, time.Time{}).ready
 		began := time.Now()
-		ticket := l.queue(steady) // its timer is set for a second from now
+		ticket := l.queue(cadence, time.Time{}) // its timer is set for a second from now
 		l.resize(10, 2)
 		<-ticket.ready
 		if took := time.Since(began).Round(ms); took != 100*ms {

@@ -322,16 +322,17 @@ func (p *poller) take(due time.Time) {
 	if p.ctx.Err() != nil {
 		return // the last subscription is gone
 	}
-	if refused(err) || refused(p.err) {
+	if before := p.publish(look, err); refused(err) || refused(before) {
 		p.w.remember(p.group, look, err)
 	}
-	p.publish(look, err)
 }
 
 // publish tells everybody whom a new look, or the error in its place, concerns.
-func (p *poller) publish(look *Look, err error) {
+// It returns the error that was known before.
+func (p *poller) publish(look *Look, err error) (before error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before = p.err
 	turned := (p.err == nil) != (err == nil) || IsPermanent(p.err) != IsPermanent(err)
 	for s := range p.subs {
 		if turned || look != nil && s.concerns(look) {
@@ -347,6 +348,7 @@ func (p *poller) publish(look *Look, err error) {
 	default:
 		p.retry = p.began.Add(p.w.cfg.Busy)
 	}
+	return before
 }
 
 // lacksConfirmation says whether the look that confirms is still to come; call

@@ -157,8 +157,8 @@ type Subscription struct {
 // One token is put into wake, without blocking, after a look that changed the
 // targets at one of addrs, after the first look that began after the
 // subscription, after one that was asked for by [Plan].ConfirmAt, when the looks
-// begin to fail, when they succeed again, and when they fail for good instead of
-// for now or the other way round. A channel with a buffer of one, which several
+// begin to fail (at once where they do), when they succeed again, and when they
+// fail for good instead of for now or the other way round. A channel with a buffer of one, which several
 // subscriptions may share, loses nothing.
 func (w *Watcher) Subscribe(g Group, addrs []netip.Addr, plan Plan, wake chan<- struct{}) *Subscription {
 	w.mu.Lock()
@@ -172,14 +172,16 @@ func (w *Watcher) Subscribe(g Group, addrs []netip.Addr, plan Plan, wake chan<- 
 	p.mu.Lock()
 	s.set(plan)
 	p.subs[s] = struct{}{}
-	p.mu.Unlock()
-	p.signal()
-	switch {
-	case w.ctx.Err() != nil:
-		p.publish(nil, ErrClosed)
-	case born:
+	if w.ctx.Err() != nil {
+		p.err = ErrClosed
+	} else if born {
 		w.running.Go(p.run)
 	}
+	if p.err != nil {
+		wakeUp(wake)
+	}
+	p.mu.Unlock()
+	p.signal()
 	return s
 }
 

@@ -22,7 +22,7 @@ func TestManySubscribersCostOnePoller(t *testing.T) {
 		e.began = time.Now()
 		for range n {
 			wakes = append(wakes, newWake())
-			subs = append(subs, e.watcher.Subscribe(g, wakes[len(subs)]))
+			subs = append(subs, e.join(g, wakes[len(subs)]))
 			e.sleepUntil(ms)
 		}
 		// A look for the first one, and from 0.5 s on one a second for all.
@@ -51,8 +51,8 @@ func TestManySubscribersCostOnePoller(t *testing.T) {
 		subs[1].Close()
 		e.sleepUntil(21 * time.Second)
 		e.checkCalls("with one", map[string]int{"DescribeTargetHealth OK": 22})
-		if look, _ := subs[0].Latest(); len(wakes[0]) != 1 || len(wakes[1]) != 0 || look == first {
-			e.Errorf("who stays has %d wakes, who left %d; look %v", len(wakes[0]), len(wakes[1]), look)
+		if look, _ := subs[0].Latest(); len(wakes[0]) != 0 || len(wakes[1]) != 0 || look == first {
+			e.Errorf("nothing happened, and yet who stays has %d wakes, who left %d; look %v", len(wakes[0]), len(wakes[1]), look)
 		}
 
 		// The last one leaves in the middle of a look.
@@ -67,7 +67,7 @@ func TestManySubscribersCostOnePoller(t *testing.T) {
 		e.sleepUntil(time.Minute)
 		e.checkCalls("long after", want)
 
-		s := e.watcher.Subscribe(g, wakes[1])
+		s := e.join(g, wakes[1])
 		defer s.Close()
 		e.await("a new subscriber", s, wakes[1], 200*ms, anyLook)
 		want["DescribeTargetHealth OK"]++
@@ -82,9 +82,9 @@ func TestLeaveAndJoinAtOnce(t *testing.T) {
 		g := e.group("web")
 		wake := newWake()
 		for range 50 {
-			e.watcher.Subscribe(g, wake).Close()
+			e.join(g, wake).Close()
 		}
-		s := e.watcher.Subscribe(g, wake)
+		s := e.join(g, wake)
 		defer s.Close()
 		e.await("first look", s, wake, 5*time.Second, anyLook)
 		if n := e.watcher.Pollers(); n != 1 {
@@ -98,11 +98,11 @@ func TestCloseReleasesEverybody(t *testing.T) {
 		g := e.group("web")
 		e.fail(&sim.Fault{Hang: true})
 		wake := newWake()
-		s := e.watcher.Subscribe(g, wake)
+		s := e.join(g, wake)
 		defer s.Close()
 		described := make(chan error)
 		go func() {
-			_, err := e.watcher.Describe(e.Context(), g)
+			_, err := e.describe(g)
 			described <- err
 		}()
 		time.Sleep(time.Second)
@@ -112,12 +112,12 @@ func TestCloseReleasesEverybody(t *testing.T) {
 		}
 		e.await("end of the poller", s, wake, 0, func(_ *Look, err error) bool { return errors.Is(err, ErrClosed) })
 		late := newWake()
-		s = e.watcher.Subscribe(g, late)
+		s = e.join(g, late)
 		defer s.Close()
 		if _, err := s.Latest(); !errors.Is(err, ErrClosed) || len(late) != 1 {
 			e.Errorf("a late subscriber: %v, %d wakes", err, len(late))
 		}
-		if _, err := e.watcher.Describe(e.Context(), Group{Name: "web"}); !errors.Is(err, ErrClosed) {
+		if _, err := e.describe(Group{Name: "web"}); !errors.Is(err, ErrClosed) {
 			e.Errorf("a late Describe: %v", err)
 		}
 	})
@@ -128,11 +128,11 @@ func TestCloseReleasesWhoWaitsForTheBudget(t *testing.T) {
 	run(t, scarce, func(e *env) {
 		g := e.group("web")
 		_, _ = e.describe(g) // the one token
-		s := e.watcher.Subscribe(g, newWake())
+		s := e.join(g, newWake())
 		defer s.Close()
 		described := make(chan error)
 		go func() {
-			_, err := e.watcher.Describe(e.Context(), Group{Name: "web"})
+			_, err := e.describe(Group{Name: "web"})
 			described <- err
 		}()
 		time.Sleep(time.Second)
@@ -156,7 +156,7 @@ func TestEmptyPutsOffALookThatIsQueued(t *testing.T) {
 		g := e.group("web")
 		e.began = time.Now()
 		e.watcher.Checkpoint(g.ARN, "h")
-		s := e.watcher.Subscribe(g, newWake())
+		s := e.join(g, newWake())
 		defer s.Close()
 		e.sleepUntil(9500 * ms) // due since 5 s, and paid for at 10 s
 		e.watcher.Checkpoint(g.ARN, "")
@@ -194,10 +194,10 @@ func TestPace(t *testing.T) {
 		{"hash during a look", []string{"h"}, []act{{5050 * ms, "i"}}, []time.Duration{0, 5 * s, 5100 * ms}},
 		{"hash soon after a hash", []string{"h"}, []act{{3 * s, "i"}, {3150 * ms, "j"}, {3200 * ms, "k"}}, []time.Duration{0, 3 * s, 3500 * ms, 8500 * ms}},
 		{"confirm", []string{"h"}, []act{{3 * s, "confirm"}}, []time.Duration{0, 3 * s, 8 * s}},
-		{"confirm soon after a look", []string{"h"}, []act{{5150 * ms, "confirm"}, {5300 * ms, "confirm"}}, []time.Duration{0, 5 * s, 5500 * ms}},
-		{"confirm during a look", []string{"h"}, []act{{5050 * ms, "confirm"}}, []time.Duration{0, 5 * s, 5500 * ms}},
-		{"confirm soon after a hash", []string{"h"}, []act{{3 * s, "i"}, {3150 * ms, "confirm"}}, []time.Duration{0, 3 * s, 3500 * ms, 8500 * ms}},
-		{"hash for all that wait", []string{"h"}, []act{{5150 * ms, "confirm"}, {5200 * ms, "i"}}, []time.Duration{0, 5 * s, 5200 * ms}},
+		{"confirm soon after a look", []string{"h"}, []act{{5150 * ms, "confirm"}, {5300 * ms, "confirm"}}, []time.Duration{0, 5 * s, 5150 * ms, 5300 * ms}},
+		{"confirm during a look", []string{"h"}, []act{{5050 * ms, "confirm"}}, []time.Duration{0, 5 * s, 5100 * ms}},
+		{"confirm soon after a hash", []string{"h"}, []act{{3 * s, "i"}, {3150 * ms, "confirm"}}, []time.Duration{0, 3 * s, 3150 * ms, 8150 * ms}},
+		{"hash for all that wait", []string{"h"}, []act{{5150 * ms, "confirm"}, {5260 * ms, "i"}}, []time.Duration{0, 5 * s, 5150 * ms, 5260 * ms}},
 		{"another subscriber", []string{"h"}, []act{{3 * s, "join"}, {5 * s, "join"}, {5200 * ms, "join"}}, []time.Duration{0, 3 * s, 5 * s, 5500 * ms}},
 		{"forgotten", []string{"h"}, []act{{6200 * ms, "forget"}}, []time.Duration{0, 5 * s, 6200 * ms, 7200 * ms, 8200 * ms, 9200 * ms}},
 	} {
@@ -210,17 +210,17 @@ func TestPace(t *testing.T) {
 				}
 				e.watcher.Checkpoint(g.ARN+"-other", "other")
 				wake := newWake()
-				sub := e.watcher.Subscribe(g, wake)
+				sub := e.join(g, wake)
 				defer sub.Close()
 				for _, a := range tt.acts {
 					e.sleepUntil(a.at)
 					switch a.what {
 					case "confirm":
-						sub.Confirm()
+						sub.confirm()
 					case "forget":
 						e.watcher.ForgetCheckpoint(g.ARN)
 					case "join":
-						defer e.watcher.Subscribe(g, wake).Close()
+						defer e.join(g, wake).Close()
 					default:
 						e.watcher.Checkpoint(g.ARN, a.what)
 					}
@@ -239,12 +239,12 @@ func TestConfirmLooksAfterwards(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
 		wake := newWake()
-		s := e.watcher.Subscribe(g, wake)
+		s := e.join(g, wake)
 		defer s.Close()
 		for i := range 40 {
 			e.sleepUntil(time.Duration(i) * 1037 * ms)
 			asked := time.Now()
-			s.Confirm()
+			s.confirm()
 			e.await("confirming look", s, wake, 600*ms+1, func(l *Look, _ error) bool {
 				return l != nil && !l.Began.Before(asked)
 			})
@@ -257,14 +257,14 @@ func TestHungCallEndsAtTimeout(t *testing.T) {
 		g := e.group("web")
 		e.watcher.Checkpoint(g.ARN, "h")
 		wake := newWake()
-		s := e.watcher.Subscribe(g, wake)
+		s := e.join(g, wake)
 		defer s.Close()
 		e.await("first look", s, wake, time.Second, anyLook)
 		seen, _ := s.Latest()
 		e.fail(&sim.Fault{Hang: true})
 		e.sleepUntil(13900 * ms) // the looks at 5 s and, as that failed, at 8 s and 11 s hang
 		e.fail(nil)
-		if look, err := s.Latest(); look != seen || err == nil || errors.Is(err, ErrDenied) {
+		if look, err := s.Latest(); look != seen || err == nil || errors.Is(err, ErrRefused) {
 			e.Errorf("look %v, error %v, want the old look and a time-out", look, err)
 		}
 		e.sleepUntil(14200 * ms)
@@ -282,11 +282,11 @@ func TestFailedLookIsAskedForAgain(t *testing.T) {
 		g := e.group("web")
 		e.began = time.Now()
 		e.watcher.Checkpoint(g.ARN, "h")
-		s := e.watcher.Subscribe(g, newWake())
+		s := e.join(g, newWake())
 		defer s.Close()
 		e.sleepUntil(3 * time.Second)
 		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
-		s.Confirm()
+		s.confirm()
 		e.sleepUntil(5500 * ms)
 		e.fail(nil)
 		e.sleepUntil(9900 * ms)
@@ -309,7 +309,7 @@ func TestThrottlingHalvesTheRate(t *testing.T) {
 		e.fail(&sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"})
 		wake := newWake()
 		for _, g := range groups {
-			defer e.watcher.Subscribe(g, wake).Close()
+			defer e.join(g, wake).Close()
 		}
 		e.sleepUntil(150 * ms)
 		if got := e.watcher.Rate(); got < 2.5 || got > 2.6 {
@@ -341,7 +341,7 @@ func TestLivesWithLessThanConfigured(t *testing.T) {
 		wake := newWake()
 		var subs []*Subscription
 		for i := range 20 {
-			s := e.watcher.Subscribe(e.group(fmt.Sprint("g", i)), wake)
+			s := e.join(e.group(fmt.Sprint("g", i)), wake)
 			defer s.Close()
 			subs = append(subs, s)
 		}
@@ -372,7 +372,7 @@ func TestManyGroupsShareTheBudget(t *testing.T) {
 		e.began = time.Now()
 		var subs []*Subscription
 		for _, g := range groups {
-			s := e.watcher.Subscribe(g, wake)
+			s := e.join(g, wake)
 			defer s.Close()
 			subs = append(subs, s)
 		}
@@ -380,9 +380,9 @@ func TestManyGroupsShareTheBudget(t *testing.T) {
 		var slowest time.Duration
 		for i := range 100 {
 			s, mine := subs[i*61%n], newWake()
-			own := e.watcher.Subscribe(groups[i*61%n], mine)
+			own := e.join(groups[i*61%n], mine)
 			asked := time.Now()
-			s.Confirm()
+			s.confirm()
 			e.await("confirming look", own, mine, 10*time.Second, func(l *Look, _ error) bool {
 				return l != nil && !l.Began.Before(asked)
 			})
@@ -446,7 +446,7 @@ func TestShare(t *testing.T) {
 		e.began = time.Now()
 		wake := newWake()
 		for _, g := range groups {
-			defer e.watcher.Subscribe(g, wake).Close()
+			defer e.join(g, wake).Close()
 		}
 		sent := func() (all []time.Duration) {
 			for _, g := range groups {
@@ -495,9 +495,9 @@ func TestLatency(t *testing.T) {
 				g := e.group("web")
 				e.watcher.Checkpoint(g.ARN, "h")
 				wake := newWake()
-				s := e.watcher.Subscribe(g, wake)
-				defer s.Close()
 				target, ip := "10.0.0.1:80", netip.MustParseAddr("10.0.0.1")
+				s := e.join(g, wake, ip)
+				defer s.Close()
 				draining := func(want bool) func(*Look, error) bool {
 					return func(l *Look, _ error) bool {
 						ts := l.At(ip)
@@ -513,7 +513,7 @@ func TestLatency(t *testing.T) {
 					}
 					e.await("registration", s, wake, 6*time.Second, draining(false))
 					if i%2 == 0 {
-						other := e.watcher.Subscribe(g, wake) // as a neighbour's wait would
+						other := e.join(g, wake) // as a neighbour's wait would
 						defer other.Close()
 					}
 					time.Sleep(time.Duration(i*i*7919%6000) * ms)
