@@ -162,7 +162,7 @@ func (o demoOptions) roll(ctx context.Context, r rollout) (row, error) {
 		}
 		defer svc.wait()
 		defer cancel()
-		s.failed, url, ready = svc.failed, svc.url, svc.drainer.Ready
+		s.failed, url, ready = svc.failed, svc.url, svc.isReady
 	}
 	done := make(chan row, 1)
 	r.plan(w, url, ready, func(m row) { done <- m })
@@ -225,7 +225,7 @@ func startDemoService(ctx context.Context, s *simulation, cfg drain.Config, spee
 // busy machine needs it.
 
 func fasterDrain(c drain.Config, speed float64) drain.Config {
-	for _, d := range []*time.Duration{&c.SettleALB, &c.SettleNLB, &c.MaxDelay, &c.Reserve, &c.OneLook, &c.Doubt} {
+	for _, d := range []*time.Duration{&c.SettleALB, &c.SettleNLB, &c.MaxDelay, &c.Reserve, &c.OneLook, &c.TerminationCheck} {
 		*d = time.Duration(float64(*d) / speed)
 	}
 	return c

@@ -17,7 +17,7 @@ func rollInBubble(t *testing.T, seed uint64, r rollout) row {
 	inBubble(t, sim.Config{Seed: seed, Assumptions: r.assumptions()},
 		func(c *serviceConfig) { c.drain = r.drainConfig() },
 		func(b *bubble) {
-			r.plan(b.World, serviceURL, b.svc.drainer.Ready, func(m row) { got = &m })
+			r.plan(b.World, serviceURL, b.svc.isReady, func(m row) { got = &m })
 			for b.Now() < time.Hour && got == nil {
 				b.run(10 * time.Second)
 			}

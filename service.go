@@ -147,7 +147,12 @@ func newService(c serviceConfig) (*service, error) {
 	s := new(service)
 	metrics := prometheus.NewRegistry()
 	version, _, _ := buildVersion()
-	m := server.NewMetrics(metrics, version, func() int { return s.watcher.Pollers() }, func() float64 { return s.watcher.Rate() })
+	m := server.NewMetrics(metrics, version, server.Gauges{
+		Pollers:  func() int { return s.watcher.Pollers() },
+		Rate:     func() float64 { return s.watcher.Rate() },
+		WatchAge: func() time.Duration { return s.index.WatchAge() },
+		Denied:   func() int { return s.drainer.Denied() },
+	})
 	s.watcher = elb.New(c.elb, elb.NewClients(c.aws, c.region).For,
 		func(operation, code string) { m.AWSCall(operation, code, elb.Throttling(code)) })
 	var err error
@@ -168,7 +173,7 @@ func newService(c serviceConfig) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.drainer = drain.New(c.drain, s.index, s.watcher)
+	s.drainer = drain.New(c.drain, s.index, s.watcher, c.log)
 	s.server = server.New(server.Config{
 		Drainer: s.drainer, Quiet: c.quiet, Grace: c.grace, WaitsPerSource: c.waitsPerSource,
 		Metrics: m, Gatherer: metrics, Log: c.log,
@@ -176,12 +181,16 @@ func newService(c serviceConfig) (*service, error) {
 	return s, nil
 }
 
+// isReady says whether waits can be carried out.
+func (s *service) isReady() bool { return s.drainer.Ready() == nil }
+
 // start keeps the view of the cluster up to date until stop is called, which
 // returns when all goroutines of the service are gone.
 func (s *service) start() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.index.Run(ctx) })
+	running.Go(func() { s.drainer.Run(ctx) })
 	return func() {
 		cancel()
 		s.watcher.Close()

@@ -92,8 +92,8 @@ func TestHangUp(t *testing.T) {
 	})
 }
 
-// TestEqualCallsShareOneWait is what the hooks of a pod's containers do.
-func TestEqualCallsShareOneWait(t *testing.T) {
+// TestEqualCallsCountOnce is what the hooks of a pod's containers do.
+func TestEqualCallsCountOnce(t *testing.T) {
 	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 2 }, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
 		var equal []*call
@@ -119,25 +119,21 @@ func TestEqualCallsShareOneWait(t *testing.T) {
 	})
 }
 
-// TestLateEqualCallWaitsForItself: it can be that of another pod with the same
-// address.
-func TestLateEqualCallWaitsForItself(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 2 }, func(s *scene) {
+// TestEachCallHasItsBudget: an equal call that comes late, as that of another
+// pod with the same address, is not answered with the end of the first.
+func TestEachCallHasItsBudget(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		s.StopController()
 		_ = s.DeletePod(web, "web-1")
-		first := s.ask(webIP, "max-delay=200&settle=60")
-		s.run(15 * time.Second)
-		second := s.ask(webIP, "max-delay=200&settle=60")
-		s.run(time.Second)
-		if c := s.answer(s.ask(webIP, "max-delay=0")); c.status != http.StatusTooManyRequests {
-			t.Errorf("got %d with two waits of two allowed", c.status)
+		first := s.ask(webIP, "max-delay=30")
+		s.run(9 * time.Second)
+		s.Deregister(s.group, s.pod.IP, webPort)
+		second := s.ask(webIP, "max-delay=30")
+		if a := s.answer(first).ok(t); a.Outcome != "drained" && a.Outcome != "settle_cut" || first.took > 30*time.Second+oneLook {
+			t.Errorf("the first got %s after %s", first.body, first.took)
 		}
-		for _, c := range []*call{first, second} {
-			if a := s.answer(c).ok(t); a.Outcome != "drained" || c.took < time.Minute {
-				t.Errorf("got %s after %s", c.body, c.took)
-			}
-		}
-		if c := s.answer(s.ask(webIP, "max-delay=0")); c.status != http.StatusOK {
-			t.Errorf("got %d when all waits were over", c.status)
+		if a := s.answer(second).ok(t); a.Outcome != "drained" || second.took < settleALB {
+			t.Errorf("the second got %s after %s", second.body, second.took)
 		}
 	})
 }

@@ -154,7 +154,7 @@ func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (serve
 func (s *service) awaitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for !s.drainer.Ready() {
+	for !s.isReady() {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"drainwait/internal/cluster"
@@ -27,21 +29,21 @@ type Config struct {
 	Reserve time.Duration
 	// OneLook is the budget of a wait with a max-delay of 0, for its one look.
 	OneLook time.Duration
-	// Doubt is how long a wait believes that its pod is about to be deleted
-	// though it is not: a hook can arrive before the watch tells of the
+	// TerminationCheck is how long a wait believes that its pod is about to be
+	// deleted though it is not: a hook can arrive before the watch tells of the
 	// deletion. After that it asks the API server itself.
-	Doubt time.Duration
+	TerminationCheck time.Duration
 }
 
 // DefaultConfig is what the service ships with.
 func DefaultConfig() Config {
 	return Config{
-		SettleALB: 20 * time.Second,
-		SettleNLB: 120 * time.Second,
-		MaxDelay:  60 * time.Second,
-		Reserve:   5 * time.Second,
-		OneLook:   time.Second,
-		Doubt:     5 * time.Second,
+		SettleALB:        20 * time.Second,
+		SettleNLB:        120 * time.Second,
+		MaxDelay:         60 * time.Second,
+		Reserve:          5 * time.Second,
+		OneLook:          time.Second,
+		TerminationCheck: 5 * time.Second,
 	}
 }
 
@@ -64,6 +66,12 @@ type Request struct {
 	IP netip.Addr
 	// Inferred says that IP is the caller's address and not one that it named.
 	Inferred bool
+	// Forwarded says that a proxy has passed the call on: the caller's address
+	// is the proxy's.
+	Forwarded bool
+	// Source is the caller's address, whatever IP is. Searches of the cluster go
+	// by source in turn.
+	Source netip.Addr
 	// Namespace and Pod name the pod; Namespace may stand alone with IP.
 	Namespace, Pod string
 	// Ingresses are Ingresses of the namespace whose load balancers count. They
@@ -76,6 +84,9 @@ type Request struct {
 	// OnStep, which may be nil, hears of each step of each target as it comes. It
 	// must not block.
 	OnStep func(targetGroupARN string, s Step)
+	// OnWarning, which may be nil, hears of each warning as it comes. It must not
+	// block.
+	OnWarning func(warning string)
 }
 
 // Outcome says why the caller may go ahead and stop.
@@ -106,7 +117,7 @@ const (
 var Outcomes = []Outcome{Drained, NotRegistered, NotTerminating, WillNotLeave, BudgetSpent, SettleCut}
 
 // Errors of a wait that cannot be carried out. The caller takes its own
-// fallback; they come at once and never after a wait.
+// fallback; they come within two seconds of the request or never.
 var (
 	// ErrNotFound: neither a pod nor a target group is known for the address.
 	ErrNotFound = errors.New("not found")
@@ -114,41 +125,54 @@ var (
 	ErrRefused = errors.New("refused by AWS")
 	// ErrUnsupported: the pod is behind targets that cannot be seen to leave.
 	ErrUnsupported = errors.New("unsupported targets")
-	// ErrUnavailable: the service has not read the cluster yet, or goes away.
+	// ErrUnavailable: the service has not read the cluster yet, cannot read it
+	// now, or is shutting down.
 	ErrUnavailable = errors.New("service unavailable")
 )
+
+// CutError is the error of a wait whose context ended: of one whose caller hung
+// up, or that the service had to give up.
+type CutError struct {
+	// Budget is how long the wait could have taken, from the request on.
+	Budget time.Duration
+	// Err is the cause of the context's end.
+	Err error
+}
+
+// Error implements error.
+func (e *CutError) Error() string { return e.Err.Error() }
+
+// Unwrap gives access to the cause.
+func (e *CutError) Unwrap() error { return e.Err }
 
 // Drainer carries out waits.
 type Drainer struct {
 	cfg     Config
 	cluster *cluster.Index
 	elb     *elb.Watcher
+	log     *slog.Logger
+	denied  atomic.Int64 // accounts and Regions of which AWS refuses to show anything
 }
 
 // New makes a Drainer. It is for concurrent use.
-func New(cfg Config, c *cluster.Index, e *elb.Watcher) *Drainer {
-	return &Drainer{cfg: cfg, cluster: c, elb: e}
+func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger) *Drainer {
+	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log}
 }
 
-// Ready says whether waits can be carried out.
-func (d *Drainer) Ready() bool { return d.cluster.Ready() }
+// Ready is nil where waits can be carried out with caches that can be trusted,
+// or says why not.
+func (d *Drainer) Ready() error { return d.cluster.Ready() }
 
 // Wait blocks until the targets of the pod that r names are drained, or one of
 // the other outcomes is sure, or ctx ends. It never takes longer than the
-// budget. When ctx ends, the error is its cause.
+// budget. When ctx ends, the error is a [CutError].
 func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
-	if !d.Ready() {
+	if !d.cluster.Synced() {
 		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := newWait(ctx, d, r)
-	defer w.close()
-	if err := w.identify(); err != nil {
-		return nil, err
-	}
-	w.discover()
-	return w.run()
+	return newWait(ctx, d, r).run()
 }
 
 // Result is the answer to one wait.

@@ -14,128 +14,81 @@ import (
 	"drainwait/internal/elb"
 )
 
+// askFor is how long one question to the API server may take before its trouble
+// is noted and it is asked again, askAgain later.
+const (
+	askFor   = 3 * time.Second
+	askAgain = 500 * time.Millisecond
+)
+
+// lateLook is from when on a first look that had to wait for the rate of
+// requests to AWS is worth a warning.
+const lateLook = time.Second
+
 // wait is one hook call, from request to answer. It belongs to the goroutine
 // that called [Drainer.Wait].
+//
+// A wait is a reconcile: each wake does the same steps. A survey finds out which
+// groups may hold the pod, each group's progress takes in the newest look, and
+// the verdict judges what is known then.
 type wait struct {
 	*Drainer
-	ctx         context.Context // the caller's; ends when the wait is over
-	request     Request
-	began       time.Time
-	pod         *cluster.Pod // nil where no pod has the address
-	ips         []netip.Addr
-	namespace   string
-	clusterWake chan struct{} // the pod or its candidates may have changed
-	lookWake    chan struct{} // some candidate has a new look
-	stopWatch   func()
+	ctx     context.Context // the caller's; ends when the wait is over
+	request Request
+	began   time.Time
 
-	candidates  map[elb.Group]*candidate
-	dropped     map[elb.Group]bool // candidates that turned out not to concern the pod
-	unsupported []string           // load balancers of the pod that cannot be watched, and why
-	noAddress   []string           // Ingresses and Services whose load balancer cannot be told
-	missing     []string           // Ingresses that the caller names and that do not exist
+	pod        *cluster.Pod // nil until the cache or the API server shows one
+	identified bool         // pod was read from the API server itself
+	stopWatch  func()
+	addresses  []netip.Addr // all that the pod had since the wait began
+	groups     map[elb.Group]*group
 
-	asked    map[string]bool   // what ELBv2 was asked about beside the wait
-	asking   int               // questions to ELBv2 that are open
-	answers  chan func() error // what came of questions beside the wait, for its goroutine to take in
-	doubts   doubts
-	troubles map[string]error // of such questions, where not over, by what they are about
-	warnings []string
+	surveyWake chan struct{} // the pod, what ties it, or an answer may be new
+	lookWake   chan struct{} // some group has news
+	answers    chan func()   // what came of questions beside the wait, for its goroutine to take in
+
+	survey      survey
+	surveyed    map[elb.Group]tie // what the newest survey follows
+	untyped     bool              // the type of some load balancer is being asked for
+	termination termination
+	unknown     error // why the pod cannot be told, for good
+
+	pastRefusal bool // a refusal would come too late
+	troubles    map[string]trouble
+	warnings    []string
+}
+
+// trouble is what is wrong with a question, and since when.
+type trouble struct {
+	err error
+	at  time.Time
 }
 
 func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 	return &wait{
-		Drainer:     d,
-		ctx:         ctx,
-		request:     r,
-		began:       time.Now(),
-		clusterWake: make(chan struct{}, 1),
-		lookWake:    make(chan struct{}, 1),
-		stopWatch:   func() {},
-		candidates:  make(map[elb.Group]*candidate),
-		dropped:     make(map[elb.Group]bool),
-		asked:       make(map[string]bool),
-		answers:     make(chan func() error),
-		troubles:    make(map[string]error),
+		Drainer:    d,
+		ctx:        ctx,
+		request:    r,
+		began:      time.Now(),
+		stopWatch:  func() {},
+		groups:     make(map[elb.Group]*group),
+		surveyWake: make(chan struct{}, 1),
+		lookWake:   make(chan struct{}, 1),
+		answers:    make(chan func()),
+		troubles:   make(map[string]trouble),
 	}
 }
 
-func (w *wait) close() {
-	w.stopWatch()
-	for _, c := range w.candidates {
-		c.sub.Close()
-	}
-}
-
-func (w *wait) warn(format string, args ...any) {
-	if s := fmt.Sprintf(format, args...); !slices.Contains(w.warnings, s) {
-		w.warnings = append(w.warnings, s)
-	}
-}
-
-// beside runs ask in a goroutine of its own, for as long as the wait lasts, and
-// has the wait's goroutine run what it returns.
-func (w *wait) beside(ask func(context.Context) func() error) {
-	go func() {
-		take := ask(w.ctx)
-		select {
-		case w.answers <- take:
-		case <-w.ctx.Done():
-		}
-	}()
-}
-
-// cure is what a caller can do whose pod cannot be told.
-const cure = "say which with ip=, pod= and namespace="
-
-// identify finds the pod, or settles for an address in a namespace.
-func (w *wait) identify() error {
-	r := w.request
-	w.namespace = r.Namespace
-	if r.Pod != "" {
-		w.pod = w.cluster.Pod(r.Namespace, r.Pod)
-		if w.pod == nil {
-			return fmt.Errorf("%w: no pod %s/%s", ErrNotFound, r.Namespace, r.Pod)
-		}
-		if r.IP.IsValid() && !r.Inferred && !slices.Contains(w.pod.IPs, r.IP.Unmap()) {
-			w.warn("ip=%s is not an address of the pod, which has %v", r.IP, w.pod.IPs)
-		}
-	} else if err := w.identifyByAddress(); err != nil || w.pod == nil {
-		return err
-	}
-	if r.Namespace != "" && r.Namespace != w.pod.Namespace {
-		w.warn("namespace=%s is not that of the pod, which is %s", r.Namespace, w.pod.Namespace)
-	}
-	for _, name := range w.pod.Unhooked {
-		w.warn("container %s of the pod has no preStop hook: it is stopped at once, whatever this answer says", name)
-	}
-	w.namespace, w.ips = w.pod.Namespace, w.pod.IPs
-	w.stopWatch = w.cluster.Watch(w.pod, w.clusterWake)
-	return nil
-}
-
-// identifyByAddress leaves the pod nil where an address was named that no pod
-// has: it is looked for in the groups as it is.
-func (w *wait) identifyByAddress() error {
-	r := w.request
-	pod, err := w.cluster.PodAt(r.IP, r.Namespace)
-	switch {
-	case err == nil:
-		w.pod = pod
-	case r.Inferred, r.Namespace == "", errors.Is(err, cluster.ErrAmbiguous):
-		return fmt.Errorf("%w: %w; %s", ErrNotFound, err, cure)
-	default:
-		w.ips = []netip.Addr{r.IP.Unmap()}
-		w.stopWatch = w.cluster.WatchNamespace(w.namespace, w.clusterWake)
-	}
-	return nil
-}
-
-// run follows the candidates to the outcome.
+// run follows the groups to the outcome.
 func (w *wait) run() (*Result, error) {
+	defer w.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		w.doubt()
+	w.identify()
+	for anew := true; ; {
+		if anew {
+			w.refresh()
+		}
 		outcome, err := w.judge()
 		if err != nil {
 			return nil, err
@@ -145,93 +98,177 @@ func (w *wait) run() (*Result, error) {
 		}
 		timer.Reset(time.Until(w.nextTurn()))
 		select {
-		case <-w.clusterWake:
-			w.refresh()
-			w.discover()
+		case <-w.surveyWake:
+			anew = true
 		case take := <-w.answers:
-			if err := take(); err != nil {
-				return nil, err
-			}
+			take()
+			anew = true
 		case <-w.lookWake:
+			anew = false
 		case <-timer.C:
+			anew = false
 		case <-w.ctx.Done():
-			return nil, context.Cause(w.ctx)
+			return nil, &CutError{Budget: w.deadline().Sub(w.began), Err: context.Cause(w.ctx)}
 		}
 	}
 }
 
-// refresh reads the pod again: its deletion can have begun, or been shortened.
-// A pod that is gone, or replaced by one of the same name, stays as it was last.
+func (w *wait) close() {
+	w.stopWatch()
+	for _, g := range w.groups {
+		g.sub.Close()
+	}
+}
+
+func (w *wait) warn(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	if slices.Contains(w.warnings, s) {
+		return
+	}
+	w.warnings = append(w.warnings, s)
+	if w.request.OnWarning != nil {
+		w.request.OnWarning(s)
+	}
+}
+
+// trouble notes what is wrong with a question, or that nothing is any more.
+func (w *wait) trouble(about string, err error) {
+	old, known := w.troubles[about]
+	switch {
+	case err == nil:
+		delete(w.troubles, about)
+	case !known || old.err.Error() != err.Error():
+		w.troubles[about] = trouble{err, time.Now()}
+	}
+}
+
+// beside runs ask in a goroutine of its own, for as long as the wait lasts, and
+// has the wait's goroutine run what it returns.
+func (w *wait) beside(ask func(context.Context) func()) {
+	go func() {
+		take := ask(w.ctx)
+		select {
+		case w.answers <- take:
+		case <-w.ctx.Done():
+		}
+	}()
+}
+
+// refresh reads the pod again (its deletion can have begun, or been shortened,
+// and it can have new addresses) and makes a survey.
 func (w *wait) refresh() {
 	if w.pod == nil {
 		return
 	}
-	if p := w.cluster.Pod(w.pod.Namespace, w.pod.Name); p != nil && p.UID == w.pod.UID {
-		w.pod = p
-	}
+	w.setPod(w.cluster.Refresh(w.pod))
+	w.takeSurvey()
 }
 
-// judge brings every candidate up to date and says the outcome, or "" where it
-// is still open. The error is one that decides.
+// judge brings every group up to date and says the outcome, or "" where it is
+// still open.
 func (w *wait) judge() (Outcome, error) {
-	if err := w.update(); err != nil {
-		return "", err
+	w.checkTermination()
+	refused := w.update()
+	f := w.facts()
+	f.refused = cmp.Or(w.unknown, f.refused, refused)
+	w.pastRefusal = w.pastRefusal || f.last
+	return f.verdict()
+}
+
+// update takes in the looks. The error is that AWS refuses to show a group that
+// was never read.
+func (w *wait) update() (refused error) {
+	for _, g := range w.sorted() {
+		settle := w.settle(g.kind)
+		first := g.look == nil
+		news, err := g.update(w.began, w.addresses, settle)
+		if err != nil && !errors.Is(err, elb.ErrClosed) && refused == nil {
+			refused = fmt.Errorf("%w: %s: %w", ErrRefused, g.about, err)
+		}
+		w.trouble(g.ARN, g.err)
+		for _, what := range news {
+			w.note(g, what)
+		}
+		if first && g.look != nil && g.look.Queued >= lateLook {
+			w.warn("%s: the first look came %s late, for the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
+		}
+		g.sub.Update(w.addresses, w.planOf(g))
 	}
-	t := w.tally()
-	switch {
-	case t.candidates == 0 && !t.open:
-		return w.nothing()
-	case t.candidates == t.settled && !t.open:
-		return Drained, nil
-	case w.doubts.staying && w.pod.KillAt.IsZero():
-		return NotTerminating, nil
-	case t.candidates == t.settled+t.stuck && !t.open:
-		return WillNotLeave, nil
-	case !w.spent(t):
-		return "", nil
-	case t.candidates > 0 && t.candidates == t.left && !t.open:
-		return SettleCut, nil
-	default:
-		return BudgetSpent, nil
+	w.warnOfBudget()
+	return refused
+}
+
+func (w *wait) note(g *group, what string) {
+	s := Step{After: g.look.Ended.Sub(w.began), What: what}
+	g.timeline = append(g.timeline, s)
+	if w.request.OnStep != nil {
+		w.request.OnStep(g.ARN, s)
 	}
 }
 
-// tally counts the candidates.
-type tally struct {
-	candidates int
-	looked     int
-	left       int  // of those that have been looked at
-	settled    int  // of those that have left
-	stuck      int  // in rotation behind a Service that publishes not-ready addresses
-	open       bool // ELBv2 is being asked for more candidates
+func (w *wait) planOf(g *group) elb.Plan {
+	return g.plan(w.pod.DeletionSeen, w.deadline(), w.settle(g.kind))
+}
+
+// settle is the settle time of this wait for a load balancer type.
+func (w *wait) settle(t elb.Type) time.Duration {
+	if w.request.Settle != nil {
+		return *w.request.Settle
+	}
+	return w.cfg.settle(t)
+}
+
+// facts is what is known now.
+func (w *wait) facts() facts {
+	now := time.Now()
+	f := facts{
+		early: !w.pastRefusal,
+		last:  !now.Before(w.began.Add(refuseWithin)),
+		tally: w.tally(),
+		stays: w.termination.stays && w.pod != nil && w.pod.KillAt.IsZero(),
+		open:  w.pod == nil || len(w.survey.open) > 0,
+	}
+	f.unread = cmp.Or(w.survey.unread, errNoAnswer)
+	if t, unidentified := w.troubles[aboutPod]; unidentified {
+		f.unread = t.err
+	}
+	if w.pod != nil {
+		f.address = w.pod.UID == ""
+		f.live = w.identified && w.survey.live
+		f.ingresses = w.survey.ingresses
+		f.unable = w.survey.unable(w.pod)
+		f.refused = w.survey.refused
+	}
+	f.over = !now.Before(w.deadline()) || w.oneLookIsDone(f)
+	return f
+}
+
+// oneLookIsDone says whether the caller wants one look and an answer, and has
+// had it.
+func (w *wait) oneLookIsDone(f facts) bool {
+	m := w.request.MaxDelay
+	return m != nil && *m == 0 && f.live && !f.open && f.followed > 0 && f.looked == f.followed
 }
 
 func (w *wait) tally() tally {
-	t := tally{candidates: len(w.candidates), open: w.asking > 0}
-	for _, c := range w.candidates {
-		switch {
-		case c.look == nil && c.leftAt.IsZero():
+	t := tally{followed: len(w.groups)}
+	for _, g := range w.groups {
+		p := g.progress
+		if !p.looked {
 			continue
-		case c.confirmed:
-			t.settled++
-			t.left++
-		case !c.leftAt.IsZero():
-			t.left++
-		case c.keeps:
-			t.stuck++
 		}
 		t.looked++
+		switch {
+		case p.confirmed:
+			t.confirmed++
+			t.left++
+		case p.left():
+			t.left++
+		case g.publishesNotReady:
+			t.stuck++
+		}
 	}
 	return t
-}
-
-// spent says whether the budget is over: by the clock, or where the caller
-// wants one look and an answer, with that look.
-func (w *wait) spent(t tally) bool {
-	if m := w.request.MaxDelay; m != nil && *m == 0 && t.looked == t.candidates && !t.open {
-		return true
-	}
-	return !time.Now().Before(w.deadline())
 }
 
 // nextTurn is when the wait has to act without being woken.
@@ -242,76 +279,106 @@ func (w *wait) nextTurn() time.Time {
 			next = at
 		}
 	}
-	sooner(w.doubtAt())
-	for _, c := range w.candidates {
-		sooner(c.pending())
-	}
+	sooner(w.began.Add(refuseWithin), !w.pastRefusal)
+	sooner(w.termination.next(w))
 	return next
 }
 
-// deadline is the end of the budget.
 func (w *wait) deadline() time.Time {
 	at, _ := w.budget()
 	return at
 }
 
-// budget is when the wait must have answered, and what sets that: the caller's
-// max-delay, or the moment when the kubelet kills the pod, less the reserve.
 func (w *wait) budget() (at time.Time, boundedBy string) {
-	const byMaxDelay, byGrace = "max-delay", "grace period"
-	maxDelay := w.cfg.MaxDelay
-	if w.request.MaxDelay != nil {
-		maxDelay = max(*w.request.MaxDelay, w.cfg.OneLook)
-	}
-	at = w.began.Add(maxDelay)
-	if w.pod == nil {
-		return at, byMaxDelay
-	}
-	kill := w.pod.KillAt
-	if kill.IsZero() {
-		kill = w.began.Add(w.pod.Grace)
-	}
-	grace := kill.Add(-w.reserve())
-	if w.request.MaxDelay == nil || grace.Before(at) {
-		return grace, byGrace
-	}
-	return at, byMaxDelay
+	return w.cfg.budget(timing{began: w.began, maxDelay: w.request.MaxDelay, pod: w.pod, live: w.identified})
 }
 
-// reserve is what of the grace period is the application's.
-func (w *wait) reserve() time.Duration { return min(w.cfg.Reserve, w.pod.Grace/5) }
+// warnOfBudget warns, as soon as it shows, of a budget that cannot hold the
+// settle time.
+func (w *wait) warnOfBudget() {
+	if w.untyped || !w.identified {
+		return
+	}
+	deadline, boundedBy := w.budget()
+	budget := deadline.Sub(w.began)
+	for _, g := range w.sorted() {
+		settle := w.settle(g.kind)
+		switch {
+		case budget >= settle:
+		case boundedBy == byMaxDelay:
+			w.warn("max-delay is %s, too short to settle for %s after leaving %s; raise it to more than that and the controller's lag", seconds(budget), settle, g.ARN)
+		default:
+			w.warn("the pod's grace period leaves %s, too short to settle for %s after leaving %s; raise terminationGracePeriodSeconds to %.0f or more",
+				seconds(max(0, budget)), settle, g.ARN, (settle + w.cfg.Reserve + controllerLag).Seconds())
+		}
+	}
+}
+
+// controllerLag is what a grace period should hold for the controller to
+// deregister the pod. It takes less than a second on an ordinary day; half a
+// minute when its leader changes (measured with LBC 3.5: 22 to 28 s).
+const controllerLag = 30 * time.Second
 
 func (w *wait) result(o Outcome) *Result {
+	now := time.Now()
 	deadline, boundedBy := w.budget()
 	r := &Result{
 		Outcome:   o,
-		Namespace: w.namespace,
-		Waited:    time.Since(w.began),
+		Waited:    now.Sub(w.began),
 		Budget:    max(0, deadline.Sub(w.began)),
 		BoundedBy: boundedBy,
-	}
-	var settle time.Duration
-	for _, c := range w.sorted() {
-		r.Targets = append(r.Targets, c.result(w.ips))
-		settle = max(settle, c.settle)
-		if c.err != nil {
-			r.LastError = c.err.Error()
-		}
-	}
-	for _, err := range w.troubles {
-		r.LastError = cmp.Or(r.LastError, err.Error())
+		LastError: w.lastError(),
+		Namespace: w.request.Namespace,
+		Pod:       w.request.Pod,
 	}
 	if w.pod != nil {
-		r.Pod = w.pod.Name
-		if need := settle + w.reserve(); w.pod.Grace < need {
-			w.warn("the pod's grace period of %s is shorter than the %s that it takes to settle, with the time to shut down in; raise terminationGracePeriodSeconds", w.pod.Grace, need)
+		r.Namespace, r.Pod = w.pod.Namespace, w.pod.Name
+	}
+	for _, g := range w.sorted() {
+		r.Targets = append(r.Targets, TargetResult{
+			TargetGroupARN: g.ARN, Type: g.kind, Settle: w.settle(g.kind),
+			State: g.state(w.addresses), Timeline: g.timeline,
+		})
+		if o == SettleCut || o == BudgetSpent {
+			if m := g.missing(w.began, now, w.settle(g.kind), w.addresses, boundedBy); m != "" {
+				w.warn("%s", m)
+			}
 		}
+	}
+	if o == BudgetSpent {
+		w.warnOfOpen()
 	}
 	r.Warnings = w.warnings
 	return r
 }
 
-// sorted lists the candidates in a stable order.
-func (w *wait) sorted() []*candidate {
-	return slices.SortedFunc(maps.Values(w.candidates), func(a, b *candidate) int { return cmp.Compare(a.group.ARN, b.group.ARN) })
+// warnOfOpen says what could not be told until the budget ended.
+func (w *wait) warnOfOpen() {
+	for _, s := range w.survey.open {
+		w.warn("%s", s)
+	}
+	if !w.identified {
+		w.warn("the pod could not be read from the API server")
+	} else if !w.survey.live {
+		w.warn("what ties the pod to target groups could not be read from the API server")
+	}
+}
+
+// lastError is the newest trouble that is not over.
+func (w *wait) lastError() string {
+	var newest trouble
+	for _, about := range slices.Sorted(maps.Keys(w.troubles)) {
+		if t := w.troubles[about]; newest.err == nil || t.at.After(newest.at) {
+			newest = t
+		}
+	}
+	if newest.err == nil {
+		return ""
+	}
+	return newest.err.Error()
+}
+
+// sorted lists the groups in a stable order.
+func (w *wait) sorted() []*group {
+	return slices.SortedFunc(maps.Values(w.groups), func(a, b *group) int { return cmp.Compare(a.ARN, b.ARN) })
 }

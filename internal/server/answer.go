@@ -42,10 +42,13 @@ type StepAnswer struct {
 
 // Failure is the body of any other status; openapi.yaml describes it.
 type Failure struct {
-	APIVersion string   `json:"apiVersion"`
-	Error      string   `json:"error"`
-	Message    string   `json:"message"`
-	Warnings   []string `json:"warnings"`
+	APIVersion string `json:"apiVersion"`
+	Error      string `json:"error"`
+	Message    string `json:"message"`
+	// BudgetSeconds is how long a wait that was cut could have taken, from the
+	// request on: until then it is worth to ask again. 0 for any other failure.
+	BudgetSeconds Seconds  `json:"budgetSeconds,omitempty"`
+	Warnings      []string `json:"warnings"`
 }
 
 // Seconds is a duration on the wire, in seconds with milliseconds.

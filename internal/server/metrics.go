@@ -24,10 +24,16 @@ type Metrics struct {
 // connection, it broke, the status was 503, or another one but 200.
 var fallbackReasons = []string{"unreachable", "broken", "unavailable", "refused"}
 
-// NewMetrics registers the metrics. pollers and rate are asked at each scrape:
-// how many target groups are watched, and how many requests per second to AWS
-// are allowed now.
-func NewMetrics(reg prometheus.Registerer, version string, pollers func() int, rate func() float64) *Metrics {
+// Gauges are asked at each scrape.
+type Gauges struct {
+	Pollers  func() int           // target groups that are watched now
+	Rate     func() float64       // requests per second to AWS that are allowed now
+	WatchAge func() time.Duration // of the watch of the cluster that has been silent for longest
+	Denied   func() int           // accounts and Regions in which AWS refused our first call
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(reg prometheus.Registerer, version string, g Gauges) *Metrics {
 	auto := promauto.With(reg)
 	auto.NewGauge(prometheus.GaugeOpts{
 		Name: "drain_wait_build_info", Help: "Always 1; the labels say what runs.",
@@ -35,10 +41,16 @@ func NewMetrics(reg prometheus.Registerer, version string, pollers func() int, r
 	}).Set(1)
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "drain_wait_pollers", Help: "Target groups that are watched now.",
-	}, func() float64 { return float64(pollers()) })
+	}, func() float64 { return float64(g.Pollers()) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "drain_wait_aws_rate_budget", Help: "Requests per second to AWS that are allowed now: less than configured while AWS throttles, and shared by the replicas.",
-	}, rate)
+	}, g.Rate)
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_watch_age_seconds", Help: "How long the quietest watch of the cluster has told nothing; a working one tells something about once a minute.",
+	}, func() float64 { return g.WatchAge().Seconds() })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_aws_accounts_denied", Help: "Accounts and Regions in which AWS has refused our first call, so that no wait can succeed there.",
+	}, func() float64 { return float64(g.Denied()) })
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := &Metrics{
 		waits: auto.NewCounterVec(prometheus.CounterOpts{

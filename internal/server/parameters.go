@@ -42,14 +42,24 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 		return req, nil, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
 	}
 	req, warnings, err = ParseQuery(query)
-	if err == nil && req.Pod == "" && !req.IP.IsValid() {
-		caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
-		if notAddress != nil {
-			return req, warnings, &badParameter{"ip", "", "an address, since the caller's cannot be told"}
-		}
-		req.IP, req.Inferred = caller.Addr().Unmap().WithZone(""), true
+	caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
+	if notAddress == nil {
+		req.Source = caller.Addr().Unmap().WithZone("")
 	}
-	return req, warnings, err
+	if err != nil || req.Pod != "" || req.IP.IsValid() {
+		return req, warnings, err
+	}
+	if notAddress != nil {
+		return req, warnings, &badParameter{"ip", "", "an address, since the caller's is not known"}
+	}
+	req.IP, req.Inferred, req.Forwarded = req.Source, true, forwarded(r.Header)
+	return req, warnings, nil
+}
+
+// forwarded says whether a proxy has passed a request on, as far as it says so
+// itself: RFC 9110, section 7.6.3, RFC 7239, and what was used before that.
+func forwarded(h http.Header) bool {
+	return h.Get("Via") != "" || h.Get("Forwarded") != "" || h.Get("X-Forwarded-For") != ""
 }
 
 // ParseQuery reads the parameters of GET /drain-delay. It fails only for a known

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -67,5 +68,35 @@ func TestUnknownParameters(t *testing.T) {
 	}
 	if _, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?ingress=a&ingress=b&ingress=", nil)); err != nil || len(warnings) != 1 {
 		t.Errorf("a repeated ingress: %q, %v", warnings, err)
+	}
+}
+
+// TestForwarded: the address of a proxy is not that of the pod, and one that the
+// caller names is.
+func TestForwarded(t *testing.T) {
+	for _, c := range []struct {
+		header, query string
+		want          bool
+	}{
+		{"", "", false},
+		{"Via", "", true},
+		{"Forwarded", "", true},
+		{"X-Forwarded-For", "", true},
+		{"X-Request-Id", "", false},
+		{"Via", "ip=10.0.0.9&namespace=default", false},
+		{"Via", "pod=web-1&namespace=default", false},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/drain-delay?"+c.query, http.NoBody)
+		r.RemoteAddr = "10.0.0.1:1234"
+		if c.header != "" {
+			r.Header.Set(c.header, "something")
+		}
+		req, _, err := parse(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if req.Forwarded != c.want || req.Source.String() != "10.0.0.1" {
+			t.Errorf("%s, %q: forwarded %t from %s, want %t", c.header, c.query, req.Forwarded, req.Source, c.want)
+		}
 	}
 }

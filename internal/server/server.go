@@ -43,7 +43,7 @@ type Config struct {
 // Server answers hooks.
 type Server struct {
 	cfg      Config
-	waits    *shared
+	sources  *sources
 	base     context.Context // of all waits; its end cuts them
 	cut      context.CancelCauseFunc
 	closing  atomic.Bool
@@ -58,7 +58,7 @@ var openAPI []byte
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, waits: newShared(cfg.WaitsPerSource, cfg.Drainer.Wait)}
+	s := &Server{cfg: cfg, sources: newSources(cfg.WaitsPerSource)}
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /drain-delay", s.drainDelay)
@@ -80,15 +80,18 @@ func New(cfg Config) *Server {
 func ok(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "OK\n") }
 
 func (s *Server) readyz(rw http.ResponseWriter, _ *http.Request) {
-	switch {
-	case s.closing.Load():
-		http.Error(rw, "going away", http.StatusServiceUnavailable)
-	case !s.cfg.Drainer.Ready():
-		http.Error(rw, "the cluster has not been read yet", http.StatusServiceUnavailable)
-	default:
-		_, _ = io.WriteString(rw, "OK\n")
+	err := s.cfg.Drainer.Ready()
+	if s.closing.Load() {
+		err = errClosing
 	}
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(rw, "OK\n")
 }
+
+var errClosing = errors.New("shutting down")
 
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
@@ -101,29 +104,61 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	req, warnings, err := parse(r)
 	var result *drain.Result
 	if err == nil {
-		result, err = s.waits.do(r.Context(), s.base, keyOf(r), req)
+		req.OnWarning = func(warning string) {
+			log.Warn("wait has a problem", "namespace", req.Namespace, "pod", req.Pod, "ip", req.IP, "problem", warning)
+		}
+		result, err = s.wait(r, req)
 	}
 	took := time.Since(began)
-	if errors.Is(err, context.Canceled) {
+	switch {
+	case errors.Is(err, context.Canceled):
 		s.cfg.Metrics.over("hung_up", took)
 		log.Info("caller hung up", "waited_seconds", toSeconds(took))
-		return
+	case err != nil:
+		s.refuse(rw, log, err, took, warnings)
+	default:
+		s.answer(rw, log, result, took, warnings)
 	}
+}
+
+// wait carries out the wait until the caller hangs up or the server is cut.
+func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error) {
+	done, err := s.sources.take(req.Source.String(), r.URL.Query().Encode())
 	if err != nil {
-		status, name := statusOf(err)
-		s.cfg.Metrics.over(name, took)
-		log.Warn("wait refused", "status", status, "error", err, "warnings", warnings)
-		if status == http.StatusServiceUnavailable {
-			rw.Header().Set("Retry-After", "1")
-		}
-		write(rw, status, Failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: append([]string{}, warnings...)})
-		return
+		return nil, err
 	}
+	defer done()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
+	return s.cfg.Drainer.Wait(ctx, req)
+}
+
+func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.Result, took time.Duration, warnings []string) {
 	s.cfg.Metrics.over(string(result.Outcome), took)
 	a := NewAnswer(result, took, warnings)
-	log.Info("wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
-		"waited_seconds", a.WaitedSeconds, "targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
+	level := slog.LevelInfo
+	if a.Outcome == drain.SettleCut || a.Outcome == drain.BudgetSpent {
+		level = slog.LevelWarn
+	}
+	log.Log(context.Background(), level, "wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
+		"waited_seconds", a.WaitedSeconds, "budget_seconds", a.BudgetSeconds, "bounded_by", a.BoundedBy,
+		"targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
 	write(rw, http.StatusOK, a)
+}
+
+func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, took time.Duration, warnings []string) {
+	status, name := statusOf(err)
+	s.cfg.Metrics.over(name, took)
+	log.Warn("wait refused", "status", status, "error", err, "warnings", warnings)
+	if status == http.StatusServiceUnavailable {
+		rw.Header().Set("Retry-After", "1")
+	}
+	f := Failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: append([]string{}, warnings...)}
+	if cut, ok := errors.AsType[*drain.CutError](err); ok {
+		f.BudgetSeconds = toSeconds(cut.Budget)
+	}
+	write(rw, status, f)
 }
 
 // fallback is POST /fallback: a hook tells that it has done without an answer.
@@ -137,15 +172,6 @@ func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 	s.cfg.Metrics.fallbacks.WithLabelValues(f.reason).Inc()
 	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", f.reason, "namespace", f.namespace, "pod", f.pod, "ip", f.ip)
 	rw.WriteHeader(http.StatusNoContent)
-}
-
-// keyOf is what makes two calls equal.
-func keyOf(r *http.Request) flightKey {
-	source, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		source = r.RemoteAddr
-	}
-	return flightKey{source, r.URL.Query().Encode()}
 }
 
 // statusOf is the one place where an error becomes a status. The name is the
@@ -217,7 +243,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 		return nil
 	}
 	s.cfg.Log.Warn("cutting the waits that are left", "waits", s.callers.Load())
-	s.cut(fmt.Errorf("%w: it goes away and its time is over; ask again", drain.ErrUnavailable))
+	s.cut(fmt.Errorf("%w: shutting down; retry", drain.ErrUnavailable))
 	finish, done = context.WithTimeout(context.Background(), time.Second)
 	defer done()
 	return hookServer.Shutdown(finish)

@@ -1,0 +1,152 @@
+package drain
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"drainwait/internal/elb"
+)
+
+// group is a target group that is tied to the pod, as one wait follows it. None
+// is ever taken away: that nothing ties it to the pod any more does not show
+// that the load balancer has let go.
+type group struct {
+	elb.Group
+	tie // what the newest survey says of it
+
+	sub      *elb.Subscription
+	progress progress
+	look     *elb.Look // the newest that counts; nil for none
+	err      error     // of the tries since
+	timeline []Step
+}
+
+// tie is what leads from a pod to a target group.
+type tie struct {
+	about string // what it is, for messages
+	kind  elb.Type
+	// former: whatever led to the group leads elsewhere now, or was deleted. AWS
+	// may have deleted the group as well.
+	former bool
+	// seen: the group has been read before this wait.
+	seen bool
+	// publishesNotReady: the controller keeps the pod in the group until it is
+	// gone.
+	publishesNotReady bool
+	// otherPorts are those at the pod's addresses that are another pod's.
+	otherPorts []int
+}
+
+// join is what two ties to one group say together: the more cautious of the
+// two.
+func (t tie) join(other tie) tie {
+	t.kind = cmp.Or(t.kind, other.kind)
+	t.former = t.former && other.former
+	t.seen = t.seen || other.seen
+	t.publishesNotReady = t.publishesNotReady && other.publishesNotReady
+	t.otherPorts = intersect(t.otherPorts, other.otherPorts)
+	return t
+}
+
+func intersect(a, b []int) (both []int) {
+	for _, x := range a {
+		for _, y := range b {
+			if x == y {
+				both = append(both, x)
+			}
+		}
+	}
+	return both
+}
+
+// update takes in what the poller has found since, and says what is new. The
+// error is that AWS refuses to show the group.
+func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Duration) (news []string, err error) {
+	look, err := g.sub.Latest()
+	if look != nil && look.Began.Before(since) {
+		look = nil
+	}
+	if look != nil && look.Gone && !g.mayBeGone() {
+		look, err = nil, fmt.Errorf("%s: %w", g.ARN, errNotOurs)
+	}
+	g.err = err
+	if look == nil {
+		if g.look == nil && elb.IsPermanent(err) {
+			return nil, err
+		}
+		return nil, nil
+	}
+	g.look = look
+	targets := targetsOf(look, addresses, g.otherPorts)
+	o := observation{began: look.Began, ended: look.Ended, listed: len(targets) > 0, inRotation: inRotation(targets)}
+	before := g.progress
+	g.progress = before.observe(o, settle)
+	return g.progress.events(before), nil
+}
+
+// errNotOurs is that AWS knows no group that was never seen.
+var errNotOurs = fmt.Errorf("%w (is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume)", elb.ErrNoGroup)
+
+// mayBeGone says whether AWS may say that there is no such group: one that was
+// there once. Else it is in an account or a Region that we do not see.
+func (g *group) mayBeGone() bool { return g.former || g.seen || g.progress.looked }
+
+// plan tells the poller what looks this wait is after.
+func (g *group) plan(deletionSeen, deadline time.Time, settle time.Duration) elb.Plan {
+	switch p := g.progress; {
+	case p.confirmed:
+		return elb.Plan{Done: true}
+	case p.left():
+		plan := elb.Plan{ConfirmAt: p.leftAt.Add(settle), Latest: deadline}
+		if plan.ConfirmAt.After(deadline) {
+			plan.Latest = time.Time{}
+		}
+		return plan
+	default:
+		return elb.Plan{DeletionSeen: deletionSeen, Latest: deadline.Add(-settle)}
+	}
+}
+
+// state is the state of the pod's targets in the newest look.
+func (g *group) state(addresses []netip.Addr) string {
+	if g.look == nil {
+		return ""
+	}
+	var states []string
+	for _, t := range targetsOf(g.look, addresses, g.otherPorts) {
+		s := string(t.State)
+		if t.Reason != "" {
+			s = fmt.Sprintf("%s (%s)", t.State, t.Reason)
+		}
+		states = append(states, s)
+	}
+	return cmp.Or(strings.Join(states, ", "), "absent")
+}
+
+// missing says what kept the group from being settled when the budget ended.
+// elapsed is how long the wait took, and setting what bounds its budget.
+func (g *group) missing(began, ended time.Time, settle time.Duration, addresses []netip.Addr, boundedBy string) string {
+	limit := byMaxDelay
+	if boundedBy != byMaxDelay {
+		limit = "terminationGracePeriodSeconds"
+	}
+	switch p := g.progress; {
+	case p.confirmed:
+		return ""
+	case p.left():
+		done := ended.Sub(p.leftAt)
+		short := max(settle-done, 0) + time.Second
+		return fmt.Sprintf("%s: left after %s and settled for %s of %s; requests may fail. Raise %s by %s or more",
+			g.ARN, seconds(p.leftAt.Sub(began)), seconds(min(done, settle)), settle, limit, short.Truncate(time.Second))
+	case p.looked:
+		return fmt.Sprintf("%s: still in rotation (%s) after %s; requests will fail. Is the controller late? Raise %s if it takes longer than that to deregister the pod",
+			g.ARN, g.state(addresses), seconds(ended.Sub(began)), limit)
+	default:
+		return fmt.Sprintf("%s: could not be read in %s; requests may fail", g.ARN, seconds(ended.Sub(began)))
+	}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -1,0 +1,102 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"drainwait/internal/cluster"
+	"drainwait/internal/elb"
+)
+
+// cure is what a caller can do whose pod cannot be told.
+const cure = "say which with ip=, pod= and namespace="
+
+// aboutPod is what troubles with reading the pod go under.
+const aboutPod = "pod"
+
+// identify begins with the pod that the cache shows, and has the API server say
+// which one it really is: the cache may be behind, and the pod another one of
+// the same name or address by now.
+func (w *wait) identify() {
+	r := w.request
+	who := cluster.Who{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Source: r.Source}
+	if r.Forwarded && r.Inferred && r.Pod == "" {
+		w.unknown = fmt.Errorf("%w: a proxy has passed the call on, so the caller's address is not the pod's; %s", ErrNotFound, cure)
+		return
+	}
+	if p := w.cached(); p != nil {
+		w.setPod(p)
+	}
+	w.beside(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
+}
+
+// cached is the pod as the cache has it; nil where that cannot be told.
+func (w *wait) cached() *cluster.Pod {
+	r := w.request
+	if r.Pod != "" {
+		return w.cluster.Pod(r.Namespace, r.Pod)
+	}
+	p, err := w.cluster.PodAt(r.IP, r.Namespace)
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
+// identifyLive asks the API server once, and again where that failed in passing.
+func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	pod, err := w.cluster.Identify(ctx, who)
+	return func() {
+		w.trouble(aboutPod, nil)
+		switch {
+		case err == nil:
+			w.identifiedAs(pod)
+		case errors.Is(err, cluster.ErrNoPod) && who.Pod == "" && !who.Inferred && who.Namespace != "":
+			// It is looked for in the groups as it is.
+			w.identifiedAs(w.cluster.Address(who.Namespace, who.IP.Unmap()))
+		case errors.Is(err, cluster.ErrNoPod) && who.Pod != "", errors.Is(err, cluster.ErrDisagree):
+			w.unknown = fmt.Errorf("%w: %w", ErrNotFound, err)
+		case errors.Is(err, cluster.ErrNoPod), errors.Is(err, cluster.ErrAmbiguous):
+			w.unknown = fmt.Errorf("%w: %w; %s", ErrNotFound, err, cure)
+		default:
+			w.trouble(aboutPod, err)
+			w.beside(func(ctx context.Context) func() {
+				pause(ctx, askAgain)
+				return w.identifyLive(ctx, who)
+			})
+		}
+	}
+}
+
+// identifiedAs takes in which pod it really is.
+func (w *wait) identifiedAs(p *cluster.Pod) {
+	w.identified = true
+	w.setPod(p)
+	if ns := w.request.Namespace; ns != "" && ns != p.Namespace {
+		w.warn("namespace=%s is not that of the pod, which is %s", ns, p.Namespace)
+	}
+	for _, name := range p.WithoutPreStop {
+		w.warn("container %s of the pod has no preStop hook: it is stopped at once, whatever this answer says", name)
+	}
+}
+
+// setPod takes in what is known of the pod now. Another pod than before begins
+// anew: what was followed for the other one says nothing of it.
+func (w *wait) setPod(p *cluster.Pod) {
+	if w.pod == nil || w.pod.UID != p.UID || w.pod.Name != p.Name {
+		w.close()
+		w.groups = make(map[elb.Group]*group)
+		w.addresses, w.termination = nil, termination{}
+		w.stopWatch = w.cluster.Watch(p, w.surveyWake)
+	}
+	w.pod = p
+	for _, ip := range p.IPs {
+		if !slices.Contains(w.addresses, ip) {
+			w.addresses = append(slices.Clip(w.addresses), ip)
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package drain
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"drainwait/internal/cluster"
+	"drainwait/internal/elb"
+)
+
+// survey is what a wait finds out at one moment about which target groups may
+// hold its pod. It is made anew on each change of the cluster and each answer,
+// from the caches of cluster and elb: nothing in it is remembered.
+type survey struct {
+	// open is what cannot be told yet.
+	open []string
+	// refused is that AWS refuses to show something that is tied to the pod, and
+	// hidden that it refuses something that may or may not hold it.
+	refused, hidden error
+	unsupported     []string // load balancers of the pod that cannot be watched, and why
+	noAddress       []string // Ingresses and Services whose load balancer cannot be told
+	missing         []string // Ingresses that the caller names and that do not exist
+	live, ingresses bool     // the live lists were read
+	unread          error    // why not
+}
+
+// unable is why no tied group does not mean that the pod is registered nowhere.
+func (s *survey) unable(p *cluster.Pod) error {
+	switch {
+	case len(s.unsupported) > 0:
+		return fmt.Errorf("%w: %s", ErrUnsupported, strings.Join(s.unsupported, "; "))
+	case s.hidden != nil:
+		return fmt.Errorf("%w: %w", ErrRefused, s.hidden)
+	case p.UID == "":
+		return fmt.Errorf("%w: no pod has the address %s, and no target group of namespace %s holds it", ErrNotFound, p.IPs[0], p.Namespace)
+	case len(s.noAddress) > 0:
+		return fmt.Errorf("%w: %s has neither an address nor a TargetGroupBinding, so its load balancer is not known", ErrNotFound, strings.Join(s.noAddress, ", "))
+	case len(s.missing) > 0:
+		return fmt.Errorf("%w: nothing but ingress= leads to a target group of the pod, and it names Ingress %s/%s, which does not exist",
+			ErrNotFound, p.Namespace, strings.Join(s.missing, ", "))
+	}
+	return nil
+}
+
+// takeSurvey reads what there is now, and asks for the rest.
+func (w *wait) takeSurvey() {
+	w.survey = survey{}
+	w.surveyed, w.untyped = make(map[elb.Group]tie), false
+	s := w.cluster.Survey(w.pod, w.request.Ingresses)
+	for _, c := range s.Candidates {
+		w.addCandidate(c)
+	}
+	for _, h := range s.Hostnames {
+		w.addHostname(h)
+	}
+	for _, name := range s.MissingIngresses {
+		w.warn("there is no Ingress %s/%s", w.pod.Namespace, name)
+	}
+	w.survey.missing, w.survey.noAddress = s.MissingIngresses, s.NoAddress
+	if s.Forgotten {
+		w.openFor("a former TargetGroupBinding had to be forgotten that may have held the pod")
+	}
+	if len(w.pod.IPs) == 0 {
+		w.openFor("the pod has no address yet")
+	}
+	for id, g := range w.groups {
+		if t, tied := w.surveyed[id]; tied {
+			g.tie = t
+		} else {
+			g.publishesNotReady = false // nothing says so any more
+		}
+	}
+	w.readLists()
+}
+
+// readLists asks for the live lists that an outcome needs: without a group to
+// follow, those of Ingresses too.
+func (w *wait) readLists() {
+	s := &w.survey
+	s.live, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, false, w.surveyWake)
+	w.trouble("API server", s.unread)
+	if s.live && len(w.groups) == 0 {
+		s.ingresses, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, true, w.surveyWake)
+		w.trouble("API server", s.unread)
+	}
+	if s.unread == nil {
+		s.unread = errNoAnswer
+	}
+}
+
+var errNoAnswer = errors.New("no answer yet")
+
+// openFor notes that something is not known yet.
+func (w *wait) openFor(format string, args ...any) {
+	w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
+}
+
+// refusedFor notes that AWS refuses to show something. If that is tied to the
+// pod, the wait is refused or can only end with its budget.
+func (w *wait) refusedFor(about string, tied bool, err error) {
+	err = fmt.Errorf("%s: %w", about, err)
+	if !tied {
+		w.survey.hidden = err
+		w.warn("%v", err)
+		return
+	}
+	if w.survey.refused == nil {
+		w.survey.refused = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	w.trouble(about, err)
+}
+
+// addCandidate takes in a TargetGroupBinding that may hold the pod.
+func (w *wait) addCandidate(c cluster.Candidate) {
+	about := fmt.Sprintf("TargetGroupBinding %s/%s", c.Namespace, c.Name)
+	id, targetType, ok := w.identifyGroup(about, c)
+	if !ok || !w.canWatch(about, targetType, c.Tied && !c.Former) {
+		return
+	}
+	if !c.Tied && !w.lists(about, id, c) {
+		return
+	}
+	kind := elb.TypeOfProtocol(c.Protocol)
+	if kind == "" {
+		kind = w.typeOf(about, id)
+	}
+	w.follow(id, tie{
+		about: about, kind: kind, former: c.Former, seen: c.Seen,
+		publishesNotReady: c.PublishesNotReady, otherPorts: c.OtherPorts,
+	})
+}
+
+// identifyGroup finds the group of a binding and its target type; ok is false
+// where these cannot be told (yet).
+func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, targetType string, ok bool) {
+	id = groupOf(c.Binding)
+	if id.ARN != "" && c.TargetType != "" {
+		return id, c.TargetType, true
+	}
+	info, known, err := w.elb.Describe(id, w.began, w.surveyWake)
+	switch {
+	case !known:
+		w.trouble(about, err)
+		w.openFor("%s: its target group has not been found yet", about)
+	case errors.Is(err, elb.ErrNoGroup) && c.Former:
+		// It is gone, and with it whoever was in it.
+	case err != nil:
+		w.refusedFor(about, c.Tied, err)
+	default:
+		w.trouble(about, nil)
+		return info.Group, info.TargetType, true
+	}
+	return id, "", false
+}
+
+// groupOf is the group of a binding, by ARN or else by name.
+func groupOf(b cluster.Binding) elb.Group {
+	g := elb.Group{ARN: b.TargetGroupARN, RoleARN: b.RoleARN, ExternalID: b.ExternalID}
+	if g.ARN == "" {
+		g.Name = b.TargetGroupName
+	}
+	return g
+}
+
+// canWatch says whether a group's targets can be pods. Those of type "alb" are
+// load balancers that stand behind another one, and "lambda" are no pods either.
+func (w *wait) canWatch(about, targetType string, tied bool) bool {
+	if targetType == "instance" && tied {
+		why := about + " has instance targets, which cannot be seen to leave; set target-type: ip"
+		w.survey.unsupported = append(w.survey.unsupported, why)
+		w.warn("%s", why)
+	}
+	return targetType == cluster.TypeIP
+}
+
+// lists says whether a group that nothing ties to the pod lists it.
+func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) bool {
+	look, known, err := w.elb.Look(id, c.Since, true, w.surveyWake)
+	switch {
+	case !known:
+		w.trouble(about, err)
+		w.openFor("%s: its target group has not been looked at yet", about)
+		return false
+	case err != nil:
+		w.refusedFor(about, false, err)
+		return false
+	case look.Gone && !c.Former:
+		w.refusedFor(about, false, errNotOurs)
+		return false
+	}
+	w.trouble(about, nil)
+	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
+	return len(targetsOf(look, w.addresses, c.OtherPorts)) > 0
+}
+
+// targetsIn are the addresses that a look lists, and whether they are in
+// rotation.
+func targetsIn(look *elb.Look) iter.Seq2[netip.Addr, bool] {
+	return func(yield func(netip.Addr, bool) bool) {
+		for t := range look.Targets() {
+			if !yield(t.IP, inRotation([]elb.Target{t})) {
+				return
+			}
+		}
+	}
+}
+
+// typeOf asks for the type of a group's load balancer. Until it is known, and
+// where AWS refuses to tell, the longer settle time counts.
+func (w *wait) typeOf(about string, id elb.Group) elb.Type {
+	info, known, err := w.elb.Describe(id, w.began, w.surveyWake)
+	switch {
+	case !known:
+		w.untyped = true
+	case err != nil:
+		w.warn("%s: the type of its load balancer is not known, so the longer settle time counts: %v", about, err)
+	}
+	return info.Type
+}
+
+// addHostname takes in the groups of the load balancer that an Ingress or a
+// Service names in its status.
+func (w *wait) addHostname(h cluster.Hostname) {
+	about := fmt.Sprintf("%s (%s)", h.From, h.Name)
+	infos, known, err := w.elb.Behind(h.Name, w.began, w.surveyWake)
+	switch {
+	case !known:
+		w.trouble(about, err)
+		w.openFor("%s: its load balancer has not been found yet", about)
+		return
+	case errors.Is(err, elb.ErrNoLoadBalancer):
+		if h.Tied {
+			w.survey.unsupported = append(w.survey.unsupported, about+": ELBv2 knows no such load balancer in this account and Region")
+		}
+		w.warn("%s: %v", about, err)
+		return
+	case err != nil:
+		w.refusedFor(about, h.Tied, err)
+		return
+	}
+	w.trouble(about, nil)
+	for _, info := range infos {
+		w.addBehind(about, h, info)
+	}
+}
+
+// addBehind takes in one group of a load balancer. The Ingress of a Network Load
+// Balancer is that of an ingress controller, whose group holds the controller's
+// own pods, or it stands in front of the ALB; so such a group concerns the pod
+// only if it lists it.
+func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
+	tied := h.Tied && (!h.Ingress || info.Type != elb.NLB)
+	if !w.canWatch(about, info.TargetType, tied) {
+		return
+	}
+	if _, followed := w.groups[info.Group]; !tied && !followed {
+		look, known, err := w.elb.Look(info.Group, w.began, true, w.surveyWake)
+		switch {
+		case !known:
+			w.trouble(about, err)
+			w.openFor("%s: target group %s has not been looked at yet", about, info.Group.ARN)
+			return
+		case err != nil:
+			w.refusedFor(about, false, err)
+			return
+		case len(targetsOf(look, w.addresses, nil)) == 0:
+			return
+		}
+	}
+	w.follow(info.Group, tie{about: about, kind: info.Type, seen: true, publishesNotReady: h.PublishesNotReady})
+}
+
+// follow watches a group from now on, or learns one more tie to it.
+func (w *wait) follow(id elb.Group, t tie) {
+	if other, known := w.surveyed[id]; known {
+		t = other.join(t)
+	}
+	w.surveyed[id] = t
+	g := w.groups[id]
+	if g == nil {
+		g = &group{Group: id, tie: t}
+		w.groups[id] = g
+		g.sub = w.elb.Subscribe(id, slices.Clone(w.addresses), w.planOf(g), w.lookWake)
+	}
+	g.tie = t
+}

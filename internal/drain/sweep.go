@@ -1,0 +1,125 @@
+package drain
+
+import (
+	"context"
+	"time"
+
+	"drainwait/internal/cluster"
+	"drainwait/internal/elb"
+)
+
+const (
+	// sweepPause is how often the sweep asks what there is to look at.
+	sweepPause = time.Second
+	// sweepWidth is how many groups it looks at side by side: enough to use up
+	// what is left of the rate.
+	sweepWidth = 8
+	// accessPause is how long after AWS refused a role it is tried again.
+	accessPause = time.Minute
+)
+
+// sweeper looks in the background at target groups that no wait asks about. Pods
+// that are older than our watches of the cluster can be in groups that nothing
+// ties to them any more; one look at each group finds them. It belongs to the
+// goroutine of [Drainer.Run].
+type sweeper struct {
+	*Drainer
+	wake    chan struct{}     // an answer may be there
+	allowed map[access]bool   // whether AWS answered each of them
+	again   time.Time         // when those that it did not answer are tried again
+	refused map[access]string // what was logged of them
+}
+
+// access is one way to AWS: an account, by the role that leads there, and a
+// Region.
+type access struct{ region, roleARN, externalID string }
+
+// Run sweeps until ctx ends. Before that it makes one real call in each account
+// and Region, so that the first to know that AWS refuses us is not a hook.
+func (d *Drainer) Run(ctx context.Context) {
+	s := &sweeper{
+		Drainer: d, wake: make(chan struct{}, 1),
+		allowed: make(map[access]bool), refused: make(map[access]string),
+	}
+	for ctx.Err() == nil {
+		if d.cluster.Synced() {
+			unswept := d.cluster.Unswept()
+			s.checkAccess(ctx, unswept)
+			s.sweep(unswept)
+		}
+		select {
+		case <-s.wake:
+		case <-time.After(sweepPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sweep takes in the looks that are there, and asks for some more.
+func (s *sweeper) sweep(unswept []cluster.Candidate) {
+	asked := 0
+	for _, c := range unswept {
+		if asked == sweepWidth {
+			return
+		}
+		look, known, err := s.look(c)
+		switch {
+		case !known:
+			asked++
+		case err == nil && (!look.Gone || c.Former):
+			s.cluster.Swept(c.Binding, look.Began, targetsIn(look))
+		}
+	}
+}
+
+// look asks for a look at the group of a binding, which may have to be found by
+// its name first.
+func (s *sweeper) look(c cluster.Candidate) (look *elb.Look, known bool, err error) {
+	g := groupOf(c.Binding)
+	if g.ARN == "" {
+		info, known, err := s.elb.Describe(g, c.Since, s.wake)
+		if !known || err != nil {
+			return nil, known, err
+		}
+		g = info.Group
+	}
+	return s.elb.Look(g, c.Since, false, s.wake)
+}
+
+// checkAccess makes a real call in each account and Region that has not had one,
+// and again where that was refused. Without a binding the service's own account
+// and Region stand for all.
+func (s *sweeper) checkAccess(ctx context.Context, cs []cluster.Candidate) {
+	if _, tried := s.allowed[access{}]; len(cs) == 0 && (tried || len(s.allowed) == 0) {
+		cs = []cluster.Candidate{{}}
+	}
+	retry := !time.Now().Before(s.again)
+	for _, c := range cs {
+		g := groupOf(c.Binding)
+		a := access{g.Region(), g.RoleARN, g.ExternalID}
+		if allowed, known := s.allowed[a]; allowed || known && !retry {
+			continue
+		}
+		err := s.elb.Check(ctx, g)
+		s.allowed[a] = err == nil
+		s.again = time.Now().Add(accessPause)
+		s.tellAccess(a, err)
+	}
+}
+
+// tellAccess logs a refusal, once for each text, and its end.
+func (s *sweeper) tellAccess(a access, err error) {
+	switch _, was := s.refused[a]; {
+	case err == nil && was:
+		delete(s.refused, a)
+		s.log.Info("AWS answers again", "region", a.region, "role", a.roleARN)
+	case err != nil && elb.IsPermanent(err) && s.refused[a] != err.Error():
+		s.refused[a] = err.Error()
+		s.log.Error("AWS refuses the first call: no wait can succeed", "region", a.region, "role", a.roleARN, "error", err)
+	}
+	s.denied.Store(int64(len(s.refused)))
+}
+
+// Denied is in how many accounts and Regions AWS refused our first call, and has
+// not answered one since.
+func (d *Drainer) Denied() int { return int(d.denied.Load()) }

@@ -1,0 +1,73 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A preStop hook also runs without a deletion. In a restart of the container,
+// as after a failed liveness probe, the controller does not deregister the pod,
+// and waiting would be useless. In a graceful shutdown of the node it does,
+// since the pod turns unready. And a hook can arrive before the watch tells of
+// the deletion. So a wait whose pod is not being deleted checks after a while
+// with the API server itself.
+
+// termination is what that check has found.
+type termination struct {
+	again  time.Time // when to check again; zero for after the configured time
+	asking bool
+	leaves bool // the pod leaves all the same
+	stays  bool // it is there to stay
+}
+
+// next is when the wait next has to check.
+func (t *termination) next(w *wait) (at time.Time, ok bool) {
+	if w.pod == nil || w.pod.UID == "" || !w.pod.KillAt.IsZero() || t.asking || t.leaves || t.stays {
+		return time.Time{}, false
+	}
+	if t.again.IsZero() {
+		return w.began.Add(w.cfg.TerminationCheck), true
+	}
+	return t.again, true
+}
+
+// checkTermination asks the API server, once it is time, whether the pod is
+// there to stay.
+func (w *wait) checkTermination() {
+	at, ok := w.termination.next(w)
+	if !ok || time.Now().Before(at) {
+		return
+	}
+	w.termination.asking = true
+	pod := w.pod
+	w.beside(func(ctx context.Context) func() {
+		ctx, cancel := context.WithTimeout(ctx, askFor)
+		defer cancel()
+		stays, err := w.cluster.Stays(ctx, pod)
+		return func() { w.checkedTermination(pod.UID == w.pod.UID, stays, err) }
+	})
+}
+
+// checkedTermination takes in the answer, where it is about the pod of the wait.
+func (w *wait) checkedTermination(same, stays bool, err error) {
+	const about = "termination"
+	if !same {
+		return
+	}
+	w.termination.asking = false
+	if err != nil {
+		w.trouble(about, fmt.Errorf("tell whether pod %s is being stopped: %w", w.pod.Key(), err))
+		w.termination.again = time.Now().Add(time.Second)
+		return
+	}
+	w.trouble(about, nil)
+	w.termination.stays, w.termination.leaves = stays, !stays
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
