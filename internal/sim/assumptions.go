@@ -23,6 +23,9 @@ type Assumptions struct {
 	// with kube-apiserver 1.37 on one machine: a few milliseconds; the rest is
 	// allowance for a busy one.
 	WatchLag Range
+	// How often a watch that allows for it gets a bookmark. k8s.io/apiserver,
+	// pkg/storage/cacher: about once a minute.
+	BookmarkEvery Range
 
 	// How long the EndpointSlice controller takes to follow a pod. It acts at
 	// once on an idle cluster; the rest is allowance.
@@ -127,6 +130,8 @@ func DefaultAssumptions() Assumptions {
 		APILatency:  Range{20 * ms, 120 * ms},
 		KubeLatency: Range{2 * ms, 20 * ms},
 		WatchLag:    Range{2 * ms, 50 * ms},
+
+		BookmarkEvery: Range{55 * time.Second, 65 * time.Second},
 
 		EndpointLag:  Range{10 * ms, 200 * ms},
 		KubeletLag:   Range{20 * ms, 500 * ms},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -97,13 +98,15 @@ func (w *World) answerKube(q *kubeRequest, x *watcher) kubeAnswer {
 		return s.discover(q)
 	case t == nil, q.path.namespace != "" && !t.namespaced, q.path.name != "" && t.namespaced && q.path.namespace == "":
 		return failure(noSuchPath())
+	case q.unknownField(t) != "":
+		return failure(apierrors.NewBadRequest("field label not supported: " + q.unknownField(t)))
 	case q.verb == "list":
-		return s.list(t, q.selection)
+		return s.list(t, q)
 	case q.verb == "watch":
-		s.watch(t, x, q.from, q.wantsInitial(), q.list.AllowWatchBookmarks)
+		w.watch(t, x, q)
 		return kubeAnswer{code: http.StatusOK, watch: true}
 	case q.verb == "get":
-		return t.one(q)
+		return s.one(t, q)
 	case slices.Contains(t.verbs(), q.verb):
 		return w.write(t, q)
 	default:
@@ -123,32 +126,43 @@ func (t *table) verbs() metav1.Verbs {
 // served is the table behind a path, nil where the cluster serves none.
 func (s *kubeStore) served(p kubePath) *table {
 	for _, t := range s.tables {
-		if t.GroupVersionResource == p.GroupVersionResource && !s.off[t.Group] {
+		if t.GroupVersionResource == p.GroupVersionResource && s.serves(t.GroupVersion()) {
 			return t
 		}
 	}
 	return nil
 }
 
-func (s *kubeStore) list(t *table, sel selection) kubeAnswer {
+// serves says whether a group version is served.
+func (s *kubeStore) serves(gv schema.GroupVersion) bool {
+	on, decided := s.versions[gv]
+	if !decided {
+		on = slices.ContainsFunc(s.tables, func(t *table) bool { return t.GroupVersion() == gv })
+	}
+	return on && !s.off[gv.Group]
+}
+
+func (s *kubeStore) list(t *table, q *kubeRequest) kubeAnswer {
 	var items [][]byte
-	for _, r := range t.in(sel.namespace) {
-		if sel.matches(r, r.labels) {
+	rows, revision := s.view(t, q)
+	for _, r := range in(rows, q.namespace) {
+		if q.matches(r) {
 			items = append(items, r.json)
 		}
 	}
 	return kubeAnswer{code: http.StatusOK, body: fmt.Appendf(nil,
 		`{"kind":"%sList","apiVersion":%q,"metadata":{"resourceVersion":"%d"},"items":[%s]}`,
-		t.kind, t.GroupVersion(), s.revision, bytes.Join(items, []byte(",")))}
+		t.kind, t.GroupVersion(), revision, bytes.Join(items, []byte(",")))}
 }
 
 // one answers with one object.
-func (t *table) one(q *kubeRequest) kubeAnswer {
-	i, found := t.find(q.path.namespace, q.path.name)
+func (s *kubeStore) one(t *table, q *kubeRequest) kubeAnswer {
+	rows, _ := s.view(t, q)
+	i, found := find(rows, q.path.namespace, q.path.name)
 	if !found {
 		return failure(apierrors.NewNotFound(t.GroupResource(), q.path.name))
 	}
-	return kubeAnswer{code: http.StatusOK, body: t.rows[i].json}
+	return kubeAnswer{code: http.StatusOK, body: rows[i].json}
 }
 
 // discover answers what is not about objects. Clients that would rather have
@@ -166,12 +180,14 @@ func (s *kubeStore) discover(q *kubeRequest) kubeAnswer {
 		doc = metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}}
 	case path == "/apis":
 		doc = s.groups()
+	case s.hasGroup(strings.TrimPrefix(path, "/apis/")):
+		group := s.group(strings.TrimPrefix(path, "/apis/"))
+		group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+		doc = group
+	case !s.serves(q.path.GroupVersion()):
+		return failure(noSuchPath())
 	default:
-		resources := s.resources(q.path.GroupVersion())
-		if len(resources.APIResources) == 0 {
-			return failure(noSuchPath())
-		}
-		doc = resources
+		doc = s.resources(q.path.GroupVersion())
 	}
 	return kubeAnswer{code: http.StatusOK, body: encode(doc)}
 }
@@ -179,21 +195,50 @@ func (s *kubeStore) discover(q *kubeRequest) kubeAnswer {
 func (s *kubeStore) groups() metav1.APIGroupList {
 	list := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 	for _, t := range s.tables {
-		if t.Group == "" || s.off[t.Group] {
-			continue
+		if s.hasGroup(t.Group) {
+			list.Groups = append(list.Groups, s.group(t.Group))
 		}
-		v := metav1.GroupVersionForDiscovery{GroupVersion: t.GroupVersion().String(), Version: t.Version}
-		list.Groups = append(list.Groups, metav1.APIGroup{
-			Name: t.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v,
-		})
 	}
 	return list
 }
 
-func (s *kubeStore) resources(gv schema.GroupVersion) metav1.APIResourceList {
-	list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
+// hasGroup says whether a group is served, be it without any version.
+func (s *kubeStore) hasGroup(name string) bool {
+	return name != "" && !s.off[name] && slices.ContainsFunc(s.tables, func(t *table) bool { return t.Group == name })
+}
+
+// group is a group with the versions of it that are served.
+func (s *kubeStore) group(name string) metav1.APIGroup {
+	known := make(map[string]bool)
 	for _, t := range s.tables {
-		if t.GroupVersion() != gv || s.off[t.Group] {
+		if t.Group == name {
+			known[t.Version] = true
+		}
+	}
+	for gv := range s.versions {
+		if gv.Group == name {
+			known[gv.Version] = true
+		}
+	}
+	group := metav1.APIGroup{Name: name, Versions: []metav1.GroupVersionForDiscovery{}}
+	for _, v := range slices.Sorted(maps.Keys(known)) {
+		if gv := (schema.GroupVersion{Group: name, Version: v}); s.serves(gv) {
+			group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: v})
+		}
+	}
+	if len(group.Versions) > 0 {
+		group.PreferredVersion = group.Versions[0]
+	}
+	return group
+}
+
+func (s *kubeStore) resources(gv schema.GroupVersion) metav1.APIResourceList {
+	list := metav1.APIResourceList{
+		TypeMeta:     metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"},
+		GroupVersion: gv.String(), APIResources: []metav1.APIResource{},
+	}
+	for _, t := range s.tables {
+		if t.GroupVersion() != gv {
 			continue
 		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{
@@ -339,12 +384,17 @@ func (q *kubeRequest) readSelection() error {
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("unable to parse selector: %w", err)
 	}
+	return nil
+}
+
+// unknownField is a field that the request selects by and t's objects have not.
+func (q *kubeRequest) unknownField(t *table) string {
 	for _, f := range q.fields.Requirements() {
-		if f.Field != "metadata.name" && f.Field != "metadata.namespace" {
-			return fmt.Errorf("field label not supported: %s", f.Field)
+		if !t.selectable(f.Field) {
+			return f.Field
 		}
 	}
-	return nil
+	return ""
 }
 
 func (q *kubeRequest) readRevision() error {

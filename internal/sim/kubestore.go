@@ -80,8 +80,9 @@ type kubeStore struct {
 	revision uint64 // of the last change in the cluster
 	tables   []*table
 	byType   map[reflect.Type][]*table
-	off      map[string]bool // groups that are not served
-	skew     time.Duration   // of the API server's clock
+	off      map[string]bool              // groups that are not served
+	versions map[schema.GroupVersion]bool // what ServeVersion has decided
+	skew     time.Duration                // of the API server's clock
 	heard    []func(eventType string, obj metav1.Object)
 
 	fail       func(*http.Request) bool
@@ -99,9 +100,12 @@ type table struct {
 	rows       []*row // sorted by namespace and name
 
 	// A change waits in pending until its lag is over, then it goes to the
-	// watchers and into history. A watch can resume from compacted or later.
+	// watchers, into seen and into history. A watch can resume from compacted or
+	// later.
 	pending   []change
 	due       time.Duration // when the last of pending is delivered
+	lag       time.Duration // on top of the usual one
+	seen      []*row        // rows as the watchers know them
 	history   []change
 	compacted uint64
 	watchers  []*watcher
@@ -113,6 +117,7 @@ type row struct {
 	namespace, name string
 	obj             metav1.Object
 	labels          labels.Set
+	fields          fields.Set
 	json            []byte
 	revision        uint64
 
@@ -120,12 +125,11 @@ type row struct {
 	generation int64
 }
 
-// change is one step of an object's history. before are the labels it had.
+// change is one step of an object's history. before is what it was.
 type change struct {
-	revision  uint64
-	eventType watch.EventType
-	row       row
-	before    labels.Set
+	revision    uint64
+	eventType   watch.EventType
+	row, before row
 }
 
 // historySize is how many changes of one resource a watch can be behind.
@@ -136,6 +140,7 @@ func (s *kubeStore) init() {
 	s.byType = make(map[reflect.Type][]*table)
 	s.requests = make(map[string]int)
 	s.off = map[string]bool{GroupEKS: true}
+	s.versions = make(map[schema.GroupVersion]bool)
 	core := schema.GroupVersion{Version: "v1"}
 	s.add(new(corev1.Namespace), core, "Namespace", "namespaces", false)
 	s.add(new(corev1.Node), core, "Node", "nodes", false)
@@ -179,8 +184,10 @@ func typeOf(obj metav1.Object) schema.ObjectKind {
 }
 
 // find is where an object is in rows, or where it would be.
-func (t *table) find(namespace, name string) (int, bool) {
-	return slices.BinarySearchFunc(t.rows, row{namespace: namespace, name: name}, func(a *row, b row) int {
+func (t *table) find(namespace, name string) (int, bool) { return find(t.rows, namespace, name) }
+
+func find(rows []*row, namespace, name string) (int, bool) {
+	return slices.BinarySearchFunc(rows, row{namespace: namespace, name: name}, func(a *row, b row) int {
 		if c := strings.Compare(a.namespace, b.namespace); c != 0 {
 			return c
 		}
@@ -188,14 +195,14 @@ func (t *table) find(namespace, name string) (int, bool) {
 	})
 }
 
-// in lists the rows of a namespace, or all where it is empty.
-func (t *table) in(namespace string) []*row {
+// in lists those of rows in a namespace, or all where it is empty.
+func in(rows []*row, namespace string) []*row {
 	if namespace == "" {
-		return t.rows
+		return rows
 	}
-	from, _ := t.find(namespace, "")
-	to, _ := t.find(namespace+"\x00", "")
-	return t.rows[from:to]
+	from, _ := find(rows, namespace, "")
+	to, _ := find(rows, namespace+"\x00", "")
+	return rows[from:to]
 }
 
 // get finds an object of the Go type T. What it returns is the world's own: a
@@ -214,7 +221,7 @@ func get[T any](w *World, namespace, name string) (*T, bool) {
 func list[T any](w *World, namespace string) []*T {
 	var out []*T
 	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
-		for _, r := range t.in(namespace) {
+		for _, r := range in(t.rows, namespace) {
 			out = append(out, any(r.obj).(*T))
 		}
 	}
@@ -261,8 +268,8 @@ func (w *World) put(obj metav1.Object) {
 		t.rows[i].countGeneration(obj)
 	}
 	r := t.rows[i]
-	before := r.labels
-	r.obj, r.labels = obj, maps.Clone(obj.GetLabels())
+	before := *r
+	r.obj, r.labels, r.fields = obj, maps.Clone(obj.GetLabels()), fieldsOf(obj)
 	w.record(t, eventType, r, before)
 }
 
@@ -290,7 +297,7 @@ func (w *World) remove(obj metav1.Object) {
 	}
 	r := t.rows[i]
 	t.rows = slices.Delete(t.rows, i, i+1)
-	w.record(t, watch.Deleted, r, r.labels)
+	w.record(t, watch.Deleted, r, *r)
 }
 
 // onChange makes f hear of every put and remove, at once. f should plan what
@@ -299,33 +306,83 @@ func (w *World) onChange(f func(eventType string, obj metav1.Object)) {
 	w.kube.heard = append(w.kube.heard, f)
 }
 
-// record gives a change its revision and plans its delivery. What is delivered
-// is the first of pending, so that no change overtakes another.
-func (w *World) record(t *table, eventType watch.EventType, r *row, before labels.Set) {
+// record gives a change its revision and plans its delivery, so that no change
+// overtakes another.
+func (w *World) record(t *table, eventType watch.EventType, r *row, before row) {
 	w.kube.revision++
 	r.obj.SetResourceVersion(strconv.FormatUint(w.kube.revision, 10))
 	typeOf(r.obj).SetGroupVersionKind(t.GroupVersion().WithKind(t.kind))
 	r.json, r.revision = encode(r.obj), w.kube.revision
-	t.pending = append(t.pending, change{w.kube.revision, eventType, *r, before})
+	revision := r.revision
+	t.pending = append(t.pending, change{revision, eventType, *r, before})
 	lag := w.draw(w.cfg.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
-	t.due = max(t.due, w.now+lag)
-	w.at(t.due, t.deliver)
+	t.due = max(t.due, w.now+lag+t.lag)
+	w.at(t.due, func() { t.deliver(revision) })
 	for _, f := range w.kube.heard {
 		f(string(eventType), r.obj)
 	}
 }
 
-// deliver hands the first pending change to the watchers.
-func (t *table) deliver() {
-	c := t.pending[0]
-	t.pending = t.pending[1:]
-	t.history = append(t.history, c)
-	if len(t.history) > historySize {
-		t.compacted = max(t.compacted, t.history[0].revision)
-		t.history = t.history[1:]
+// deliver hands the pending changes up to a revision to the watchers.
+func (t *table) deliver(revision uint64) {
+	for len(t.pending) > 0 && t.pending[0].revision <= revision {
+		c := t.pending[0]
+		t.pending = t.pending[1:]
+		t.show(c)
+		t.history = append(t.history, c)
+		if len(t.history) > historySize {
+			t.compacted = max(t.compacted, t.history[0].revision)
+			t.history = t.history[1:]
+		}
+		t.watchers = slices.DeleteFunc(t.watchers, func(x *watcher) bool { return !x.deliver(c) })
 	}
-	t.watchers = slices.DeleteFunc(t.watchers, func(x *watcher) bool { return !x.deliver(c) })
 }
+
+// show brings a change into seen.
+func (t *table) show(c change) {
+	i, found := find(t.seen, c.row.namespace, c.row.name)
+	switch {
+	case c.eventType == watch.Deleted && found:
+		t.seen = slices.Delete(t.seen, i, i+1)
+	case c.eventType == watch.Deleted:
+	case found:
+		t.seen[i] = &c.row
+	default:
+		t.seen = slices.Insert(t.seen, i, &c.row)
+	}
+}
+
+// view is what a request sees, and the revision of that. As with a real API
+// server it is the present where the request names no resourceVersion, and else
+// what the watchers know, if that is not older than the one it names.
+func (s *kubeStore) view(t *table, q *kubeRequest) ([]*row, uint64) {
+	if upTo := s.delivered(t); q.list.ResourceVersion != "" && upTo >= q.from {
+		return t.seen, upTo
+	}
+	return t.rows, s.revision
+}
+
+// delivered is the revision up to which the watchers of a table know all.
+func (s *kubeStore) delivered(t *table) uint64 {
+	if len(t.pending) > 0 {
+		return t.pending[0].revision - 1
+	}
+	return s.revision
+}
+
+// fieldsOf are the fields of an object that it can be selected by.
+func fieldsOf(obj metav1.Object) fields.Set {
+	set := fields.Set{"metadata.namespace": obj.GetNamespace(), "metadata.name": obj.GetName()}
+	if p, ok := obj.(*corev1.Pod); ok {
+		set["spec.nodeName"] = p.Spec.NodeName
+		set["status.phase"] = string(p.Status.Phase)
+		set["status.podIP"] = p.Status.PodIP
+	}
+	return set
+}
+
+// selectable says whether a field is one that objects of the table are selected by.
+func (t *table) selectable(field string) bool { return fieldsOf(t.blank()).Has(field) }
 
 // encode is for types that always have a JSON form.
 func encode(v any) []byte {
@@ -343,9 +400,8 @@ type selection struct {
 	labels    labels.Selector
 }
 
-func (s selection) matches(r *row, l labels.Set) bool {
-	return (s.namespace == "" || s.namespace == r.namespace) && s.labels.Matches(l) &&
-		(s.fields.Empty() || s.fields.Matches(fields.Set{"metadata.namespace": r.namespace, "metadata.name": r.name}))
+func (s selection) matches(r *row) bool {
+	return (s.namespace == "" || s.namespace == r.namespace) && s.labels.Matches(r.labels) && s.fields.Matches(r.fields)
 }
 
 // watcher is one open watch: a buffer without bounds between the world, which
@@ -361,22 +417,25 @@ type watcher struct {
 }
 
 // watch fills in what has happened since the client's revision and registers
-// the watcher for what follows. With initial, the whole state comes first.
-func (s *kubeStore) watch(t *table, x *watcher, from uint64, initial, bookmark bool) {
-	x.from = from
+// the watcher for what follows. If the client wants that, the whole state comes
+// first.
+func (w *World) watch(t *table, x *watcher, q *kubeRequest) {
+	x.from = q.from
 	switch {
-	case initial:
-		x.from = s.revision
-		for _, r := range t.rows {
-			if x.matches(r, r.labels) {
+	case q.wantsInitial():
+		var rows []*row
+		rows, x.from = w.kube.view(t, q)
+		for _, r := range rows {
+			if x.matches(r) {
 				x.send(watch.Added, r.json)
 			}
 		}
-		if bookmark {
-			x.send(watch.Bookmark, encode(t.initialEventsEnd(s.revision)))
+		if q.list.AllowWatchBookmarks {
+			// It tells the client that it has seen the whole state.
+			x.bookmark(t, x.from, map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 		}
-	case from < t.compacted:
-		x.expire(from, t.compacted)
+	case q.from < t.compacted:
+		x.expire(q.from, t.compacted)
 		return
 	default:
 		for _, c := range t.history {
@@ -384,18 +443,28 @@ func (s *kubeStore) watch(t *table, x *watcher, from uint64, initial, bookmark b
 		}
 	}
 	t.watchers = append(t.watchers, x)
+	if q.list.AllowWatchBookmarks {
+		w.bookmarkLater(t, x)
+	}
 }
 
-// initialEventsEnd is the object of the bookmark that tells a client that it
-// has seen the whole state.
-func (t *table) initialEventsEnd(revision uint64) any {
-	return metav1.PartialObjectMetadata{
-		TypeMeta: metav1.TypeMeta{APIVersion: t.GroupVersion().String(), Kind: t.kind},
-		ObjectMeta: metav1.ObjectMeta{
-			ResourceVersion: strconv.FormatUint(revision, 10),
-			Annotations:     map[string]string{metav1.InitialEventsAnnotationKey: "true"},
-		},
-	}
+// bookmarkLater has a watch get a bookmark about once a minute.
+func (w *World) bookmarkLater(t *table, x *watcher) {
+	w.after(w.draw(w.cfg.Assumptions.BookmarkEvery, "bookmark", t.GroupResource().String()), func() {
+		if x.over() {
+			return
+		}
+		x.bookmark(t, w.kube.delivered(t), nil)
+		w.bookmarkLater(t, x)
+	})
+}
+
+// bookmark tells the client that it knows all up to a revision.
+func (x *watcher) bookmark(t *table, revision uint64, annotations map[string]string) {
+	x.send(watch.Bookmark, encode(metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{APIVersion: t.GroupVersion().String(), Kind: t.kind},
+		ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.FormatUint(revision, 10), Annotations: annotations},
+	}))
 }
 
 // deliver passes a change on if the client asked for it and does not know it.
@@ -408,14 +477,14 @@ func (x *watcher) deliver(c change) bool {
 	return x.send(eventType, c.row.json)
 }
 
-// sees is what a change means to the client: to one that selects by labels, an
-// object appears and vanishes as its labels change.
+// sees is what a change means to the client: to one that selects by labels or
+// fields, an object appears and vanishes as these change.
 func (x *watcher) sees(c change) (watch.EventType, bool) {
-	now := x.matches(&c.row, c.row.labels)
+	now := x.matches(&c.row)
 	if c.eventType != watch.Modified {
 		return c.eventType, now
 	}
-	switch before := x.matches(&c.row, c.before); {
+	switch before := x.matches(&c.before); {
 	case now && !before:
 		return watch.Added, true
 	case before && !now:
@@ -487,9 +556,53 @@ func (w *World) ServeGroup(group string, on bool) {
 	}
 }
 
-// CutWatches closes all watches, as a restart of the API server does.
-func (w *World) CutWatches() {
+// ServeVersion makes the cluster serve one version of an API group, or not: where
+// it does not, the version's paths answer 404, while the group is still served
+// with the versions that are left. A version that the world knows no resources of
+// is served without any.
+func (w *World) ServeVersion(group, version string, on bool) {
+	gv := schema.GroupVersion{Group: group, Version: version}
+	w.kube.versions[gv] = on
 	for _, t := range w.kube.tables {
+		if t.GroupVersion() == gv && !on {
+			t.endWatches((*watcher).end)
+		}
+	}
+}
+
+// LagWatches has changes of a resource (its plural name; empty for all) reach the
+// watchers that much later from now on, on top of the usual lag and in their order.
+// Zero ends that, and lets go at once what is held back. A list or a get sees the
+// present all the same, unless it names a resourceVersion: then it sees what the
+// watchers know. So does a watch that begins with the whole state. The world's own
+// controllers and kubelets do not lag.
+func (w *World) LagWatches(resource string, lag time.Duration) {
+	for _, t := range w.named(resource) {
+		t.lag = lag
+		if lag == 0 {
+			t.deliver(w.kube.revision)
+			t.due = w.now
+		}
+	}
+}
+
+// named are the tables of those resources, or all where no name or an empty one is
+// given.
+func (w *World) named(resources ...string) []*table {
+	if len(resources) == 0 || resources[0] == "" {
+		return w.kube.tables
+	}
+	named := slices.DeleteFunc(slices.Clone(w.kube.tables), func(t *table) bool { return !slices.Contains(resources, t.Resource) })
+	if len(named) == 0 {
+		panic(fmt.Sprintf("sim: no resource %q", resources))
+	}
+	return named
+}
+
+// CutWatches closes the watches of some resources (their plural names), or all, as
+// a restart of the API server does. With [World.FailKube] they do not come back.
+func (w *World) CutWatches(resources ...string) {
+	for _, t := range w.named(resources...) {
 		t.endWatches((*watcher).end)
 	}
 }

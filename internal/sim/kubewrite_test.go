@@ -381,4 +381,3 @@ func TestNoDryRun(t *testing.T) {
 		}
 	})
 }
-
