@@ -3,9 +3,12 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +41,8 @@ const TypeIP = "ip"
 type Binding struct {
 	metav1.ObjectMeta `json:"metadata"`
 	BindingSpec       `json:"spec"`
+	// API is the API group that serves it.
+	API string `json:"-"`
 	// Service is spec.serviceRef.name, in the binding's namespace.
 	Service string `json:"-"`
 }
@@ -69,25 +74,40 @@ func trimBinding(obj any) (any, error) {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, b); err != nil {
 		return nil, err
 	}
-	annotations := b.Annotations
+	labels, annotations := b.Labels, b.Annotations
 	b.ObjectMeta = trimMeta(b.ObjectMeta)
+	for _, key := range stackLabels {
+		if value, ok := labels[key]; ok {
+			if b.Labels == nil {
+				b.Labels = make(map[string]string)
+			}
+			b.Labels[key] = value
+		}
+	}
 	if value, ok := annotations[checkpointAnnotation]; ok {
 		b.Annotations = map[string]string{checkpointAnnotation: value}
 	}
-	b.Service = b.ServiceRef.Name
+	b.API, b.Service = u.GroupVersionKind().Group, b.ServiceRef.Name
 	return b, nil
 }
 
 // source reads the bindings of one API group for as long as the cluster serves
 // it. A cluster may serve none, one or both, and that can change.
 type source struct {
-	x          *Index
-	gvr        schema.GroupVersionResource
-	namespaces []string
-	known      chan struct{} // closed when it was found out once what there is
+	x     *Index
+	gvr   schema.GroupVersionResource
+	known chan struct{} // closed when it was found out once what there is
+	// versionGone says that the group is served, but not in the version that is
+	// known here.
+	versionGone atomic.Bool
+	wasServed   atomic.Bool // and was not missing since
 
 	mu        sync.Mutex // guards informers; not held across calls
 	informers caches     // nil while the group is not served
+}
+
+func newSource(x *Index, gvr schema.GroupVersionResource) *source {
+	return &source{x: x, gvr: gvr, known: make(chan struct{})}
 }
 
 // How long the source waits before it asks again whether its group is served,
@@ -97,81 +117,184 @@ const (
 	errorRetry  = 2 * time.Second
 )
 
+// serving is what the API server says of an API group.
+type serving int
+
+const (
+	absent      serving = iota // it has no bindings
+	served                     // it has those that are known here
+	versionGone                // it has bindings in other versions alone, or that cannot be excluded
+)
+
 // run follows the group until ctx ends.
 func (s *source) run(ctx context.Context) {
 	var once sync.Once
 	known := func() { once.Do(func() { close(s.known) }) }
+	path := "discovery of " + s.gvr.Group
+	s.x.ages.expect(path)
 	for ctx.Err() == nil {
-		served, err := s.served(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			s.x.cfg.Log.Warn("cannot tell whether the cluster serves TargetGroupBindings", "group", s.gvr.Group, "error", err)
+		state, err := s.ask(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.x.cfg.Log.Warn("cannot tell whether the cluster serves TargetGroupBindings", "group", s.gvr.Group, "error", err)
+			}
 			pause(ctx, errorRetry)
-		case served:
+			continue
+		}
+		s.tell(state)
+		if state == served {
+			s.x.ages.forget(path)
 			s.follow(ctx, known)
+			s.x.ages.expect(path)
 			pause(ctx, errorRetry) // what discovery promised was not there
-		default:
-			known()
-			pause(ctx, absentRetry)
+			continue
+		}
+		s.x.ages.heard(path)
+		known()
+		pause(ctx, absentRetry)
+	}
+}
+
+// tell logs what changes, once.
+func (s *source) tell(state serving) {
+	gone := state == versionGone
+	switch was := s.versionGone.Swap(gone); {
+	case gone && !was:
+		s.x.cfg.Log.Warn("the API server no longer serves the version of TargetGroupBindings that is known here: not ready until it does, or until a newer version of this program is installed",
+			"group", s.gvr.Group, "version", s.gvr.Version)
+	case was && !gone:
+		s.x.cfg.Log.Info("the version of TargetGroupBindings is in order again", "group", s.gvr.Group, "served", state == served)
+	case state == absent && s.wasServed.Load():
+		s.x.cfg.Log.Warn("the cluster no longer serves TargetGroupBindings of this API group", "group", s.gvr.Group)
+	}
+	switch state {
+	case served:
+		s.wasServed.Store(true)
+	case absent:
+		s.wasServed.Store(false)
+	}
+}
+
+// ask has the API server say whether it serves bindings. Only its word that
+// there is no such group, or no such resource in any version of the group, counts
+// as no; a refusal or a time-out is an error. Other CRDs can share the group of
+// EKS (NodeDiagnostic, without Auto Mode), so its mere presence means nothing
+// where its bindings were never seen.
+func (s *source) ask(ctx context.Context) (serving, error) {
+	has, err := s.has(ctx, s.gvr.GroupVersion())
+	switch {
+	case err == nil && has:
+		return served, nil
+	case err == nil:
+		return absent, nil
+	case !apierrors.IsNotFound(err):
+		return absent, err
+	}
+	var group metav1.APIGroup
+	err = s.get(ctx, "/apis/"+s.gvr.Group, &group)
+	switch {
+	case apierrors.IsNotFound(err):
+		return absent, nil
+	case err != nil:
+		return absent, err
+	case s.wasServed.Load(), len(group.Versions) == 0:
+		return versionGone, nil
+	}
+	for _, v := range group.Versions {
+		has, err := s.has(ctx, schema.GroupVersion{Group: s.gvr.Group, Version: v.Version})
+		if err != nil {
+			return absent, fmt.Errorf("discovery lists %s and then: %w", v.GroupVersion, err)
+		}
+		if has {
+			return versionGone, nil
 		}
 	}
+	return absent, nil
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
-
-// served asks the API server. Only its word that there is no such group counts
-// as no; a refusal or a time-out is an error.
-func (s *source) served(ctx context.Context) (bool, error) {
+// has says whether a version of the group has bindings.
+func (s *source) has(ctx context.Context, gv schema.GroupVersion) (bool, error) {
 	var found metav1.APIResourceList
-	err := s.x.kube.Discovery().RESTClient().Get().
-		AbsPath("/apis", s.gvr.Group, s.gvr.Version).Do(ctx).Into(&found)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
+	err := s.get(ctx, groupPath(gv), &found)
 	return slices.ContainsFunc(found.APIResources, func(r metav1.APIResource) bool { return r.Name == s.gvr.Resource }), err
+}
+
+func (s *source) get(ctx context.Context, path string, into runtime.Object) error {
+	return s.x.kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(into)
 }
 
 // follow keeps informers on the group until it is no longer served or ctx ends.
 func (s *source) follow(outer context.Context, known func()) {
 	ctx, cancel := context.WithCancel(outer)
-	defer cancel()
+	suspect := make(chan struct{}, 1)
+	var factories []dynamicinformer.DynamicSharedInformerFactory
 	var informers caches
-	defer func() {
-		if outer.Err() == nil {
-			s.x.dropBindings(informers)
-		}
-	}()
-	for _, ns := range s.namespaces {
-		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.x.dynamic, 0, ns, nil)
-		inf := f.ForResource(s.gvr).Informer()
-		_ = inf.SetTransform(trimBinding) // fails only on a started informer, as the next
-		_ = inf.SetWatchErrorHandlerWithContext(func(hctx context.Context, r *cache.Reflector, err error) {
-			if apierrors.IsNotFound(err) {
-				cancel() // the group is gone
-				return
-			}
-			cache.DefaultWatchErrorHandler(hctx, r, err)
-		})
-		_, _ = inf.AddEventHandler(handler(s.x.bindingChanged))
-		f.Start(ctx.Done())
-		defer f.Shutdown()
-		defer cancel() // Shutdown waits for the informer, which waits for this
-		informers = append(informers, inf)
+	for _, ns := range s.x.namespaces {
+		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.x.dynamic, 0, ns, s.x.countGaps)
+		factories, informers = append(factories, f), append(informers, s.informer(f, suspect))
 	}
-	for _, inf := range informers {
-		if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
-			return
-		}
+	for _, path := range s.watchPaths() {
+		s.x.ages.expect(path)
 	}
 	s.set(informers)
-	known()
-	<-ctx.Done()
-	s.set(nil)
+	for _, f := range factories {
+		f.Start(ctx.Done())
+	}
+	s.stay(ctx, informers, suspect, known)
+	cancel()
+	for _, f := range factories {
+		f.Shutdown()
+	}
+	for _, path := range s.watchPaths() {
+		s.x.ages.forget(path)
+	}
+	if outer.Err() == nil {
+		s.set(nil)
+		s.x.dropBindings(informers)
+	}
+}
+
+// informer makes one that puts a token into suspect when the API server answers
+// that there is no such thing.
+func (s *source) informer(f dynamicinformer.DynamicSharedInformerFactory, suspect chan<- struct{}) cache.SharedIndexInformer {
+	inf := f.ForResource(s.gvr).Informer()
+	_ = inf.SetTransform(trimBinding) // fails only on a started informer, as the next
+	_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		if apierrors.IsNotFound(err) {
+			signal(suspect)
+			return
+		}
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+	})
+	_, _ = inf.AddEventHandler(handler(s.x.bindingChanged))
+	return inf
+}
+
+// stay returns when discovery says that the group is gone, or when ctx ends.
+func (s *source) stay(ctx context.Context, informers caches, suspect <-chan struct{}, known func()) {
+	synced := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		for _, inf := range informers {
+			if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
+				return
+			}
+		}
+		close(synced)
+	})
+	for ctx.Err() == nil {
+		select {
+		case <-synced:
+			known()
+			synced = nil
+		case <-suspect:
+			if state, err := s.ask(ctx); err == nil && state != served {
+				return
+			}
+			pause(ctx, errorRetry)
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (s *source) set(informers caches) {
@@ -186,7 +309,8 @@ func (s *source) current() caches {
 	return s.informers
 }
 
-// Bindings lists the bindings of a namespace in order of name.
+// Bindings lists the bindings of a namespace that the cache has, in order of
+// name.
 func (x *Index) Bindings(namespace string) []Binding {
 	var out []Binding
 	for _, s := range x.bindings {
@@ -198,6 +322,16 @@ func (x *Index) Bindings(namespace string) []Binding {
 	return out
 }
 
+// cachedBinding is nil where the cache has none.
+func (x *Index) cachedBinding(id bindingID) *Binding {
+	for _, s := range x.bindings {
+		if s.gvr.Group == id.api {
+			return get[Binding](s.current(), id.namespace+"/"+id.name)
+		}
+	}
+	return nil
+}
+
 // dropBindings tells of bindings that went with their group.
 func (x *Index) dropBindings(cs caches) {
 	for _, c := range cs {
@@ -207,8 +341,8 @@ func (x *Index) dropBindings(cs caches) {
 	}
 }
 
-// bindingChanged passes checkpoints on and wakes the waits that a new or a
-// changed binding may concern.
+// bindingChanged keeps what bindings said, passes checkpoints on and wakes the
+// waits that a new or a changed binding may concern.
 func (x *Index) bindingChanged(before, after *Binding) {
 	if x.cfg.OnCheckpoint != nil {
 		if b := after; b != nil && b.TargetGroupARN != "" {
@@ -218,7 +352,15 @@ func (x *Index) bindingChanged(before, after *Binding) {
 			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
 		}
 	}
-	if before == nil || after == nil || before.BindingSpec != after.BindingSpec {
-		x.wakeNamespace(cmp.Or(after, before).Namespace)
+	for _, b := range []*Binding{before, after} {
+		if b != nil {
+			x.learnBinding(b)
+		}
+	}
+	newest := cmp.Or(after, before)
+	x.outdate(newest.id(), newest.ResourceVersion, after)
+	x.settle(newest.id())
+	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
+		x.wakeNamespace(newest.Namespace)
 	}
 }

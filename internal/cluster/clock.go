@@ -6,14 +6,22 @@ import (
 	"time"
 )
 
+// maxSkew is the largest difference between the API server's clock and ours that
+// is corrected. A larger one is a broken clock, or a proxy that writes a Date of
+// its own, and would end waits at once or never.
+const maxSkew = 30 * time.Second
+
 // clock learns from the Date header of each answer how far the API server's
 // clock is from ours. The header counts in whole seconds, so one answer only
 // gives bounds; several narrow them.
 type clock struct {
+	warn func(skew time.Duration) // called once, for a skew that is too large
+
 	mu sync.Mutex // guards the rest
 	// least and most are the bounds of the API server's time less ours.
 	least, most time.Duration
 	known       bool
+	warned      bool
 }
 
 // Skew is the API server's clock less ours: zero where what was seen allows for
@@ -23,7 +31,15 @@ func (x *Index) Skew() time.Duration { return x.clock.skew() }
 func (c *clock) skew() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return max(c.least, min(c.most, 0))
+	return c.leastSkew()
+}
+
+func (c *clock) leastSkew() time.Duration { return max(c.least, min(c.most, 0)) }
+
+// correction is the skew, and whether it is of use.
+func (c *clock) correction() (skew time.Duration, ok bool) {
+	skew = c.skew()
+	return skew, skew.Abs() <= maxSkew
 }
 
 // answered takes in that an answer to a request of sent arrived at received: in
@@ -35,21 +51,49 @@ func (c *clock) answered(sent, received, date time.Time) {
 	if least > most {
 		return // our clock was set in between
 	}
+	if skew, tooLarge := c.take(least, most); tooLarge {
+		c.warn(skew)
+	}
+}
+
+// take narrows the bounds. tooLarge is true the first time that the skew is.
+func (c *clock) take(least, most time.Duration) (skew time.Duration, tooLarge bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.known || max(c.least, least) > min(c.most, most) {
 		c.least, c.most, c.known = least, most, true
-		return
+	} else {
+		c.least, c.most = max(c.least, least), min(c.most, most)
 	}
-	c.least, c.most = max(c.least, least), min(c.most, most)
+	skew = c.leastSkew()
+	tooLarge = skew.Abs() > maxSkew && !c.warned
+	c.warned = c.warned || tooLarge
+	return skew, tooLarge
 }
 
-// wrap makes next, which leads to the API server, tell the time.
-func (c *clock) wrap(next http.RoundTripper) http.RoundTripper { return &timed{next, c} }
+// born is a creationTimestamp by our clock, at the earliest.
+func (x *Index) born(created time.Time) time.Time {
+	skew, ok := x.clock.correction()
+	switch {
+	case created.IsZero():
+		return created
+	case ok:
+		return created.Add(-skew)
+	default:
+		return created.Add(min(-skew, 0))
+	}
+}
+
+// wrap makes next, which leads to the API server, tell the time and the age of
+// watches.
+func (x *Index) wrap(next http.RoundTripper) http.RoundTripper {
+	return &timed{next, &x.clock, &x.ages}
+}
 
 type timed struct {
 	next  http.RoundTripper
 	clock *clock
+	ages  *ages
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -62,6 +106,7 @@ func (t *timed) RoundTrip(req *http.Request) (*http.Response, error) {
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		t.clock.answered(sent, time.Now(), date)
 	}
+	t.ages.opened(req, resp)
 	return resp, nil
 }
 

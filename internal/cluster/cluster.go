@@ -1,5 +1,6 @@
 // Package cluster answers from the Kubernetes API who a pod is and which
-// TargetGroupBindings or load balancer names may lead to it.
+// TargetGroupBindings or load balancer names may lead to it, now or formerly:
+// what ties a pod to a target group is remembered for as long as the pod lives.
 package cluster
 
 import (
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,53 +43,67 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// Index is a view of the cluster that informers keep up to date.
+// Index is a view of the cluster that informers keep up to date, and what is
+// remembered beside it.
 type Index struct {
-	cfg       Config
-	kube      kubernetes.Interface
-	dynamic   dynamic.Interface
-	clock     clock
-	factories []informers.SharedInformerFactory
-	pods      caches
-	services  caches
-	slices    caches
-	ingresses caches
-	bindings  []*source
-	synced    atomic.Bool
+	cfg        Config
+	namespaces []string // one empty for all
+	kube       kubernetes.Interface
+	dynamic    dynamic.Interface
+	clock      clock
+	ages       ages
+	work       work
+	searches   searches
+	factories  []informers.SharedInformerFactory
+	pods       caches
+	services   caches
+	slices     caches
+	ingresses  caches
+	bindings   []*source
+	synced     atomic.Bool
 
-	// mu guards what follows; it is never held across a call.
+	// mu guards what follows. It is held across reads of the informers' caches,
+	// which call nothing of ours but index functions, and across no other call.
 	mu sync.Mutex
-	// past holds what was seen of each pod that exists.
+	// past holds what was seen of each pod that exists or is watched.
 	past map[types.UID]*past
-	// gaps counts the lists that were begun: before each, changes can have been
-	// missed.
-	gaps uint64
-	// watches holds who wants to hear of a pod, by namespace/name, or of a
-	// namespace, by "namespace/".
-	watches map[string]map[chan<- struct{}]bool
+	// reads holds those of them whose newest state came from a live read.
+	reads map[types.UID]*past
+	// gap is when the newest list was begun that did not go on where a watch had
+	// ended: before it, changes can have been missed.
+	gap time.Time
+	// crossed says that an EndpointSlice named a pod of another namespace once.
+	crossed bool
+	// records and hosts are by namespace.
+	records map[string]map[bindingID][]*record
+	hosts   map[string]map[string]*host
+	// forgotten is, by namespace, when a former binding was last dropped that
+	// could still matter.
+	forgotten map[string]time.Time
+	lists     map[string]*lists
+	// watches holds who wants to hear of a pod, by namespace and name; the name of
+	// an address that no pod has is empty.
+	watches map[string]map[string][]*watch
 }
 
 // New makes an Index that knows nothing before [Index.Run].
 func New(cfg Config) (*Index, error) {
-	x := &Index{
-		cfg:     cfg,
-		past:    make(map[types.UID]*past),
-		watches: make(map[string]map[chan<- struct{}]bool),
-	}
+	x := &Index{cfg: cfg}
+	x.init()
 	config := rest.CopyConfig(cfg.REST)
 	config.QPS = -1
-	config.Wrap(x.clock.wrap)
+	config.Wrap(x.wrap)
 	var err1, err2 error
 	x.kube, err1 = kubernetes.NewForConfig(config)
 	x.dynamic, err2 = dynamic.NewForConfig(config)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("make Kubernetes client for %s: %w", config.Host, err)
 	}
-	namespaces := slices.Compact(slices.Sorted(slices.Values(cfg.Namespaces)))
-	if len(namespaces) == 0 {
-		namespaces = []string{corev1.NamespaceAll}
+	x.namespaces = slices.Compact(slices.Sorted(slices.Values(cfg.Namespaces)))
+	if len(x.namespaces) == 0 {
+		x.namespaces = []string{corev1.NamespaceAll}
 	}
-	for _, ns := range namespaces {
+	for _, ns := range x.namespaces {
 		f := informers.NewSharedInformerFactoryWithOptions(x.kube, 0, informers.WithNamespace(ns), informers.WithTweakListOptions(x.countGaps))
 		x.factories = append(x.factories, f)
 		x.pods = append(x.pods, f.Core().V1().Pods().Informer())
@@ -98,7 +114,7 @@ func New(cfg Config) (*Index, error) {
 	err := errors.Join(
 		x.pods.setUp(trimPod, cache.Indexers{byAddress: podAddresses}, handler(x.podChanged)),
 		x.services.setUp(trimService, nil, handler(x.serviceChanged)),
-		x.slices.setUp(trimSlice, cache.Indexers{byPod: slicePods}, handler(x.sliceChanged)),
+		x.slices.setUp(trimSlice, cache.Indexers{byPod: slicePods, byService: sliceService}, handler(x.sliceChanged)),
 		x.ingresses.setUp(trimIngress, nil, handler(x.ingressChanged)),
 		x.followReplicas(),
 	)
@@ -106,15 +122,37 @@ func New(cfg Config) (*Index, error) {
 		return nil, err
 	}
 	for _, g := range bindingGroups {
-		x.bindings = append(x.bindings, &source{x: x, gvr: g, namespaces: namespaces, known: make(chan struct{})})
+		x.bindings = append(x.bindings, newSource(x, g))
 	}
 	return x, nil
 }
+
+// init makes what is remembered; it is empty.
+func (x *Index) init() {
+	x.work.init()
+	x.clock.warn = func(skew time.Duration) {
+		x.cfg.Log.Warn("the clock of the API server is too far from ours to be of use: the end of a pod's grace period is counted from when its deletion is seen; check the clocks",
+			"skew", skew)
+	}
+	x.past, x.reads = make(map[types.UID]*past), make(map[types.UID]*past)
+	x.records = make(map[string]map[bindingID][]*record)
+	x.hosts = make(map[string]map[string]*host)
+	x.forgotten = make(map[string]time.Time)
+	x.lists = make(map[string]*lists)
+	x.watches = make(map[string]map[string][]*watch)
+}
+
+// tidyEvery is how often what is remembered is looked through for what can be
+// dropped.
+const tidyEvery = time.Minute
 
 // Run keeps the index up to date until ctx ends, and returns when all of its
 // goroutines are gone: at once, or within a minute where client-go backs off from
 // an API server that refuses connections.
 func (x *Index) Run(ctx context.Context) {
+	for _, path := range x.watchPaths() {
+		x.ages.expect(path)
+	}
 	for _, f := range x.factories {
 		f.Start(ctx.Done())
 	}
@@ -125,11 +163,23 @@ func (x *Index) Run(ctx context.Context) {
 	if x.waitSynced(ctx) {
 		x.synced.Store(true)
 	}
-	<-ctx.Done()
+	for ctx.Err() == nil {
+		pause(ctx, tidyEvery)
+		x.tidy()
+	}
+	x.work.end()
 	for _, f := range x.factories {
 		f.Shutdown()
 	}
 	running.Wait()
+}
+
+// tidy drops what need not be remembered any more.
+func (x *Index) tidy() {
+	x.tidyPast()
+	x.tidyLists()
+	x.tidyRecords()
+	x.tidyHosts()
 }
 
 // waitSynced returns true when everything was read once, false when ctx ends
@@ -150,12 +200,45 @@ func (x *Index) waitSynced(ctx context.Context) bool {
 	return true
 }
 
-// Ready says why the caches cannot be trusted now; nil where they can.
-func (x *Index) Ready() error {
-	if !x.synced.Load() {
-		return errors.New("the Kubernetes API is not read yet")
+// Synced says whether everything was read once.
+func (x *Index) Synced() bool { return x.synced.Load() }
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
-	return nil
+}
+
+// work is what goes on beside the callers, for all of them: it knows no
+// caller's context.
+type work struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu   sync.Mutex // guards over, so that nothing is added to running after it
+	over bool
+}
+
+func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background()) }
+
+// start runs f in its own goroutine, unless the end has come.
+func (w *work) start(f func(context.Context)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		w.running.Go(func() { f(w.ctx) })
+	}
+}
+
+// end returns when all that was started is over.
+func (w *work) end() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	w.cancel()
+	w.running.Wait()
 }
 
 // caches are the informer caches of one resource, one for each namespace that
@@ -166,6 +249,7 @@ const (
 	byAddress   = "address"
 	byNamespace = cache.NamespaceIndex
 	byPod       = "pod"
+	byService   = "service"
 )
 
 func (cs caches) setUp(trim cache.TransformFunc, indexers cache.Indexers, h cache.ResourceEventHandler) error {

@@ -10,43 +10,37 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 )
 
 // Pod is what a wait needs to know of a pod. It does not change; a newer one
-// comes from [Index.Pod].
+// comes from [Index.Refresh].
 type Pod struct {
-	Namespace, Name string
+	Namespace, Name string // no name for an address that no pod has
 	UID             types.UID
 	IPs             []netip.Addr
 	// HostNetwork says that its addresses are those of its node.
 	HostNetwork bool
 	// Ready is its condition of that name.
 	Ready bool
-	// Older says that it can have been a target before we watched, so that
-	// Services which selected it then have escaped us. That is so, too, after the
-	// watch was interrupted and has missed changes.
-	Older bool
-	// NeverReady says that we watched it from its creation, that its containers
-	// were never ready and no EndpointSlice showed it as ready, as those of a
-	// Service that publishes not-ready addresses do: no load balancer ever got it.
-	NeverReady bool
-	// WithoutPreStop names its containers that have no preStop hook. Native sidecars
-	// need none: the kubelet stops them after the containers (KEP-753).
+	// WithoutPreStop names its containers that have no preStop hook. Native
+	// sidecars need none: the kubelet stops them after the containers (KEP-753).
 	WithoutPreStop []string
-	// Grace is the termination grace period: that of its deletion, which can be
-	// shorter, or else that of its specification.
+	// Grace is the termination grace period: the shortest that was seen of its
+	// deletion, or else that of its specification.
 	Grace time.Duration
-	// KillAt is when the kubelet kills it, by our clock: the deletionTimestamp,
-	// which lies ahead by the grace period, less the [Index.Skew] of now. Zero
-	// while the pod is not being deleted.
+	// KillAt is when the kubelet kills it, by our clock: the earliest
+	// deletionTimestamp that was seen, which lies ahead by the grace period, less
+	// the [Index.Skew] of now. Zero while the pod is not being deleted. Where the
+	// skew is too large to be corrected, it is when the deletion was seen and the
+	// grace period.
 	KillAt time.Time
 	// DeletionSeen is when we first saw that it is being deleted; zero while it is
-	// not.
+	// not. A deletion is never taken back, whatever a watch that is behind shows.
 	DeletionSeen time.Time
 
-	labels map[string]string
-	gates  []string         // names of bindings whose readiness condition it carries
-	ports  map[string][]int // of the containers, by name; kept for the host network only
+	raw   *corev1.Pod // trimmed; nil for an address that no pod has
+	since time.Time   // when such an address was asked for
 }
 
 // Key is the pod's namespace/name.
@@ -59,29 +53,39 @@ var (
 	// ErrAmbiguous: the address does not tell the pod, because several have it or
 	// because it is a node's.
 	ErrAmbiguous = errors.New("this address may be that of more than one pod")
+	// ErrDisagree: the pod that is named does not have the address that is named.
+	ErrDisagree = errors.New("the pod does not have this address")
 )
 
-// PodAt finds the pod that has an address. Completed pods, which keep theirs,
-// do not count. namespace decides between several; one in which none of them
-// lives is ignored where the address is unique. Pods in the host network share
-// the address with their node and whatever runs there, so such a pod is found
-// only where a namespace is given and it is the one match in there.
+// PodAt finds the pod that has an address in the cache. Completed pods, which
+// keep theirs, do not count. namespace decides between several; one in which none
+// of them lives is ignored where the address is unique. Pods in the host network
+// share the address with their node and whatever runs there, so such a pod is
+// found only where a namespace is given and it is the one match in there.
 func (x *Index) PodAt(ip netip.Addr, namespace string) (*Pod, error) {
-	pods := by[*corev1.Pod](x.pods, byAddress, ip.Unmap().String())
+	p, err := choose(by[*corev1.Pod](x.pods, byAddress, ip.Unmap().String()), ip, namespace)
+	if err != nil {
+		return nil, err
+	}
+	return x.newPod(p), nil
+}
+
+// choose is the rule of [Index.PodAt].
+func choose(pods []*corev1.Pod, ip netip.Addr, namespace string) (*corev1.Pod, error) {
 	if len(pods) == 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNoPod, ip)
 	}
 	elsewhere := func(p *corev1.Pod) bool { return p.Namespace != namespace }
 	if here := slices.DeleteFunc(slices.Clone(pods), elsewhere); len(here) == 1 {
-		return x.newPod(here[0]), nil
+		return here[0], nil
 	}
 	if len(pods) > 1 || pods[0].Spec.HostNetwork {
 		return nil, fmt.Errorf("%w: %s", ErrAmbiguous, ip)
 	}
-	return x.newPod(pods[0]), nil
+	return pods[0], nil
 }
 
-// Pod finds a pod by name; nil where there is none.
+// Pod finds a pod by name in the cache; nil where there is none.
 func (x *Index) Pod(namespace, name string) *Pod {
 	if p := get[corev1.Pod](x.pods, namespace+"/"+name); p != nil {
 		return x.newPod(p)
@@ -89,8 +93,50 @@ func (x *Index) Pod(namespace, name string) *Pod {
 	return nil
 }
 
+// Address stands for an address of a namespace that no pod has: a Pod without
+// UID and name, which is tied to the groups that looks from now on find it in.
+func (x *Index) Address(namespace string, ip netip.Addr) *Pod {
+	return &Pod{Namespace: namespace, IPs: []netip.Addr{ip.Unmap()}, since: time.Now()}
+}
+
+// Refresh returns the newest that is known of the same pod, from the cache or
+// from a live read; p itself where nothing newer is known.
+func (x *Index) Refresh(p *Pod) *Pod {
+	if p.raw == nil {
+		return p
+	}
+	newest := p.raw
+	if c := get[corev1.Pod](x.pods, p.Key()); c != nil && c.UID == p.UID {
+		newest = newer(newest, c)
+	}
+	if live := x.liveRead(p.UID); live != nil {
+		newest = newer(newest, live)
+	}
+	q := x.newPod(newest)
+	if newest == p.raw && q.KillAt.Equal(p.KillAt) && q.Grace == p.Grace && q.DeletionSeen.Equal(p.DeletionSeen) {
+		return p
+	}
+	return q
+}
+
+// newer is that of two states of a pod which the API server made later; a where
+// they are the same.
+func newer(a, b *corev1.Pod) *corev1.Pod {
+	if laterVersion(b.ResourceVersion, a.ResourceVersion) {
+		return b
+	}
+	return a
+}
+
+// laterVersion says whether a resource version is later than another. KEP-5504
+// makes them numbers that can be compared; where they are none, it is.
+func laterVersion(a, b string) bool {
+	c, err := resourceversion.CompareResourceVersion(a, b)
+	return err != nil || c > 0
+}
+
+// newPod notes what the pod shows of itself and adds what is remembered of it.
 func (x *Index) newPod(p *corev1.Pod) *Pod {
-	older, neverReady := x.history(p.UID)
 	out := &Pod{
 		Namespace:   p.Namespace,
 		Name:        p.Name,
@@ -98,30 +144,24 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 		IPs:         addresses(p),
 		HostNetwork: p.Spec.HostNetwork,
 		Ready:       conditionTrue(p.Status.Conditions, corev1.PodReady),
-		Older:       older,
-		NeverReady:  neverReady,
-		Grace:       30 * time.Second, // the API server's default
-		labels:      p.Labels,
-	}
-	if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
-		out.Grace = time.Duration(*s) * time.Second
-	}
-	if s := p.DeletionGracePeriodSeconds; s != nil {
-		out.Grace = time.Duration(*s) * time.Second
-	}
-	if p.DeletionTimestamp != nil {
-		out.KillAt = p.DeletionTimestamp.Add(-x.Skew())
+		Grace:       gracePeriod(p),
+		raw:         p,
 	}
 	for _, c := range p.Spec.Containers {
 		if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	out.gates = gates(p)
-	if p.Spec.HostNetwork {
-		out.ports = containerPorts(p)
-	}
+	x.addEnd(out, x.see(p, false))
 	return out
+}
+
+// id is what is remembered of a pod under.
+func (p *Pod) id() types.UID {
+	if p.UID != "" {
+		return p.UID
+	}
+	return types.UID("address " + p.Namespace + "/" + p.IPs[0].String())
 }
 
 // gatePrefixes and the name of a TargetGroupBinding make the readiness
@@ -158,43 +198,19 @@ func addresses(p *corev1.Pod) []netip.Addr {
 	return ips
 }
 
-// sidecars are the init containers that run as long as the pod: they can have
-// ports that are targets.
-func sidecars(p *corev1.Pod) []corev1.Container {
-	return slices.DeleteFunc(slices.Clone(p.Spec.InitContainers), func(c corev1.Container) bool {
-		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
-	})
-}
-
-func containerPorts(p *corev1.Pod) map[string][]int {
-	ports := make(map[string][]int)
-	for _, c := range slices.Concat(p.Spec.Containers, sidecars(p)) {
-		for _, port := range c.Ports {
-			if port.Name != "" {
-				ports[port.Name] = append(ports[port.Name], int(port.ContainerPort))
-			}
-		}
-	}
-	return ports
-}
-
-func findCondition(cs []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {
-	if i := slices.IndexFunc(cs, func(c corev1.PodCondition) bool { return c.Type == t }); i >= 0 {
-		return &cs[i]
-	}
-	return nil
+func completed(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
 func conditionTrue(cs []corev1.PodCondition, t corev1.PodConditionType) bool {
-	c := findCondition(cs, t)
-	return c != nil && c.Status == corev1.ConditionTrue
+	return slices.ContainsFunc(cs, func(c corev1.PodCondition) bool { return c.Type == t && c.Status == corev1.ConditionTrue })
 }
 
 // podAddresses indexes pods by all of their addresses. A completed pod keeps
 // its address while another may have it already.
 func podAddresses(obj any) ([]string, error) {
 	p, ok := obj.(*corev1.Pod)
-	if !ok || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+	if !ok || completed(p) {
 		return nil, nil
 	}
 	var keys []string
@@ -211,23 +227,24 @@ func trimPod(obj any) (any, error) {
 	}
 	out := &corev1.Pod{
 		ObjectMeta: trimMeta(p.ObjectMeta),
-		Spec: corev1.PodSpec{
-			HostNetwork:                   p.Spec.HostNetwork,
-			TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds,
-			Containers:                    trimContainers(p.Spec.Containers, p.Spec.HostNetwork),
-			InitContainers:                trimContainers(sidecars(p), p.Spec.HostNetwork),
-		},
-		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
+		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds},
+		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
 	}
-	out.Labels = p.Labels
+	out.Labels, out.CreationTimestamp = p.Labels, p.CreationTimestamp
 	out.DeletionTimestamp, out.DeletionGracePeriodSeconds = p.DeletionTimestamp, p.DeletionGracePeriodSeconds
 	if len(out.Status.PodIPs) == 0 && p.Status.PodIP != "" {
 		out.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
 	}
+	for _, c := range p.Spec.Containers {
+		t := corev1.Container{Name: c.Name}
+		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+			t.Lifecycle = hooked
+		}
+		out.Spec.Containers = append(out.Spec.Containers, t)
+	}
 	for _, c := range p.Status.Conditions {
-		_, gate := bindingOfGate(c.Type)
-		if gate || c.Type == corev1.PodReady || c.Type == corev1.ContainersReady {
-			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status, LastTransitionTime: c.LastTransitionTime})
+		if _, gate := bindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
+			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		}
 	}
 	return out, nil
@@ -235,20 +252,3 @@ func trimPod(obj any) (any, error) {
 
 // hooked stands for any preStop hook.
 var hooked = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}
-
-func trimContainers(cs []corev1.Container, ports bool) []corev1.Container {
-	var out []corev1.Container
-	for _, c := range cs {
-		t := corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy}
-		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
-			t.Lifecycle = hooked
-		}
-		for _, p := range c.Ports {
-			if ports && p.Name != "" {
-				t.Ports = append(t.Ports, corev1.ContainerPort{Name: p.Name, ContainerPort: p.ContainerPort})
-			}
-		}
-		out = append(out, t)
-	}
-	return out
-}

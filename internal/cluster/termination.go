@@ -3,11 +3,62 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// end is what is known of a pod's deletion. It is never taken back, and it only
+// comes nearer: deletionGracePeriodSeconds "may only be shortened" (ObjectMeta).
+type end struct {
+	seen  time.Time     // when it was first seen, by our clock; zero for no deletion
+	kill  time.Time     // the earliest deletionTimestamp, by the API server's clock
+	grace time.Duration // the shortest
+	least time.Time     // the earliest of when each grace period was first seen, and it; by our clock
+}
+
+// see takes in what a pod shows of it.
+func (e *end) see(p *corev1.Pod) {
+	if p.DeletionTimestamp == nil {
+		return
+	}
+	now, kill, grace := time.Now(), p.DeletionTimestamp.Time, gracePeriod(p)
+	if e.seen.IsZero() {
+		*e = end{now, kill, grace, now.Add(grace)}
+	}
+	if kill.Before(e.kill) {
+		e.kill = kill
+	}
+	if grace < e.grace {
+		e.grace = grace
+		if least := now.Add(grace); least.Before(e.least) {
+			e.least = least
+		}
+	}
+}
+
+// addEnd adds to a pod what is remembered of its deletion.
+func (x *Index) addEnd(p *Pod, e end) {
+	if e.seen.IsZero() {
+		return
+	}
+	p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.least
+	if skew, ok := x.clock.correction(); ok {
+		p.KillAt = e.kill.Add(-skew)
+	}
+}
+
+// gracePeriod is that of a pod's deletion, or else that of its specification.
+func gracePeriod(p *corev1.Pod) time.Duration {
+	for _, s := range []*int64{p.DeletionGracePeriodSeconds, p.Spec.TerminationGracePeriodSeconds} {
+		if s != nil {
+			return time.Duration(*s) * time.Second
+		}
+	}
+	return 30 * time.Second // the API server's default
+}
 
 // Stays says whether a pod is there to stay: it is not being deleted, it is
 // ready, and so is its node. Where one of these fails, or one of the two is
@@ -21,6 +72,9 @@ func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("get pod %s: %w", p.Key(), err)
+	}
+	x.learnPod(pod)
+	switch {
 	case pod.UID != p.UID, pod.DeletionTimestamp != nil, !conditionTrue(pod.Status.Conditions, corev1.PodReady):
 		return false, nil
 	}

@@ -1,62 +1,177 @@
 package cluster
 
-import "strings"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
 
-// Watch puts a token into wake, without blocking, whenever something about a
-// pod changes: itself, or the bindings, Services and Ingresses of its namespace.
-// Checkpoints are not among that. stop ends it.
-func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
-	return x.watch(p.Key(), wake)
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// maxAge is how long a watch may tell nothing. The API server sends a bookmark
+// about once a minute (k8s.io/apiserver, bookmarkFrequency of the watch cache),
+// so that two were lost by then; and client-go tries again after half a minute
+// at most, where an attempt fails.
+const maxAge = 3 * time.Minute
+
+// ages are, by resource, the times since a watch last told something.
+type ages struct {
+	mu sync.Mutex // guards last
+	// last is, by the end of the path of a watch, when something last came in on
+	// it, when it was opened or when it ended, whichever is latest; or else since
+	// when it is expected.
+	last map[string]time.Time
 }
 
-// WatchNamespace is [Index.Watch] for a wait on an address that no pod has: it
-// tells of bindings, Services and Ingresses.
-func (x *Index) WatchNamespace(namespace string, wake chan<- struct{}) (stop func()) {
-	return x.watch(namespace+"/", wake)
-}
-
-func (x *Index) watch(key string, wake chan<- struct{}) (stop func()) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.watches[key] == nil {
-		x.watches[key] = make(map[chan<- struct{}]bool)
+// watchPaths are the paths of the watches of the resources that every cluster
+// serves.
+func (x *Index) watchPaths() []string {
+	var paths []string
+	for _, ns := range x.namespaces {
+		paths = append(paths, watchPath("/api/v1", ns, "pods"), watchPath("/api/v1", ns, "services"),
+			watchPath("/apis/discovery.k8s.io/v1", ns, "endpointslices"), watchPath("/apis/networking.k8s.io/v1", ns, "ingresses"))
 	}
-	x.watches[key][wake] = true
-	return func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		delete(x.watches[key], wake)
-		if len(x.watches[key]) == 0 {
-			delete(x.watches, key)
+	return paths
+}
+
+func watchPath(version, namespace, resource string) string {
+	if namespace == corev1.NamespaceAll {
+		return version + "/" + resource
+	}
+	return version + "/namespaces/" + namespace + "/" + resource
+}
+
+func (s *source) watchPaths() []string {
+	var paths []string
+	for _, ns := range s.x.namespaces {
+		paths = append(paths, watchPath(groupPath(s.gvr.GroupVersion()), ns, s.gvr.Resource))
+	}
+	return paths
+}
+
+func groupPath(gv schema.GroupVersion) string { return "/apis/" + gv.Group + "/" + gv.Version }
+
+// expect makes a path count from now on.
+func (a *ages) expect(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last == nil {
+		a.last = make(map[string]time.Time)
+	}
+	a.last[path] = time.Now()
+}
+
+func (a *ages) forget(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.last, path)
+}
+
+// heard notes that there is news of a path that counts.
+func (a *ages) heard(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.last[path]; ok {
+		a.last[path] = time.Now()
+	}
+}
+
+// oldest is the path of which nothing was heard for longest, and for how long.
+func (a *ages) oldest() (path string, age time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for p, at := range a.last {
+		if d := time.Since(at); path == "" || d > age || d == age && p < path {
+			path, age = p, d
 		}
 	}
+	return path, age
 }
 
-// wake tells those who watch one pod.
-func (x *Index) wake(key string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for c := range x.watches[key] {
-		signal(c)
+// expected is the path that counts of a request to watch; the API server can be
+// behind a path of its own. The watch of our own replicas, which has a selector,
+// does not count.
+func (a *ages) expected(req *http.Request) string {
+	if q := req.URL.Query(); q.Get("watch") == "" || q.Get("labelSelector") != "" {
+		return ""
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for p := range a.last {
+		if strings.HasSuffix(req.URL.Path, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// opened sees each answer, and listens to those that are watches.
+func (a *ages) opened(req *http.Request, resp *http.Response) {
+	if resp.StatusCode != http.StatusOK {
+		return
+	}
+	if path := a.expected(req); path != "" {
+		a.heard(path)
+		resp.Body = &watchBody{resp.Body, func() { a.heard(path) }}
 	}
 }
 
-// wakeNamespace tells those who watch a namespace or any pod of it.
-func (x *Index) wakeNamespace(namespace string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for key, cs := range x.watches {
-		if strings.HasPrefix(key, namespace+"/") {
-			for c := range cs {
-				signal(c)
+// watchBody tells of what comes in on a watch and of its end.
+type watchBody struct {
+	io.ReadCloser
+	heard func()
+}
+
+// Read implements [io.Reader].
+func (b *watchBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.heard()
+	return n, err
+}
+
+// WatchAge is how long the watch that has been silent for longest has told
+// nothing. The API server sends a bookmark about once a minute.
+func (x *Index) WatchAge() time.Duration {
+	_, age := x.ages.oldest()
+	return age
+}
+
+// Ready says why the caches cannot be trusted now; nil where they can.
+func (x *Index) Ready() error {
+	if !x.synced.Load() {
+		return x.unread()
+	}
+	for _, s := range x.bindings {
+		if s.versionGone.Load() {
+			return fmt.Errorf("the API server serves %s, but not in version %s, the only one that is known here: TargetGroupBindings cannot be read; a newer version of this program may know it", s.gvr.Group, s.gvr.Version)
+		}
+	}
+	if path, age := x.ages.oldest(); age > maxAge {
+		return fmt.Errorf("nothing has come from the API server for %s on %s, which tells something each minute", age.Round(time.Second), path)
+	}
+	return nil
+}
+
+// unread names what was not read yet.
+func (x *Index) unread() error {
+	for resource, cs := range map[string]caches{"pods": x.pods, "services": x.services, "endpointslices": x.slices, "ingresses": x.ingresses} {
+		for _, c := range cs {
+			if !c.HasSynced() {
+				return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", resource)
 			}
 		}
 	}
-}
-
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+	for _, s := range x.bindings {
+		select {
+		case <-s.known:
+		default:
+			return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", s.gvr.GroupResource())
+		}
 	}
+	return errors.New("not read yet: the index has not begun")
 }

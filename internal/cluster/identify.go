@@ -1,0 +1,82 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Who names the pod of a wait.
+type Who struct {
+	// Namespace and Pod name it, where Pod is not empty. Beside an address alone,
+	// Namespace decides between several pods.
+	Namespace, Pod string
+	// IP is an address of it.
+	IP netip.Addr
+	// Inferred says that IP is the caller's address, not one that it named.
+	Inferred bool
+	// Source is who asks: live searches go by source in turn.
+	Source netip.Addr
+}
+
+// Identify reads a pod from the API server itself. [ErrNoPod], [ErrAmbiguous] and
+// [ErrDisagree] are answers; any other error passes.
+func (x *Index) Identify(ctx context.Context, w Who) (*Pod, error) {
+	if w.Pod == "" {
+		return x.identifyAddress(ctx, w)
+	}
+	p, err := x.readPod(ctx, w.Namespace, w.Pod)
+	if err != nil {
+		return nil, err
+	}
+	pod := x.newPod(p)
+	if w.IP.IsValid() && !w.Inferred && !slices.Contains(pod.IPs, w.IP.Unmap()) {
+		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), w.IP, pod.IPs)
+	}
+	return pod, nil
+}
+
+// readPod reads a pod by name, and remembers what it shows.
+func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	p, err := x.kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("%w: pod %s/%s does not exist", ErrNoPod, namespace, name)
+	case err != nil:
+		return nil, fmt.Errorf("get pod %s/%s: %w", namespace, name, err)
+	}
+	return x.learnPod(p), nil
+}
+
+// identifyAddress confirms the pod that the cache has at an address, or else
+// searches. A pod in the host network is searched for in any case: the cache may
+// be behind with another one at the address.
+func (x *Index) identifyAddress(ctx context.Context, w Who) (*Pod, error) {
+	cached, err := x.PodAt(w.IP, w.Namespace)
+	if err == nil && !cached.HostNetwork {
+		p, err := x.kube.CoreV1().Pods(cached.Namespace).Get(ctx, cached.Name, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("get pod %s: %w", cached.Key(), err)
+		}
+		if err == nil {
+			p := x.learnPod(p)
+			if p.UID == cached.UID && !completed(p) && slices.Contains(addresses(p), w.IP.Unmap()) {
+				return x.newPod(p), nil
+			}
+		}
+	}
+	found, err := x.search(ctx, w.Source, w.IP.Unmap())
+	if err != nil {
+		return nil, err
+	}
+	p, err := choose(found, w.IP, w.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	return x.newPod(p), nil
+}

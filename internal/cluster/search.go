@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Bounds of live searches: each is a list of pods, which an API server has to
+// look through etcd for.
+const (
+	searchEvery = 200 * time.Millisecond
+	searchFor   = 5 * time.Second // how long one may take
+	keepFound   = time.Second     // how long an answer serves others
+)
+
+// searches are the live searches for pods by address. Those who ask are served
+// in turn, so that nobody who asks a lot keeps the others waiting.
+type searches struct {
+	mu      sync.Mutex // guards the rest; not held across a call
+	queues  map[netip.Addr][]*search
+	turn    []netip.Addr // sources that have something in their queue, the next one first
+	byIP    map[netip.Addr]*search
+	next    time.Time // not before
+	running bool
+}
+
+// search is one question, shared by all who ask it.
+type search struct {
+	ip      netip.Addr
+	waiting int // callers
+	begun   bool
+	done    chan struct{} // closed when there is an answer
+	pods    []*corev1.Pod // not completed ones; read only after done
+	err     error
+}
+
+// search finds the pods that have an address as their primary one, by the word
+// of the API server itself.
+func (x *Index) search(ctx context.Context, source, ip netip.Addr) ([]*corev1.Pod, error) {
+	s := x.enqueue(source, ip)
+	defer x.searches.leave(s)
+	select {
+	case <-s.done:
+		return s.pods, s.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("search for the pod of %s: %w", ip, ctx.Err())
+	}
+}
+
+// enqueue joins a search that is under way or has just been, and puts it also
+// into the queue of the source: its turn may come sooner there.
+func (x *Index) enqueue(source, ip netip.Addr) *search {
+	q := &x.searches
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.byIP == nil {
+		q.byIP, q.queues = make(map[netip.Addr]*search), make(map[netip.Addr][]*search)
+	}
+	s := q.byIP[ip]
+	if s == nil {
+		s = &search{ip: ip, done: make(chan struct{})}
+		q.byIP[ip] = s
+	}
+	s.waiting++
+	if s.begun || slices.Contains(q.queues[source], s) {
+		return s
+	}
+	if len(q.queues[source]) == 0 {
+		q.turn = append(q.turn, source)
+	}
+	q.queues[source] = append(q.queues[source], s)
+	if !q.running {
+		q.running = true
+		x.work.start(x.searchAll)
+	}
+	return s
+}
+
+// leave takes a caller away. A search that nobody waits for is not made.
+func (q *searches) leave(s *search) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.waiting--
+	if s.waiting == 0 && !s.begun && q.byIP[s.ip] == s {
+		delete(q.byIP, s.ip)
+	}
+}
+
+// searchAll makes searches, one each searchEvery, until none is left.
+func (x *Index) searchAll(ctx context.Context) {
+	for {
+		if at := x.searches.notBefore(); time.Now().Before(at) {
+			pause(ctx, time.Until(at))
+		}
+		s := x.searches.pop()
+		if s == nil {
+			return
+		}
+		x.work.start(func(ctx context.Context) { x.searchOne(ctx, s) })
+	}
+}
+
+func (q *searches) notBefore() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.next
+}
+
+// pop takes the next search that somebody waits for, from the sources in turn;
+// nil where there is none.
+func (q *searches) pop() *search {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.turn) > 0 {
+		source := q.turn[0]
+		q.turn = q.turn[1:]
+		s := q.queues[source][0]
+		if q.queues[source] = q.queues[source][1:]; len(q.queues[source]) > 0 {
+			q.turn = append(q.turn, source)
+		} else {
+			delete(q.queues, source)
+		}
+		if !s.begun && s.waiting > 0 {
+			s.begun = true
+			q.next = time.Now().Add(searchEvery)
+			return s
+		}
+	}
+	q.running = false
+	return nil
+}
+
+// searchOne makes a search and keeps an answer for a while.
+func (x *Index) searchOne(ctx context.Context, s *search) {
+	s.pods, s.err = x.podsWith(ctx, s.ip)
+	close(s.done)
+	if s.err == nil {
+		pause(ctx, keepFound)
+	}
+	x.searches.mu.Lock()
+	defer x.searches.mu.Unlock()
+	delete(x.searches.byIP, s.ip)
+}
+
+// podsWith lists the pods that have an address, and remembers what they show.
+func (x *Index) podsWith(ctx context.Context, ip netip.Addr) ([]*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, searchFor)
+	defer cancel()
+	var found []*corev1.Pod
+	for _, ns := range x.namespaces {
+		l, err := x.kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{FieldSelector: "status.podIP=" + ip.String()})
+		if err != nil {
+			return nil, fmt.Errorf("search for the pod of %s: %w", ip, err)
+		}
+		for i := range l.Items {
+			if p := x.learnPod(&l.Items[i]); !completed(p) {
+				found = append(found, p)
+			}
+		}
+	}
+	return found, nil
+}
