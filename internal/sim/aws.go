@@ -24,6 +24,8 @@ type account struct {
 	iam       iam    // who may call; see awsapi.go
 	fault     func(operation, resource string) *Fault
 	calls     map[string]int // what came in through the HTTP face, by "operation code"
+	// ARNs of another account or Region are not found instead of not valid.
+	foreignNotFound bool
 }
 
 // LoadBalancer is a load balancer of the world; [World.AddLoadBalancer] makes
@@ -142,6 +144,41 @@ type Fault struct {
 	Message string
 	// Hang keeps the call open until its caller gives up.
 	Hang bool
+	// Garble, where not nil, makes another answer of the one that the call would
+	// have had, which it gets. Status is then that of the answer, 200 where it is
+	// zero, and Code and Message have no meaning. AWSCalls counts the call as
+	// "Garbled".
+	Garble func(answer []byte) []byte
+	// ContentType is that of a garbled answer; empty for text/xml.
+	ContentType string
+}
+
+// NonAnswer is an answer that is none: what is between a client and AWS, or AWS
+// itself on a bad day, sends it in place of one.
+type NonAnswer struct {
+	Name string
+	Fault
+}
+
+// NonAnswers are all that the world knows. The SDK makes an empty output of most
+// of them, without an error: measured with v1.63.8 of elasticloadbalancingv2.
+func NonAnswers() []NonAnswer {
+	always := func(body string) func([]byte) []byte { return func([]byte) []byte { return []byte(body) } }
+	response := func(inner string) func([]byte) []byte {
+		return always(`<DescribeTargetHealthResponse xmlns="` + elbService.namespace + `">` + inner +
+			"<ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></DescribeTargetHealthResponse>")
+	}
+	return []NonAnswer{
+		{"empty", Fault{Garble: always("")}},
+		{"no content", Fault{Status: 204, Garble: always("")}},
+		{"OK", Fault{Garble: always("OK"), ContentType: "text/plain"}},
+		{"XML declaration alone", Fault{Garble: always(`<?xml version="1.0" encoding="UTF-8"?>`)}},
+		{"JSON", Fault{Garble: always(`{"TargetHealthDescriptions":[]}`), ContentType: "application/json"}},
+		{"page of a proxy", Fault{Garble: always("<html><body>Sign in</body></html>"), ContentType: "text/html"}},
+		{"truncated", Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)*2/3] }}},
+		{"no result", Fault{Garble: response("")}},
+		{"no list", Fault{Garble: response("<DescribeTargetHealthResult></DescribeTargetHealthResult>")}},
+	}
 }
 
 // FailAWS sets what happens to calls through the AWS face: fault is asked for
@@ -149,6 +186,10 @@ type Fault struct {
 // call pass. Like every method without a context it is for the goroutine that
 // calls Run, before Run or from an event.
 func (w *World) FailAWS(fault func(operation, resource string) *Fault) { w.aws.fault = fault }
+
+// ForeignNotFound decides how the API refuses the ARN of another Region or account:
+// as not found, or, as at first, as not valid. Both are seen in the field.
+func (w *World) ForeignNotFound(on bool) { w.aws.foreignNotFound = on }
 
 // AWSCalls counts the calls through the AWS face so far, by operation and code,
 // as in "DescribeTargetHealth OK" or "DescribeTargetHealth Throttling".
@@ -194,8 +235,10 @@ func (a *account) findGroup(match func(*TargetGroup) bool) (*TargetGroup, error)
 	if i := slices.IndexFunc(a.groups, match); i >= 0 {
 		return a.groups[i], nil
 	}
-	return nil, &apiError{400, "TargetGroupNotFound", "One or more target groups not found"}
+	return nil, errNoGroup
 }
+
+var errNoGroup = &apiError{400, "TargetGroupNotFound", "One or more target groups not found"}
 
 // AddLoadBalancer makes a load balancer that is active at once.
 func (w *World) AddLoadBalancer(name string, kind Kind) *LoadBalancer {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -111,7 +112,7 @@ func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := rw.Header()
-	h.Set("Content-Type", "text/xml")
+	h.Set("Content-Type", cmp.Or(a.contentType, "text/xml"))
 	h.Set("X-Amzn-RequestId", a.requestID)
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat)) // a recorder sets none, and the SDK measures its skew by it
 	rw.WriteHeader(a.status)
@@ -155,7 +156,9 @@ type awsAnswer struct {
 	status    int
 	requestID string
 	body      []byte
-	hang      bool // never answer
+	// Where empty, text/xml.
+	contentType string
+	hang        bool // never answer
 }
 
 var errHang = &apiError{code: "Hang"}
@@ -163,15 +166,16 @@ var errHang = &apiError{code: "Hang"}
 // answer carries the call out, renders what comes of it and counts it. Like
 // everything below it is for the owner of the world.
 func (c *awsCall) answer() awsAnswer {
-	result, err := c.run()
+	fault, result, err := c.run()
+	if fault != nil && fault.Garble != nil {
+		c.w.aws.calls[c.action+" Garbled"]++
+		return c.garbled(fault, result, err)
+	}
 	if err == nil {
 		c.w.aws.calls[c.action+" OK"]++
 		return c.success(result)
 	}
-	e, ok := errors.AsType[*apiError](err)
-	if !ok {
-		e = &apiError{500, "InternalFailure", err.Error()}
-	}
+	e := asAPIError(err)
 	c.w.aws.calls[c.action+" "+e.code]++
 	if e == errHang {
 		return awsAnswer{hang: true}
@@ -179,26 +183,51 @@ func (c *awsCall) answer() awsAnswer {
 	return c.failure(e)
 }
 
-func (c *awsCall) run() (any, error) {
+func asAPIError(err error) *apiError {
+	if e, ok := errors.AsType[*apiError](err); ok {
+		return e
+	}
+	return &apiError{500, "InternalFailure", err.Error()}
+}
+
+// garbled is what a fault makes of the answer that there would be.
+func (c *awsCall) garbled(f *Fault, result any, err error) awsAnswer {
+	var a awsAnswer
+	if err == nil {
+		a = c.success(result)
+	} else {
+		a = c.failure(asAPIError(err))
+	}
+	a.status, a.body, a.contentType = cmp.Or(f.Status, http.StatusOK), f.Garble(a.body), f.ContentType
+	return a
+}
+
+// run carries the call out. It also returns the fault that was asked for, if any.
+func (c *awsCall) run() (*Fault, any, error) {
 	op, known := awsOperations[c.action]
 	if !known || op.service.version != c.form.Get("Version") {
-		return nil, &apiError{400, "InvalidAction",
+		return nil, nil, &apiError{400, "InvalidAction",
 			fmt.Sprintf("Could not find operation %s for version %s", c.action, c.form.Get("Version"))}
 	}
 	if err := c.authenticate(op.service.name); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var f *Fault
 	if ask := c.w.aws.fault; ask != nil {
-		if f := ask(c.action, c.resource); f != nil && f.Hang {
-			return nil, errHang
-		} else if f != nil {
-			return nil, &apiError{f.Status, f.Code, f.Message}
-		}
+		f = ask(c.action, c.resource)
+	}
+	switch {
+	case f == nil, f.Garble != nil:
+	case f.Hang:
+		return f, nil, errHang
+	default:
+		return f, nil, &apiError{f.Status, f.Code, f.Message}
 	}
 	if b := op.bucket(&c.w.aws); b != nil && !b.take(c.w.now) {
-		return nil, errThrottled
+		return f, nil, errThrottled
 	}
-	return op.run(c)
+	result, err := op.run(c)
+	return f, result, err
 }
 
 // success renders <ActionResponse><ActionResult>. The result of an operation is

@@ -35,7 +35,7 @@ func (c *awsCall) group(arn string) (*TargetGroup, error) {
 	if arn == "" {
 		return nil, missing("targetGroupArn")
 	}
-	if err := validARN("target group", arn); err != nil {
+	if err := c.validARN("target group", arn); err != nil {
 		return nil, err
 	}
 	g, err := c.w.aws.group(arn)
@@ -48,11 +48,26 @@ func (c *awsCall) group(arn string) (*TargetGroup, error) {
 // validARN refuses what is no ARN of such a thing in this account and Region,
 // as AWS does before it looks for it.
 func validARN(kind, arn string) error {
-	prefix := "arn:aws:elasticloadbalancing:" + Region + ":" + AccountID + ":" + strings.ReplaceAll(kind, " ", "") + "/"
-	if !strings.HasPrefix(arn, prefix) {
+	resource := strings.ReplaceAll(kind, " ", "") + "/"
+	if !strings.HasPrefix(arn, "arn:aws:elasticloadbalancing:"+Region+":"+AccountID+":"+resource) {
 		return invalid("'%s' is not a valid %s ARN", arn, kind)
 	}
 	return nil
+}
+
+// validARN is the same as the world refuses it; see [World.ForeignNotFound].
+func (c *awsCall) validARN(kind, arn string) error {
+	err := validARN(kind, arn)
+	parts := strings.SplitN(arn, ":", 6)
+	foreign := len(parts) == 6 && parts[2] == "elasticloadbalancing" && strings.HasPrefix(parts[5], strings.ReplaceAll(kind, " ", "")+"/")
+	switch {
+	case err == nil, !foreign, !c.w.aws.foreignNotFound:
+		return err
+	case kind == "load balancer":
+		return noBalancer(arn)
+	default:
+		return errNoGroup
+	}
 }
 
 // awsTarget is a target as a request names it.
@@ -350,7 +365,7 @@ func (c *awsCall) chosenBalancers() ([]*LoadBalancer, error) {
 }
 
 func (c *awsCall) balancer(arn string) (*LoadBalancer, error) {
-	if err := validARN("load balancer", arn); err != nil {
+	if err := c.validARN("load balancer", arn); err != nil {
 		return nil, err
 	}
 	return c.findBalancer(func(lb *LoadBalancer) bool { return lb.arn == arn }, arn)
@@ -360,7 +375,11 @@ func (c *awsCall) findBalancer(match func(*LoadBalancer) bool, what string) (*Lo
 	if i := slices.IndexFunc(c.w.aws.balancers, match); i >= 0 {
 		return c.w.aws.balancers[i], nil
 	}
-	return nil, &apiError{400, "LoadBalancerNotFound", fmt.Sprintf("Load balancers '[%s]' not found", what)}
+	return nil, noBalancer(what)
+}
+
+func noBalancer(what string) error {
+	return &apiError{400, "LoadBalancerNotFound", fmt.Sprintf("Load balancers '[%s]' not found", what)}
 }
 
 func (c *awsCall) registerTargets() (any, error) {
