@@ -197,9 +197,9 @@ func (e *env) await(what string, s *Subscription, wake <-chan struct{}, limit ti
 	}
 }
 
-// join subscribes to a group with nothing but a place to be woken.
+// join subscribes to a group for some hours.
 func (e *env) join(g Group, wake chan<- struct{}, addrs ...netip.Addr) *Subscription {
-	return e.watcher.Subscribe(g, addrs, Plan{}, wake)
+	return e.watcher.Subscribe(g, addrs, Plan{Latest: time.Now().Add(12 * time.Hour)}, wake)
 }
 
 // confirm asks for a look that begins now or later, of use for an hour.

@@ -13,14 +13,29 @@ type class int
 const (
 	awaited   class = iota // an answer or a departure waits for it, until a time
 	uncertain              // a wait has to know whether a group concerns it
-	cadence                // nobody has a reason to look just now
+	cadence                // nothing else would tell that a target leaves
+	calm                   // as cadence, where a hash would tell, or all have left or are late
 	sweep                  // nobody waits
 )
 
+// urgency is how soon a request is to be sent.
+type urgency struct {
+	class class
+	by    time.Time // the deadline of what is awaited
+}
+
+func (u urgency) before(v urgency) bool {
+	return u.class < v.class || u.class == v.class && u.by.Before(v.by)
+}
+
 // fairTurn is the token in a row of contested ones that goes to whoever has
 // waited longest, the sweep excepted. So three quarters of the rate are for what
-// is urgent, and yet nobody whom a wait needs waits for ever.
-const fairTurn = 4
+// is urgent, and yet nobody whom a wait needs waits for ever. Those who are calm
+// count as waiting only after patience: in a crowd they would take all of it.
+const (
+	fairTurn = 4
+	patience = time.Minute
+)
 
 // recovery is how long a rate that was cut down to nothing would take to be
 // whole again.
@@ -49,38 +64,51 @@ type limiter struct {
 }
 
 // ticket is a place in the queue; ready is closed when it is paid. The limiter's
-// mutex guards the rest.
+// mutex guards the urgency.
 type ticket struct {
-	l     *limiter
-	class class
-	by    time.Time // the deadline of what is awaited
-	ready chan struct{}
+	l *limiter
+	urgency
+	arrived time.Time
+	ready   chan struct{}
 }
 
 func newLimiter(rate, burst float64) *limiter {
 	return &limiter{full: rate, rate: rate, burst: burst, tokens: burst, updated: time.Now()}
 }
 
-// queue asks for one token. by is the deadline of what is awaited.
-func (l *limiter) queue(c class, by time.Time) *ticket {
+// queue asks for one token.
+func (l *limiter) queue(u urgency) *ticket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := &ticket{l: l, class: c, by: by, ready: make(chan struct{})}
+	t := &ticket{l: l, urgency: u, arrived: time.Now(), ready: make(chan struct{})}
 	l.waiting = append(l.waiting, t)
 	l.grant()
 	return t
 }
 
 // set makes the ticket as urgent as that. It keeps its age.
-func (t *ticket) set(c class, by time.Time) {
+func (t *ticket) set(u urgency) {
 	t.l.mu.Lock()
 	defer t.l.mu.Unlock()
-	t.class, t.by = c, by
+	t.urgency = u
+	t.l.grant()
 }
 
-// before says whether t is more urgent than u.
-func (t *ticket) before(u *ticket) bool {
-	return t.class < u.class || t.class == u.class && t.by.Before(u.by)
+func (t *ticket) before(v *ticket) bool { return t.urgency.before(v.urgency) }
+
+// older is before where the longest wait counts.
+func (t *ticket) older(v *ticket) bool {
+	if (t.class == sweep) != (v.class == sweep) {
+		return v.class == sweep
+	}
+	return t.since().Before(v.since())
+}
+
+func (t *ticket) since() time.Time {
+	if t.class == calm {
+		return t.arrived.Add(patience)
+	}
+	return t.arrived
 }
 
 // wait waits until the ticket is paid, or gives it up.
@@ -111,36 +139,50 @@ func (t *ticket) cancel() {
 // it with mu held.
 func (l *limiter) grant() {
 	l.refill()
-	for l.tokens >= 1 && len(l.waiting) > 0 {
-		i := l.pick()
+	for l.tokens >= 1 && len(l.waiting) > 0 && l.tokens >= l.price() {
+		if len(l.waiting) > 1 {
+			l.turns++
+		}
+		i := l.first((*ticket).before)
+		if l.turns%fairTurn == 0 {
+			i = l.first((*ticket).older)
+		}
 		close(l.waiting[i].ready)
 		l.waiting = slices.Delete(l.waiting, i, i+1)
 		l.tokens--
 	}
-	if len(l.waiting) == 0 || l.timer != nil {
+	if l.timer != nil {
+		l.timer.Stop() // the rate, or who comes first, may be another
+	}
+	if len(l.waiting) == 0 {
 		return
 	}
-	missing := time.Duration((1 - l.tokens) / l.rate * float64(time.Second))
-	l.timer = time.AfterFunc(missing+1, func() {
+	missing := 1 - l.tokens
+	if missing <= 0 {
+		missing = l.price() - l.tokens
+	}
+	l.timer = time.AfterFunc(time.Duration(missing/l.rate*float64(time.Second))+1, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.timer = nil
 		l.grant()
 	})
 }
 
-// pick is the index of the ticket that gets the next token; call it with mu
-// held. A scan of ten thousand takes some 20 µs, and there are few tokens.
-func (l *limiter) pick() int {
-	if len(l.waiting) > 1 {
-		l.turns++
+// price is how many tokens there have to be for the next ticket. Where nobody
+// has a reason to hurry, half of the burst is left for those who will.
+func (l *limiter) price() float64 {
+	if l.waiting[l.first((*ticket).before)].class < calm {
+		return 1
 	}
-	if l.turns%fairTurn == 0 {
-		return max(0, slices.IndexFunc(l.waiting, func(t *ticket) bool { return t.class != sweep }))
-	}
+	return 1 + (l.burst-1)/2
+}
+
+// first is the index of the ticket that comes first. A scan of ten thousand takes
+// 0.05 ms, and there are few tokens.
+func (l *limiter) first(before func(t, v *ticket) bool) int {
 	best := 0
 	for i, t := range l.waiting {
-		if t.before(l.waiting[best]) {
+		if before(t, l.waiting[best]) {
 			best = i
 		}
 	}
@@ -181,10 +223,6 @@ func (l *limiter) resize(full, burst float64) {
 	l.rate *= full / l.full
 	l.full, l.burst = full, burst
 	l.rate = max(l.rate, l.least())
-	if l.timer != nil {
-		l.timer.Stop() // it was set for the old rate
-		l.timer = nil
-	}
 	l.grant()
 }
 

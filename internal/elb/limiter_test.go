@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// order queues tickets with these priorities at once and tells in which order
-// they are paid.
-func order(l *limiter, prios []class) (paid []int) {
+// order queues tickets of those urgencies at once and tells in which order they
+// are paid.
+func order(l *limiter, urgencies []urgency) (paid []int) {
 	ch := make(chan int)
-	for i, p := range prios {
-		t := l.queue(p, time.Time{})
+	for i, u := range urgencies {
+		t := l.queue(u)
 		go func() {
 			<-t.ready
 			ch <- i
 		}()
 	}
-	for range prios {
+	for range urgencies {
 		paid = append(paid, <-ch)
 	}
 	return paid
@@ -30,7 +30,7 @@ func TestLimiterRateAndBurst(t *testing.T) {
 		began := time.Now()
 		var sent []time.Duration
 		for range 100 {
-			<-l.queue(cadence, time.Time{}).ready
+			<-l.queue(urgency{class: cadence}).ready
 			sent = append(sent, time.Since(began))
 		}
 		if sent[9] != 0 || sent[10].Round(ms) != 200*ms || sent[99].Round(ms) != 18*time.Second {
@@ -39,7 +39,7 @@ func TestLimiterRateAndBurst(t *testing.T) {
 		time.Sleep(time.Minute) // no more than the burst is saved up
 		began = time.Now()
 		for range 11 {
-			<-l.queue(cadence, time.Time{}).ready
+			<-l.queue(urgency{class: cadence}).ready
 		}
 		if took := time.Since(began).Round(ms); took != 200*ms {
 			t.Errorf("11 after a long rest took %v, want 200ms", took)
@@ -48,32 +48,54 @@ func TestLimiterRateAndBurst(t *testing.T) {
 }
 
 func TestLimiterOrder(t *testing.T) {
-	const s, n, c = cadence, uncertain, awaited
+	u, c, m, s := urgency{class: uncertain}, urgency{class: cadence}, urgency{class: calm}, urgency{class: sweep}
+	by := func(seconds int64) urgency { return urgency{awaited, time.Unix(seconds, 0)} }
 	for _, tt := range []struct {
-		name  string
-		prios []class
-		want  []int
+		name string
+		all  []urgency
+		want []int
 	}{
-		{"first come, first served", []class{s, s, s, s, s, s}, []int{0, 1, 2, 3, 4, 5}},
-		{"urgent first", []class{s, n, c}, []int{2, 1, 0}},
-		{"every fourth to who waits longest", []class{s, s, n, n, n, n, c, c, c, c}, []int{6, 7, 8, 0, 9, 2, 3, 1, 4, 5}},
+		{"first come, first served", []urgency{c, c, c, c, c, c}, []int{0, 1, 2, 3, 4, 5}},
+		{"urgent first", []urgency{c, u, by(1)}, []int{2, 1, 0}},
+		{"all classes", []urgency{s, m, c, u}, []int{3, 2, 1, 0}},
+		{"earliest deadline first", []urgency{by(3), by(1), by(2)}, []int{1, 2, 0}},
+		{"every fourth to who waits longest", []urgency{c, c, u, u, u, u, by(1), by(1), by(1), by(1)}, []int{6, 7, 8, 0, 9, 2, 3, 1, 4, 5}},
+		{"the sweep excepted", []urgency{s, s, u, u, u, u, by(1), by(1), by(1)}, []int{6, 7, 8, 2, 3, 4, 5, 0, 1}},
+		{"the calm for a time", []urgency{m, m, u, u, u, u, by(1), by(1), by(1)}, []int{6, 7, 8, 2, 3, 4, 5, 0, 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLimiter(10, 1)
-				<-l.queue(cadence, time.Time{}).ready
-				if got := order(l, tt.prios); !slices.Equal(got, tt.want) {
+				<-l.queue(c).ready
+				if got := order(l, tt.all); !slices.Equal(got, tt.want) {
 					t.Errorf("paid in the order %v, want %v", got, tt.want)
 				}
 			})
 		})
 	}
+	t.Run("the calm after a time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLimiter(0.01, 1)
+			<-l.queue(c).ready
+			old := l.queue(m)
+			time.Sleep(patience + time.Second)
+			l.resize(10, 1)
+			if got := order(l, []urgency{u, u, u, u, u}); len(got) != 5 {
+				t.Fatal(got)
+			}
+			select {
+			case <-old.ready:
+			default:
+				t.Error("it waits on")
+			}
+		})
+	})
 	t.Run("raised", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLimiter(10, 1)
-			<-l.queue(cadence, time.Time{}).ready
-			first, second := l.queue(uncertain, time.Time{}), l.queue(cadence, time.Time{})
-			second.set(awaited, time.Time{})
+			<-l.queue(urgency{class: cadence}).ready
+			first, second := l.queue(urgency{class: uncertain}), l.queue(urgency{class: cadence})
+			second.set(urgency{class: awaited})
 			<-second.ready
 			select {
 			case <-first.ready:
@@ -94,7 +116,7 @@ func TestLimiterStarvesNobody(t *testing.T) {
 			go func() {
 				for {
 					select {
-					case <-l.queue(awaited, time.Time{}).ready:
+					case <-l.queue(urgency{class: awaited}).ready:
 					case <-stop:
 						return
 					}
@@ -104,7 +126,7 @@ func TestLimiterStarvesNobody(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		for range 10 {
-			<-l.queue(cadence, time.Time{}).ready
+			<-l.queue(urgency{class: cadence}).ready
 		}
 		// Each waits for the 20 before it at most: four tenths of a second for
 		// each of those, as only every fourth token goes by age.
@@ -118,8 +140,8 @@ func TestLimiterStarvesNobody(t *testing.T) {
 func TestLimiterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(1, 1)
-		paid := l.queue(cadence, time.Time{})
-		waits, next := l.queue(awaited, time.Time{}), l.queue(cadence, time.Time{})
+		paid := l.queue(urgency{class: cadence})
+		waits, next := l.queue(urgency{class: awaited}), l.queue(urgency{class: cadence})
 		waits.cancel() // gives up its place, and there is no token to give back
 		synctest.Wait()
 		select {
@@ -133,21 +155,77 @@ func TestLimiterCancel(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("the token that was given back came after %v", took)
 		}
-		<-l.queue(cadence, time.Time{}).ready
+		<-l.queue(urgency{class: cadence}).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("the next token took %v, want 1s", took)
 		}
 		time.Sleep(time.Hour)
-		full := l.queue(cadence, time.Time{})
+		full := l.queue(urgency{class: cadence})
 		time.Sleep(time.Hour)
 		full.cancel() // into a bucket that is full
 		began = time.Now()
-		<-l.queue(cadence, time.Time{}).ready
-		<-l.queue(cadence, time.Time{}).ready
+		<-l.queue(urgency{class: cadence}).ready
+		<-l.queue(urgency{class: cadence}).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("two tokens took %v, want 1s", took)
 		}
 	})
+}
+
+// Those who have no reason to hurry leave half of the burst to those who have.
+func TestLimiterLeavesBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1, 9)
+		var calms []*ticket
+		for range 20 {
+			calms = append(calms, l.queue(urgency{class: calm}))
+		}
+		paid := func() (n int) {
+			for _, c := range calms {
+				select {
+				case <-c.ready:
+					n++
+				default:
+				}
+			}
+			return n
+		}
+		if n := paid(); n != 5 {
+			t.Errorf("%d of the burst of 9 are paid, want 5", n)
+		}
+		time.Sleep(3*time.Second + ms)
+		if n := paid(); n != 8 {
+			t.Errorf("%d are paid 3 s later, want 8", n)
+		}
+		began := time.Now()
+		for range 3 {
+			<-l.queue(urgency{class: cadence}).ready
+		}
+		calms[19].set(urgency{class: awaited}) // the last of the burst
+		<-calms[19].ready
+		if took := time.Since(began); took != 0 {
+			t.Errorf("four with a reason took %v", took)
+		}
+		<-l.queue(urgency{class: cadence}).ready // before the timer for the others
+		if took := time.Since(began).Round(10 * ms); took != time.Second {
+			t.Errorf("the next one took %v, want 1s", took)
+		}
+	})
+}
+
+func BenchmarkLimiter(b *testing.B) {
+	l := newLimiter(0.001, 1)
+	<-l.queue(urgency{}).ready
+	for range 10_000 {
+		l.queue(urgency{class: cadence})
+	}
+	for b.Loop() {
+		l.mu.Lock()
+		l.tokens = 1
+		l.waiting = append(l.waiting, &ticket{l: l, urgency: urgency{class: cadence}, ready: make(chan struct{})})
+		l.grant()
+		l.mu.Unlock()
+	}
 }
 
 func TestLimiterThrottled(t *testing.T) {
@@ -174,7 +252,7 @@ func TestLimiterThrottled(t *testing.T) {
 			}
 			l.throttled()
 			began := time.Now()
-			<-l.queue(cadence, time.Time{}).ready
+			<-l.queue(urgency{class: cadence}).ready
 			if time.Since(began) == 0 {
 				t.Error("a token was left after a throttling")
 			}
@@ -186,10 +264,10 @@ func TestLimiterResize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(4, 8)
 		l.resize(1, 2)
-		<-l.queue(cadence, time.Time{}).ready
-		<-l.queue(cadence, time.Time{}).ready
+		<-l.queue(urgency{class: cadence}).ready
+		<-l.queue(urgency{class: cadence}).ready
 		began := time.Now()
-		ticket := l.queue(cadence, time.Time{}) // its timer is set for a second from now
+		ticket := l.queue(urgency{class: cadence}) // its timer is set for a second from now
 		l.resize(10, 2)
 		<-ticket.ready
 		if took := time.Since(began).Round(ms); took != 100*ms {

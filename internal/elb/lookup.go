@@ -159,7 +159,7 @@ func (w *Watcher) Check(ctx context.Context, g Group) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(w.ctx, cancel)()
-	err := w.limit.queue(uncertain, time.Time{}).wait(ctx)
+	err := w.limit.queue(urgency{class: uncertain}).wait(ctx)
 	if err == nil {
 		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
 			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
@@ -188,7 +188,7 @@ func (w *Watcher) ask(q question, since time.Time, c class, wake chan<- struct{}
 		return r.answer, true
 	case r.running && c < r.class:
 		r.class = c
-		r.ticket.set(c, time.Time{})
+		r.ticket.set(urgency{class: c})
 	case !r.running && !time.Now().Before(r.again):
 		r.start(c)
 	}
@@ -447,7 +447,7 @@ func splitHostname(hostname string) (region, name string) {
 
 // queue takes the next place in the queue for the rate budget; call it with
 // Watcher.mu held.
-func (r *request) queue() { r.ticket = r.w.limit.queue(r.class, time.Time{}) }
+func (r *request) queue() { r.ticket = r.w.limit.queue(urgency{class: r.class}) }
 
 // pay waits for the place that the request has, or for another one.
 func (r *request) pay() error {

@@ -34,16 +34,16 @@ type poller struct {
 // turn is a look to come.
 type turn struct {
 	at time.Time // when it is due; zero for never
-	// by is the last moment at which it is of use to somebody who waits for it;
-	// zero where nobody does.
-	by time.Time
+	urgency
 }
 
-func (t turn) class() class {
-	if t.by.IsZero() {
-		return cadence
+// wanted is a look that somebody waits for until by; where that is zero it comes
+// too late for all.
+func wanted(at, by time.Time) turn {
+	if by.IsZero() {
+		return turn{at, urgency{class: calm}}
 	}
-	return awaited
+	return turn{at, urgency{awaited, by}}
 }
 
 func (t turn) due(now time.Time) bool { return !t.at.IsZero() && !t.at.After(now) }
@@ -58,11 +58,13 @@ func (t turn) notBefore(at time.Time) turn {
 
 // or is the more urgent of two looks where both are due, else the sooner.
 func (t turn) or(u turn, now time.Time) turn {
-	first := sooner(t.at, u.at) == t.at
 	if t.due(now) && u.due(now) {
-		first = !t.by.IsZero() && sooner(t.by, u.by) == t.by || u.by.IsZero()
+		if u.before(t.urgency) {
+			return u
+		}
+		return t
 	}
-	if first {
+	if sooner(t.at, u.at) == t.at {
 		return t
 	}
 	return u
@@ -110,9 +112,9 @@ func (p *poller) await() (due time.Time, ok bool) {
 		next, changes := p.next(time.Now())
 		switch due := next.due(time.Now()); {
 		case due && t == nil:
-			t = p.w.limit.queue(next.class(), next.by)
+			t = p.w.limit.queue(next.urgency)
 		case due:
-			t.set(next.class(), next.by)
+			t.set(next.urgency)
 		case t != nil: // put off
 			t.cancel()
 			t = nil
@@ -176,24 +178,20 @@ func (p *poller) asked(t time.Time) time.Time {
 
 // confirming is the look that confirms what is to be confirmed next. What is due
 // within a moment after that shares it.
-func (p *poller) confirming(now time.Time) (t turn) {
-	var first time.Time
+func (p *poller) confirming(now time.Time) turn {
+	var first, at, by time.Time
 	for s := range p.subs {
 		if s.lacksConfirmation() {
 			first = sooner(first, p.asked(s.plan.ConfirmAt))
 		}
 	}
-	if first.IsZero() {
-		return turn{}
-	}
 	moment := p.w.cfg.Spacing / 5
 	for s := range p.subs {
-		if at := p.asked(s.plan.ConfirmAt); s.lacksConfirmation() && !at.After(first.Add(moment)) {
-			t.at = later(t.at, at)
-			t.by = sooner(t.by, after(now, s.plan.Latest))
+		if asked := p.asked(s.plan.ConfirmAt); s.lacksConfirmation() && !asked.After(first.Add(moment)) {
+			at, by = later(at, asked), sooner(by, after(now, s.plan.Latest))
 		}
 	}
-	return t.notBefore(p.confirmed.Add(moment))
+	return wanted(at, by).notBefore(p.confirmed.Add(moment))
 }
 
 // afterHash is the look that a new hash asks for. Those wait for it whose
@@ -202,31 +200,35 @@ func (p *poller) afterHash(now time.Time) turn {
 	if !p.lacks(p.hashed) {
 		return turn{}
 	}
-	t := turn{at: p.asked(p.hashed)}
+	var by time.Time
 	for s := range p.subs {
 		if !s.plan.settling() {
-			t.by = sooner(t.by, after(now, s.plan.Latest))
+			by = sooner(by, after(now, s.plan.Latest))
 		}
 	}
+	t := wanted(p.asked(p.hashed), by)
 	if refused(p.err) {
 		t = t.notBefore(p.retry)
 	}
 	return t.notBefore(p.hashBegan.Add(p.w.cfg.Spacing))
 }
 
-// firstLooks is the first look for those who have had none.
-func (p *poller) firstLooks(now time.Time) (t turn) {
+// firstLooks is the first look for those who have had none. Those who can wait
+// wait for a checkpoint or the cadence.
+func (p *poller) firstLooks(now time.Time) turn {
+	var at, by, patient time.Time
 	for s := range p.subs {
 		switch {
 		case !p.lacks(s.joined):
-		case s.patient && p.signals:
-			t.at = sooner(t.at, s.joined.Add(p.w.cfg.Steady))
+		case !s.patient || !p.signals:
+			at, by = sooner(at, s.joined), sooner(by, after(now, s.plan.Latest))
+		case p.checkpoint.value != "":
+			patient = sooner(patient, s.joined.Add(p.w.cfg.Steady))
 		default:
-			t.at = sooner(t.at, s.joined)
-			t.by = sooner(t.by, after(now, s.plan.Latest))
+			patient = sooner(patient, p.emptied.Add(p.w.cfg.Busy))
 		}
 	}
-	return p.spaced(t)
+	return p.spaced(wanted(at, by)).or(p.spaced(turn{patient, urgency{class: calm}}), now)
 }
 
 // routine is the next look when nobody asks for one, which gives way to one that
@@ -238,6 +240,7 @@ func (p *poller) firstLooks(now time.Time) (t turn) {
 func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
 	last := later(p.began, p.born)
 	every := p.w.cfg.Busy
+	t.class = cadence
 	hash := p.checkpoint.value != ""
 	emptied := p.signals && !hash && p.emptied.After(last)
 	switch {
@@ -246,7 +249,7 @@ func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
 	case p.look != nil && p.look.Gone:
 		return turn{}, time.Time{}
 	case hash, p.allSettling():
-		every = p.w.cfg.Steady
+		every, t.class = p.w.cfg.Steady, calm
 	}
 	t.at = last.Add(every)
 	if p.err != nil {
