@@ -25,8 +25,13 @@ import (
 // Balancer Controller, and that of EKS Auto Mode.
 var bindingGroups = []schema.GroupVersionResource{
 	{Group: "elbv2.k8s.aws", Version: "v1beta1", Resource: "targetgroupbindings"},
-	{Group: "eks.amazonaws.com", Version: "v1", Resource: "targetgroupbindings"},
+	{Group: sharedGroup, Version: "v1", Resource: "targetgroupbindings"},
 }
+
+// sharedGroup has kinds that come without bindings (NodeDiagnostic, of the node
+// monitoring agent of EKS), so that its mere presence means nothing where its
+// bindings were never seen.
+const sharedGroup = "eks.amazonaws.com"
 
 // checkpointAnnotation is written by LBC 2.10 and later around each change of a
 // group's targets. LBC pkg/annotations/constants.go.
@@ -176,10 +181,8 @@ func (s *source) tell(state serving) {
 }
 
 // ask has the API server say whether it serves bindings. Only its word that
-// there is no such group, or no such resource in any version of the group, counts
-// as no; a refusal or a time-out is an error. Other CRDs can share the group of
-// EKS (NodeDiagnostic, without Auto Mode), so its mere presence means nothing
-// where its bindings were never seen.
+// there is no such group, or no such resource in the group, counts as no; a
+// refusal or a time-out is an error.
 func (s *source) ask(ctx context.Context) (serving, error) {
 	has, err := s.has(ctx, s.gvr.GroupVersion())
 	switch {
@@ -197,7 +200,7 @@ func (s *source) ask(ctx context.Context) (serving, error) {
 		return absent, nil
 	case err != nil:
 		return absent, err
-	case s.wasServed.Load(), len(group.Versions) == 0:
+	case s.wasServed.Load(), s.gvr.Group != sharedGroup, len(group.Versions) == 0:
 		return versionGone, nil
 	}
 	for _, v := range group.Versions {

@@ -22,7 +22,7 @@ metadata: {name: tgb-auto}
 spec: {targetGroupARN: "arn:auto", targetType: ip, serviceRef: {name: web, port: 80}}
 `
 
-func names(bs []Binding) []string {
+func bindingNames(bs []Binding) []string {
 	var out []string
 	for _, b := range bs {
 		out = append(out, b.Name)
@@ -36,7 +36,7 @@ apiVersion: elbv2.k8s.aws/v1beta1
 kind: TargetGroupBinding
 metadata:
   name: whole
-  labels: {a: b}
+  labels: {a: b, ingress.k8s.aws/stack-name: web, ingress.k8s.aws/stack-namespace: default, ingress.k8s.aws/stack: g, service.k8s.aws/stack-name: web, service.k8s.aws/stack-namespace: default}
   annotations: {elbv2.k8s.aws/checkpoint: "one/two", other: x}
 spec:
   targetGroupARN: arn:whole
@@ -55,17 +55,17 @@ spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 `
 	inIndexed(t, Config{}, text, func(t *testing.T, w *world) {
 		whole := Binding{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "whole", Annotations: map[string]string{checkpointAnnotation: "one/two"}},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "whole", Labels: map[string]string{ingressStack: "g", ingressStackName: "web", ingressStackNamespace: "default", serviceStackName: "web", serviceStackNamespace: "default"}, Annotations: map[string]string{checkpointAnnotation: "one/two"}},
 			BindingSpec: BindingSpec{
 				TargetGroupARN: "arn:whole", TargetType: TypeIP, Protocol: "HTTPS", RoleARN: "arn:role", ExternalID: "secret",
 			},
-			Service: "web",
+			API: "elbv2.k8s.aws", Service: "web",
 		}
 		whole.ServiceRef.Name, whole.ServiceRef.Port = "web", intstr.FromString("https")
 		byName := Binding{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "by-name"},
 			BindingSpec: BindingSpec{TargetGroupName: "web"},
-			Service:     "web",
+			API:         "elbv2.k8s.aws", Service: "web",
 		}
 		byName.ServiceRef.Name, byName.ServiceRef.Port = "web", intstr.FromInt32(80)
 
@@ -82,47 +82,68 @@ spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 func TestBindingGroups(t *testing.T) {
 	lists := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/targetgroupbindings") }
 	for _, tt := range []struct {
-		name  string
-		steps func(w *world)
-		want  []string
+		name    string
+		steps   func(w *world)
+		want    []string
+		unready bool
 	}{
-		{"one is served", func(*world) {}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		{"one is served", func(*world) {}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"the other appears", func(w *world) {
 			w.ServeGroup(sim.GroupEKS, true)
 			w.pass(absentRetry + time.Second)
-		}, []string{"tgb-auto", "tgb-blue", "tgb-nodes", "tgb-web"}},
+		}, []string{"tgb-auto", "tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"one disappears", func(w *world) {
 			w.ServeGroup(sim.GroupELBv2, false)
 			w.pass(time.Minute)
-		}, nil},
+		}, nil, false},
 		{"one disappears and comes back", func(w *world) {
 			w.ServeGroup(sim.GroupELBv2, false)
 			w.pass(time.Minute)
 			w.ServeGroup(sim.GroupELBv2, true)
 			w.pass(absentRetry + time.Second)
-		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"one is refused later on", func(w *world) {
 			w.FailKube(lists, http.StatusForbidden)
 			w.CutWatches()
 			w.pass(time.Minute)
-		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"the API server goes away", func(w *world) {
 			w.do("fail")
 			w.pass(time.Minute)
-		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}},
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"changes while the API server was away", func(w *world) {
 			w.do("refuse", "remove {kind: TargetGroupBinding, metadata: {name: tgb-web}}", "expire",
 				"{kind: TargetGroupBinding, metadata: {name: tgb-late}}", "recover")
-		}, []string{"tgb-blue", "tgb-late", "tgb-nodes"}},
+		}, []string{"tgb-blue", "tgb-late", "tgb-nodes"}, false},
+		{"a version is no longer served", func(w *world) {
+			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
+			w.ServeVersion(sim.GroupELBv2, "v1", true)
+			w.pass(time.Minute)
+		}, nil, true},
+		{"no version is served any longer", func(w *world) {
+			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
+			w.pass(time.Minute)
+		}, nil, true},
+		{"a version is served again", func(w *world) {
+			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
+			w.pass(time.Minute)
+			w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
+			w.pass(absentRetry + time.Second)
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
+		{"discovery is refused when one disappears", func(w *world) {
+			w.FailKube(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/apis/elbv2.k8s.aws") && !lists(r) }, http.StatusForbidden)
+			w.ServeGroup(sim.GroupELBv2, false)
+			w.pass(time.Minute)
+		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, bindings+sep+eksBinding, func(t *testing.T, w *world) {
 				tt.steps(w)
-				if d := cmp.Diff(tt.want, names(w.Bindings("default"))); d != "" {
+				if d := cmp.Diff(tt.want, bindingNames(w.Bindings("default"))); d != "" {
 					t.Errorf("bindings (-want +got):\n%s", d)
 				}
-				if !w.Ready() {
-					t.Error("not ready any more")
+				if err := w.Ready(); err != nil && !tt.unready {
+					t.Errorf("not ready any more: %v", err)
 				}
 			})
 		})
@@ -147,10 +168,10 @@ func TestBindingGroupsAtStart(t *testing.T) {
 				w.ServeGroup(sim.GroupEKS, tt.eks)
 				defer w.begin()()
 				w.pass(time.Second)
-				if !w.Ready() {
-					t.Error("not ready after a second")
+				if err := w.Ready(); err != nil {
+					t.Errorf("not ready after a second: %v", err)
 				}
-				if d := cmp.Diff(tt.want, names(w.Bindings("default"))); d != "" {
+				if d := cmp.Diff(tt.want, bindingNames(w.Bindings("default"))); d != "" {
 					t.Errorf("bindings (-want +got):\n%s", d)
 				}
 			})

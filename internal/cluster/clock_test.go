@@ -35,7 +35,7 @@ func TestClock(t *testing.T) {
 		{"a clock was set right", []answer{{0, 10 * ms, 10 * time.Second}, {5 * time.Second, 10 * ms, 0}}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var c clock
+			c := clock{warn: func(time.Duration) {}}
 			for _, a := range tt.answers {
 				sent := noon.Add(a.sent)
 				c.answered(sent, sent.Add(a.took), sent.Add(a.took/2+a.skew).Truncate(time.Second))
@@ -46,7 +46,7 @@ func TestClock(t *testing.T) {
 		})
 	}
 	t.Run("our clock was set back amid a request", func(t *testing.T) {
-		var c clock
+		c := clock{warn: func(time.Duration) {}}
 		c.answered(noon, noon.Add(10*ms), noon)
 		c.answered(noon.Add(time.Minute), noon.Add(2*time.Second), noon.Add(time.Minute))
 		if got := c.skew(); got != 0 {

@@ -80,8 +80,8 @@ func inIndexed(t *testing.T, cfg Config, objects string, f func(t *testing.T, w 
 		w.apply(objects)
 		defer w.begin()()
 		w.pass(time.Second)
-		if !w.Ready() {
-			t.Fatal("index is not ready after a second")
+		if err := w.Ready(); err != nil {
+			t.Fatalf("index is not ready after a second: %v", err)
 		}
 		f(t, w)
 	})
@@ -271,19 +271,20 @@ func TestReady(t *testing.T) {
 		match  func(*http.Request) bool
 		status int
 		want   bool
+		names  string // what the error names
 	}{
-		{"nothing is served of EKS", nil, 0, true},
-		{"all is refused", forbid(""), http.StatusForbidden, false},
-		{"API server away", forbid(""), http.StatusServiceUnavailable, false},
-		{"pods refused", forbid("/pods"), http.StatusForbidden, false},
-		{"Services refused", forbid("/services"), http.StatusForbidden, false},
-		{"EndpointSlices refused", forbid("/endpointslices"), http.StatusForbidden, false},
-		{"Ingresses refused", forbid("/ingresses"), http.StatusForbidden, false},
-		{"discovery of a group refused", forbid("/apis/eks.amazonaws.com/v1"), http.StatusForbidden, false},
-		{"discovery of a group times out", forbid("/apis/elbv2.k8s.aws/v1beta1"), http.StatusGatewayTimeout, false},
-		{"bindings refused", forbid("/targetgroupbindings"), http.StatusForbidden, false},
-		{"nodes refused", forbid("/nodes"), http.StatusForbidden, true},
-		{"replicas refused", forbid("/namespaces/own/"), http.StatusForbidden, true},
+		{"nothing is served of EKS", nil, 0, true, ""},
+		{"all is refused", forbid(""), http.StatusForbidden, false, ""},
+		{"API server away", forbid(""), http.StatusServiceUnavailable, false, ""},
+		{"pods refused", forbid("/pods"), http.StatusForbidden, false, "pods"},
+		{"Services refused", forbid("/services"), http.StatusForbidden, false, "services"},
+		{"EndpointSlices refused", forbid("/endpointslices"), http.StatusForbidden, false, "endpointslices"},
+		{"Ingresses refused", forbid("/ingresses"), http.StatusForbidden, false, "ingresses"},
+		{"discovery of a group refused", forbid("/apis/eks.amazonaws.com/v1"), http.StatusForbidden, false, "eks.amazonaws.com"},
+		{"discovery of a group times out", forbid("/apis/elbv2.k8s.aws/v1beta1"), http.StatusGatewayTimeout, false, "elbv2.k8s.aws"},
+		{"bindings refused", forbid("/targetgroupbindings"), http.StatusForbidden, false, "targetgroupbindings"},
+		{"nodes refused", forbid("/nodes"), http.StatusForbidden, true, ""},
+		{"replicas refused", forbid("/namespaces/own/"), http.StatusForbidden, true, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			own := Config{OwnService: "own/drain-wait", OnReplicas: func(int) {}}
@@ -291,13 +292,17 @@ func TestReady(t *testing.T) {
 				w.FailKube(tt.match, tt.status)
 				defer w.begin()()
 				w.pass(time.Minute)
-				if got := w.Ready(); got != tt.want {
-					t.Errorf("after a minute: ready %t, want %t", got, tt.want)
+				err := w.Ready()
+				if got := err == nil; got != tt.want || got != w.Synced() {
+					t.Errorf("after a minute: ready %v and synced %t, want %t", err, w.Synced(), tt.want)
+				}
+				if err != nil && !strings.Contains(err.Error(), tt.names) {
+					t.Errorf("%q does not name %s", err, tt.names)
 				}
 				w.FailKube(nil, 0)
 				w.pass(2 * time.Minute)
-				if !w.Ready() {
-					t.Error("not ready when the trouble is over")
+				if err := w.Ready(); err != nil || !w.Synced() {
+					t.Errorf("not ready when the trouble is over: %v", err)
 				}
 			})
 		})
@@ -312,8 +317,8 @@ func TestListsAreNotSlowedDown(t *testing.T) {
 		w.FailKube(func(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") }, http.StatusUnprocessableEntity)
 		defer w.begin()()
 		w.pass(time.Second)
-		if !w.Ready() {
-			t.Error("not ready after a second")
+		if err := w.Ready(); err != nil {
+			t.Errorf("not ready after a second: %v", err)
 		}
 	})
 }

@@ -170,7 +170,7 @@ status:
   podIPs: [{ip: 10.0.0.1}, {ip: "::ffff:10.0.0.2"}]
   conditions: [{type: Ready, status: "True"}]`,
 			Pod{
-				Ready: true, Older: true, Grace: 90 * time.Second, WithoutPreStop: []string{"bare", "post"},
+				Ready: true, Grace: 90 * time.Second, WithoutPreStop: []string{"bare", "post"},
 				IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")},
 			},
 		},
@@ -181,7 +181,7 @@ metadata: {name: a, deletionTimestamp: "2000-01-01T00:01:00Z", deletionGracePeri
 spec: {terminationGracePeriodSeconds: 90, hostNetwork: true}
 status:
   conditions: [{type: Ready, status: "Unknown"}]`,
-			Pod{HostNetwork: true, Grace: 20 * time.Second, KillAt: time.Date(2000, 1, 1, 0, 1, 0, 0, time.UTC)},
+			Pod{HostNetwork: true, Grace: 20 * time.Second, DeletionSeen: time.Unix(1, 0), KillAt: time.Date(2000, 1, 1, 0, 1, 0, 0, time.UTC)},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,8 +194,10 @@ status:
 					t.Error("no UID")
 				}
 				want := tt.want
+				if !want.DeletionSeen.IsZero() && time.Since(got.DeletionSeen) <= time.Second {
+					want.DeletionSeen = got.DeletionSeen
+				}
 				want.Namespace, want.Name, want.UID = "default", "a", got.UID
-				want.NeverReady = got.NeverReady // see TestPast
 				if d := cmp.Diff(&want, got, cmp.Comparer(sameAddr), cmp.FilterPath(unexported, cmp.Ignore())); d != "" {
 					t.Errorf("(-want +got):\n%s", d)
 				}
@@ -212,55 +214,40 @@ func sameAddr(a, b netip.Addr) bool { return a == b }
 // unexported is true for the fields of [Pod] that only this package reads.
 func unexported(p cmp.Path) bool {
 	f, ok := p.Last().(cmp.StructField)
-	return ok && (f.Name() == "labels" || f.Name() == "gates" || f.Name() == "ports")
+	return ok && (f.Name() == "raw" || f.Name() == "since")
 }
 
-// What a pod was, as far as it is known.
-func TestPast(t *testing.T) {
+// Which pods can have been tied to something that escaped us.
+func TestOlder(t *testing.T) {
 	const (
 		bare     = "{kind: Pod, metadata: {name: a, labels: {app: web}}}"
 		starting = `
 kind: Pod
 metadata: {name: a, labels: {app: web}}
-status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "False", lastTransitionTime: "2000-01-01T00:00:01Z"}]}`
+status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "False"}]}`
 		ready = `
 kind: Pod
 metadata: {name: a, labels: {app: web}}
-status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "True", lastTransitionTime: "2000-01-01T00:00:03Z"}]}`
-		unready = `
-kind: Pod
-metadata: {name: a, labels: {app: web}}
-status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "False", lastTransitionTime: "2000-01-01T00:00:04Z"}]}`
-		slice = `
-kind: EndpointSlice
-metadata: {name: web-x, labels: {kubernetes.io/service-name: web}}
-endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: a}, conditions: {ready: %}}]`
+status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "True"}]}`
 	)
 	for _, tt := range []struct {
 		name   string
 		before string
 		steps  []string
 		older  bool
-		never  bool
 	}{
-		{"watched, not ready yet", "", []string{bare, starting}, false, true},
-		{"watched, no status yet", "", []string{bare}, false, true},
-		{"watched and ready", "", []string{bare, starting, ready}, false, false},
-		{"was ready once", "", []string{bare, starting, ready, unready}, false, false},
-		{"was ready between two looks", "", []string{bare, starting, unready}, false, false},
-		{"not ready in an EndpointSlice", "", []string{bare, starting, strings.ReplaceAll(slice, "%", "false")}, false, true},
-		{"ready in an EndpointSlice, as of a Service that publishes all", "", []string{bare, starting, strings.ReplaceAll(slice, "%", "false"), strings.ReplaceAll(slice, "%", "true")}, false, false},
-		{"ready in an EndpointSlice that does not say", "", []string{strings.ReplaceAll(slice, "%", "null"), bare, starting}, false, false},
-		{"there before the index", starting, nil, true, false},
-		{"there before the index, but not started", bare, []string{starting}, false, true},
-		{"appeared with an address", "", []string{starting}, true, false},
-		{"the watch was cut", "", []string{bare, starting, "cut"}, false, true},
-		{"the watch expired", "", []string{bare, starting, "expire"}, true, false},
-		{"the API server was away", "", []string{bare, starting, "refuse", "recover"}, false, true},
-		{"the API server was away for long", "", []string{bare, starting, "refuse", "expire", "recover"}, true, false},
-		{"the API server answered 503", "", []string{bare, starting, "fail", "recover"}, true, false},
-		{"watched after the watch expired", "", []string{"expire", bare, starting}, false, true},
-		{"another pod of the same name", "", []string{bare, starting, ready, "remove " + bare, bare, starting}, false, true},
+		{"watched, not ready yet", "", []string{bare, starting}, false},
+		{"watched, no status yet", "", []string{bare}, false},
+		{"watched and ready", "", []string{bare, starting, ready}, false},
+		{"there before the index", starting, nil, true},
+		{"appeared with an address", "", []string{starting}, true},
+		{"the watch was cut", "", []string{bare, starting, "cut"}, false},
+		{"the watch expired", "", []string{bare, starting, "expire"}, true},
+		{"the API server was away", "", []string{bare, starting, "refuse", "recover"}, false},
+		{"the API server was away for long", "", []string{bare, starting, "refuse", "expire", "recover"}, true},
+		{"the API server answered 503", "", []string{bare, starting, "fail", "recover"}, true},
+		{"watched after the watch expired", "", []string{"expire", bare, starting}, false},
+		{"another pod of the same name", "", []string{"remove " + bare, starting, "remove " + bare, bare, starting}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, tt.before, func(t *testing.T, w *world) {
@@ -269,8 +256,8 @@ endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: a}, conditions:
 				if p == nil {
 					t.Fatal("no pod")
 				}
-				if p.Older != tt.older || p.NeverReady != tt.never {
-					t.Errorf("Older %t, NeverReady %t; want %t, %t", p.Older, p.NeverReady, tt.older, tt.never)
+				if since := w.view(p).since; since.IsZero() == tt.older {
+					t.Errorf("older since %v, want older: %t", since, tt.older)
 				}
 			})
 		})
@@ -283,12 +270,12 @@ func TestPodLife(t *testing.T) {
 		_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 45 * time.Second, Hook: sim.Hook{Hold: true}})
 		w.pass(time.Second)
 		p := w.Pod("default", "a")
-		if p.Older || !p.NeverReady || p.Ready || !p.KillAt.IsZero() {
+		if !w.view(p).since.IsZero() || p.Ready || !p.KillAt.IsZero() || !p.DeletionSeen.IsZero() {
 			t.Errorf("a pod that starts: %+v", p)
 		}
 		w.pass(10 * time.Second)
 		p = w.Pod("default", "a")
-		if p.Older || p.NeverReady || !p.Ready || len(p.WithoutPreStop) != 0 {
+		if !w.view(p).since.IsZero() || !p.Ready || len(p.WithoutPreStop) != 0 {
 			t.Errorf("a pod that is up: %+v", p)
 		}
 		kill := time.Now().Add(45 * time.Second)
@@ -318,8 +305,9 @@ func TestMissedDeletion(t *testing.T) {
 	const pod = "{kind: Pod, metadata: {name: a}, status: {podIP: 10.0.0.1}}"
 	inIndexed(t, Config{}, pod, func(t *testing.T, w *world) {
 		wake := make(chan struct{}, 1)
-		defer w.Watch(w.Pod("default", "a"), wake)()
+		stop := w.Watch(w.Pod("default", "a"), wake)
 		w.do("refuse", "remove "+pod, "expire", "recover")
+		stop()
 		if w.Pod("default", "a") != nil || len(w.past) != 0 {
 			t.Error("the pod is still known")
 		}

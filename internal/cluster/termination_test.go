@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestStaying(t *testing.T) {
+func TestStays(t *testing.T) {
 	const ready = `
 kind: Pod
 metadata: {name: a}
@@ -50,7 +50,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 					got bool
 					err error
 				)
-				w.ask(func() { got, err = w.Staying(t.Context(), p) })
+				w.ask(func() { got, err = w.Stays(t.Context(), p) })
 				if got != tt.want || err != nil {
 					t.Errorf("staying %t and error %v, want %t and none", got, err, tt.want)
 				}
@@ -77,7 +77,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 					got bool
 					err error
 				)
-				w.ask(func() { got, err = w.Staying(t.Context(), p) })
+				w.ask(func() { got, err = w.Stays(t.Context(), p) })
 				if got || err == nil {
 					t.Fatalf("staying %t and error %v, want false and one", got, err)
 				}
@@ -94,7 +94,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
 			var err error
-			w.ask(func() { _, err = w.Staying(ctx, w.Index.Pod("default", "a")) })
+			w.ask(func() { _, err = w.Stays(ctx, w.Index.Pod("default", "a")) })
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 			}

@@ -3,6 +3,8 @@ package cluster
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +21,7 @@ import (
 // rest is gone.
 func TestTrim(t *testing.T) {
 	x := new(Index)
+	x.init()
 	for _, tt := range []struct {
 		name string
 		trim cache.TransformFunc
@@ -42,18 +45,17 @@ status: {phase: Running, podIP: 10.0.0.1, hostIP: 10.1.0.1, message: junk, condi
 				p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}} // as the API server has it since 1.16
 			}
 			addresses, _ := podAddresses(p)
-			return []any{x.newPod(p), addresses, findCondition(p.Status.Conditions, corev1.ContainersReady)}
+			return []any{x.newPod(p), addresses, gates(p), p.CreationTimestamp, p.Labels}
 		}},
-		{"pod in the host network", trimPod, `
+		{"completed pod in the host network", trimPod, `
 kind: Pod
 metadata: {name: a, uid: x}
 spec:
   hostNetwork: true
-  initContainers: [{name: mesh, image: junk, restartPolicy: Always, ports: [{name: mesh, containerPort: 15000}]}]
-  containers: [{name: app, image: junk, ports: [{name: http, containerPort: 80, protocol: TCP}, {containerPort: 81}]}]
+  containers: [{name: app, image: junk}]
 status: {phase: Failed, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}`, func(obj any) any {
 			addresses, _ := podAddresses(obj)
-			return []any{x.newPod(obj.(*corev1.Pod)), addresses}
+			return []any{x.newPod(obj.(*corev1.Pod)), addresses, completed(obj.(*corev1.Pod))}
 		}},
 		{"Service", trimService, `
 kind: Service
@@ -61,26 +63,27 @@ metadata: {name: web, annotations: {junk: junk}}
 spec: {type: LoadBalancer, selector: {app: web}, clusterIP: junk, publishNotReadyAddresses: true, ports: [{name: http, port: 80, targetPort: web, nodePort: 30000}]}
 status: {loadBalancer: {ingress: [{hostname: x}]}, conditions: [{type: junk}]}`, func(obj any) any {
 			s := obj.(*corev1.Service)
-			p := &Pod{HostNetwork: true, ports: map[string][]int{"web": {8080}}}
-			return []any{s.Spec.Type, s.Spec.Selector, s.Spec.PublishNotReadyAddresses, s.Status.LoadBalancer,
-				p.targetPorts(s, s.Spec.Ports[0].TargetPort), p.targetPorts(s, intstr.FromInt32(80))}
+			return []any{s.Spec.Type, s.Spec.Selector, s.Spec.PublishNotReadyAddresses, s.Status.LoadBalancer}
 		}},
 		{"EndpointSlice", trimSlice, `
 kind: EndpointSlice
 metadata: {name: web-x, namespace: default, labels: {kubernetes.io/service-name: web, junk: junk}}
 addressType: IPv4
-ports: [{name: http, port: 80}]
+ports: [{name: junk, port: 80}]
 endpoints:
-- {addresses: [10.0.0.1], nodeName: junk, targetRef: {kind: Pod, namespace: junk, name: a, uid: x}, conditions: {ready: false, serving: true}}
+- {addresses: [10.0.0.1, junk], nodeName: junk, targetRef: {kind: Pod, namespace: other, name: a, uid: x}, conditions: {ready: false, serving: true}}
 - {addresses: [10.0.0.2], targetRef: {kind: Pod, name: b, uid: z}}
 - {addresses: [10.0.0.3]}`, func(obj any) any {
 			s := obj.(*discoveryv1.EndpointSlice)
 			keys, _ := slicePods(s)
-			return []any{s.Labels[discoveryv1.LabelServiceName], endpoints(s), len(keys)}
+			slices.Sort(keys)
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "a", UID: "x"}}
+			host := &Pod{IPs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, raw: p}
+			return []any{serviceOf(s), keys, names(s, p), portsOfOthers(host, []*discoveryv1.EndpointSlice{s})}
 		}},
 		{"Ingress", trimIngress, `
 kind: Ingress
-metadata: {name: web, annotations: {junk: junk}}
+metadata: {name: web, annotations: {junk: junk, alb.ingress.kubernetes.io/group.name: g}}
 spec:
   ingressClassName: junk
   tls: [{secretName: junk}]
@@ -88,7 +91,7 @@ spec:
   rules: [{host: www, http: {paths: [{path: /, backend: {service: {name: api}}}]}}]
 status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
 			i := obj.(*networkingv1.Ingress)
-			return []any{backends(i), i.Status.LoadBalancer}
+			return []any{*ingressHost(i), i.Status.LoadBalancer}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,7 +100,7 @@ status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tt.read(full), tt.read(once), cmp.AllowUnexported(Pod{}, endpoint{}), cmp.Comparer(sameAddr)); d != "" {
+			if d := cmp.Diff(tt.read(full), tt.read(once), cmp.AllowUnexported(hostState{}, origin{}), cmp.FilterPath(unexported, cmp.Ignore()), cmp.Comparer(sameAddr)); d != "" {
 				t.Errorf("what is read (-whole +trimmed):\n%s", d)
 			}
 			checkTrimmed(t, tt.trim, full, once)

@@ -11,19 +11,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// show writes candidates down: "web" is certain, "web?" is not, "web!" publishes
-// addresses that are not ready, "web:8080" has its targets at that port.
+// show writes candidates down: "web" is tied, "web?" is not, "web!" publishes
+// addresses that are not ready, "web-" is former, "web:8080" is another pod's at
+// that port; "ns/web" is of another namespace than default.
 func show(cs []Candidate) []string {
 	var out []string
 	for _, c := range cs {
 		s := c.Name
-		for _, port := range c.Ports {
+		if c.Namespace != "default" {
+			s = c.Namespace + "/" + s
+		}
+		if c.Former {
+			s += "-"
+		}
+		for _, port := range c.OtherPorts {
 			s += fmt.Sprint(":", port)
 		}
 		if c.PublishesNotReady {
 			s += "!"
 		}
-		if !c.Certain {
+		if !c.Tied {
 			s += "?"
 		}
 		out = append(out, s)
@@ -76,7 +83,7 @@ endpoints: [{addresses: [10.0.0.1], targetRef: {` + targetRef + `}, conditions: 
 
 const noStatus = "{kind: Pod, metadata: {name: a, labels: {app: none}}}"
 
-func TestCandidates(t *testing.T) {
+func TestTies(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		before string   // there when the index begins, beside the bindings
@@ -111,13 +118,13 @@ status: {podIP: 10.0.0.1, conditions: [{type: target-health.eks.amazonaws.com/tg
 		{"an EndpointSlice let go", "", []string{noStatus, pod("app: a"), slice("blue", "kind: Pod, name: a"), slice("blue", "kind: Pod, name: b")}, []string{"tgb-blue"}},
 		{"an EndpointSlice was deleted", "", []string{noStatus, pod("app: a"), slice("blue", "kind: Pod, name: a"), "remove " + slice("blue", "kind: Pod, name: a")}, []string{"tgb-blue"}},
 		{"label and Service went while watches were down", service("blue", "app: blue"), []string{noStatus, pod("app: blue"), "refuse", pod("app: idle"), "remove " + service("blue", ""), "recover"}, []string{"tgb-blue"}},
-		{"the same, and the watches expired", service("blue", "app: blue"), []string{noStatus, pod("app: blue"), "refuse", pod("app: idle"), "remove " + service("blue", ""), "expire", "recover"}, []string{"tgb-blue", "tgb-nodes?", "tgb-web?"}},
-		{"what came and went while changes were lost", "", []string{noStatus, pod("app: a"), "refuse", service("blue", "app: a"), "remove " + service("blue", ""), "expire", "recover"}, []string{"tgb-blue?", "tgb-nodes?", "tgb-web?"}},
+		{"the same, and the watches expired", service("blue", "app: blue"), []string{noStatus, pod("app: blue"), "refuse", pod("app: idle"), "remove " + service("blue", ""), "expire", "recover"}, []string{"tgb-blue", "tgb-web?"}},
+		{"what came and went while changes were lost", "", []string{noStatus, pod("app: a"), "refuse", service("blue", "app: a"), "remove " + service("blue", ""), "expire", "recover"}, []string{"tgb-blue?", "tgb-web?"}},
 		{"the Services of a pod that had the name before", service("blue", "app: blue"), []string{noStatus, pod("app: blue"), "remove " + pod(""), noStatus, pod("app: a")}, nil},
-		{"the same, its deletion missed", service("blue", "app: blue"), []string{noStatus, pod("app: blue"), "refuse", "remove " + pod(""), pod("app: a"), "expire", "recover"}, []string{"tgb-blue?", "tgb-nodes?", "tgb-web?"}},
+		{"the same, its deletion missed", service("blue", "app: blue"), []string{noStatus, pod("app: blue"), "refuse", "remove " + pod(""), pod("app: a"), "expire", "recover"}, []string{"tgb-blue?", "tgb-web?"}},
 
-		{"older than the index", pod("app: a"), nil, []string{"tgb-blue?", "tgb-nodes?", "tgb-web?"}},
-		{"older than the index, and selected", pod("app: blue") + sep + service("blue", "app: blue"), nil, []string{"tgb-blue", "tgb-nodes?", "tgb-web?"}},
+		{"older than the index", pod("app: a"), nil, []string{"tgb-blue?", "tgb-web?"}},
+		{"older than the index, and selected", pod("app: blue") + sep + service("blue", "app: blue"), nil, []string{"tgb-blue", "tgb-web?"}},
 
 		{"not ready is published", service("web", "app: web"), []string{noStatus, pod("app: web"), `
 kind: Service
@@ -131,91 +138,76 @@ spec: {selector: {app: web}, publishNotReadyAddresses: true}`, []string{noStatus
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, bindings+sep+tt.before, func(t *testing.T, w *world) {
 				w.do(tt.steps...)
-				got := show(w.Candidates(w.Index.Pod("default", "a")))
-				if d := cmp.Diff(tt.want, got); d != "" {
+				p := w.Index.Pod("default", "a")
+				if d := cmp.Diff(tt.want, w.candidates(p)); d != "" {
 					t.Errorf("candidates (-want +got):\n%s", d)
 				}
-				for name := range w.servicesOf(w.Index.Pod("default", "a")) {
-					if name == "" {
-						t.Error("a Service without a name is tied to the pod")
-					}
+				if v := w.view(p); slices.ContainsFunc(v.pod.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
+					t.Error("a Service without a name is tied to the pod")
 				}
 			})
 		})
 	}
 }
 
-func TestCandidatePorts(t *testing.T) {
-	const hostPod = `
+// candidates are those of a survey, written down.
+func (w *world) candidates(p *Pod) []string { return show(w.Survey(p, nil).Candidates) }
+
+func TestOtherPorts(t *testing.T) {
+	const pods = `
 kind: Pod
 metadata: {name: a, labels: {app: web}}
-spec:
-  hostNetwork: true
-  initContainers:
-  - {name: setup, ports: [{name: metrics, containerPort: 1}]}
-  - {name: mesh, restartPolicy: Always, ports: [{name: mesh, containerPort: 15000}]}
-  containers:
-  - {name: app, ports: [{name: http, containerPort: 8080}, {containerPort: 9}]}
-  - {name: twin, ports: [{name: both, containerPort: 7002}]}
-  - {name: other, ports: [{name: both, containerPort: 7001}]}
+spec: {hostNetwork: true}
+status: {podIP: 10.1.0.1}
+---
+kind: Pod
+metadata: {name: b}
+spec: {hostNetwork: true}
 status: {podIP: 10.1.0.1}
 ---
 kind: Service
 metadata: {name: web}
-spec:
-  selector: {app: web}
-  ports:
-  - {name: number, port: 80, targetPort: 8080}
-  - {name: named, port: 81, targetPort: http}
-  - {name: same, port: 82}
-  - {name: sidecar, port: 83, targetPort: mesh}
-  - {name: several, port: 84, targetPort: both}
-  - {name: unknown, port: 85, targetPort: nobody}
-  - {name: setup, port: 86, targetPort: metrics}
-  - {name: tcp, port: 87, targetPort: 53, protocol: TCP}
-  - {name: udp, port: 87, targetPort: 54, protocol: UDP}
-  - {name: tcp-same, port: 88, targetPort: 53, protocol: TCP}
-  - {name: udp-same, port: 88, targetPort: 53, protocol: UDP}
-  - {name: tcp-known, port: 89, targetPort: 53, protocol: TCP}
-  - {name: udp-unknown, port: 89, targetPort: nobody, protocol: UDP}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+kind: TargetGroupBinding
+metadata: {name: tgb-web}
+spec: {targetGroupARN: "arn:web", targetType: ip, serviceRef: {name: web, port: 80}}
 `
+	slice := func(name, service, ports, address, ref string) string {
+		return sep + "{kind: EndpointSlice, metadata: {name: " + name + ", labels: {kubernetes.io/service-name: " + service + "}}, ports: [" + ports +
+			"], endpoints: [{addresses: [" + address + "], targetRef: {" + ref + "}}]}"
+	}
 	for _, tt := range []struct {
-		name, serviceRef string
-		pod              string
-		want             []int
+		name, slices string
+		pods         string
+		want         string
 	}{
-		{"by number", "name: web, port: 80", hostPod, []int{8080}},
-		{"by name", "name: web, port: number", hostPod, []int{8080}},
-		{"target port by name", "name: web, port: named", hostPod, []int{8080}},
-		{"no target port", "name: web, port: 82", hostPod, []int{82}},
-		{"target port of a sidecar", "name: web, port: 83", hostPod, []int{15000}},
-		{"target port of two containers", "name: web, port: 84", hostPod, []int{7001, 7002}},
-		{"two ports of one number", "name: web, port: 87", hostPod, []int{53, 54}},
-		{"two ports of one number and one target", "name: web, port: 88", hostPod, []int{53}},
-		{"two ports of one number, one unknown", "name: web, port: 89", hostPod, nil},
-		{"unknown target port", "name: web, port: 85", hostPod, nil},
-		{"target port of an init container", "name: web, port: 86", hostPod, nil},
-		{"unknown port", "name: web, port: 8080", hostPod, nil},
-		{"unknown port name", "name: web, port: nobody", hostPod, nil},
-		{"Service gone", "name: nobody, port: 80", hostPod, nil},
-		{"own addresses", "name: web, port: 80", strings.ReplaceAll(hostPod, "hostNetwork: true", "hostNetwork: false"), nil},
+		{"no slice", "", pods, "tgb-web"},
+		{"ours alone", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: a"), pods, "tgb-web"},
+		{"the neighbour's", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: b"), pods, "tgb-web:8080"},
+		{"two of the neighbour's", slice("x", "web", "{port: 8081}, {port: 8080}", "10.1.0.1", "kind: Pod, name: b"), pods, "tgb-web:8080:8081"},
+		{"both have it", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: b") + slice("u", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: a"), pods, "tgb-web"},
+		{"each has one", slice("x", "web", "{port: 8081}", "10.1.0.1", "kind: Pod, name: b") + slice("u", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: a"), pods, "tgb-web:8081"},
+		{"on another node", slice("x", "web", "{port: 8080}", "10.1.0.2", "kind: Pod, name: b"), pods, "tgb-web"},
+		{"of another Service", slice("x", "api", "{port: 8080}", "10.1.0.1", "kind: Pod, name: b"), pods, "tgb-web"},
+		{"of no pod", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Node, name: b"), pods, "tgb-web"},
+		{"of a port that is not named", slice("x", "web", "{name: x}", "10.1.0.1", "kind: Pod, name: b"), pods, "tgb-web"},
+		{"of a pod that had our name", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: a, uid: former"), pods, "tgb-web:8080"},
+		{"of a pod of our name elsewhere", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, namespace: other, name: a"), pods, "tgb-web:8080"},
+		{"not in the host network", slice("x", "web", "{port: 8080}", "10.1.0.1", "kind: Pod, name: b"), strings.ReplaceAll(pods, "hostNetwork: true", "hostNetwork: false"), "tgb-web"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			binding := "{kind: TargetGroupBinding, metadata: {name: web}, spec: {serviceRef: {" + tt.serviceRef + "}}}"
-			inIndexed(t, Config{}, binding+sep+tt.pod, func(t *testing.T, w *world) {
-				cs := w.Candidates(w.Index.Pod("default", "a")) // it is older: each binding is one
-				if len(cs) != 1 {
-					t.Fatalf("%d candidates, want one", len(cs))
-				}
-				if d := cmp.Diff(tt.want, cs[0].Ports); d != "" {
-					t.Errorf("ports (-want +got):\n%s", d)
+			inIndexed(t, Config{}, tt.pods+tt.slices, func(t *testing.T, w *world) {
+				if d := cmp.Diff([]string{tt.want}, w.candidates(w.Index.Pod("default", "a"))); d != "" {
+					t.Errorf("candidates (-want +got):\n%s", d)
 				}
 			})
 		})
 	}
 }
 
-// What a pod was tied to is kept as long as the pod, and no longer.
+// What a pod was tied to is kept as long as the pod is there or watched, and no
+// longer.
 func TestPastIsDropped(t *testing.T) {
 	objects := bindings + sep + service("blue", "app: blue") + sep + slice("web", "kind: Pod, name: a")
 	inIndexed(t, Config{}, objects, func(t *testing.T, w *world) {
@@ -224,13 +216,18 @@ func TestPastIsDropped(t *testing.T) {
 		if len(w.past) != 1 || len(w.past[p.UID].services) != 2 {
 			t.Errorf("kept: %+v", w.past)
 		}
+		wake := make(chan struct{}, 1)
+		stop1, stop2 := w.Watch(p, wake), w.Watch(p, wake)
 		w.do("remove "+pod(""), slice("web", "kind: Pod, name: b"), service("blue", "app: green"))
+		stop1()
+		stop1()
+		want := []string{"tgb-blue", "tgb-nodes", "tgb-web"}
+		if d := cmp.Diff(want, w.candidates(p)); d != "" {
+			t.Errorf("of a pod that is gone and watched (-want +got):\n%s", d)
+		}
+		stop2()
 		if len(w.past) != 0 {
 			t.Errorf("kept: %+v", w.past)
-		}
-		// Who still holds the pod is answered from what the pod itself carries.
-		if got := show(w.Candidates(p)); len(got) != 0 {
-			t.Errorf("candidates %q", got)
 		}
 	})
 }
@@ -240,13 +237,25 @@ func TestPastIsDropped(t *testing.T) {
 func TestPodChangesAheadOfService(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue"), func(t *testing.T, w *world) {
 		before := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "x"}}
-		w.see(before)
+		w.see(before, false)
 		before.Labels = map[string]string{"app": "blue"}
 		after := before.DeepCopy()
 		after.Labels = map[string]string{"app": "idle"}
 		w.podChanged(before, after)
-		if got := w.past["x"].services; !slices.Equal(got, []string{"blue"}) {
+		if got := w.past["x"].services; !slices.Equal(got, []string{"default/blue"}) {
 			t.Errorf("tied to %q", got)
+		}
+	})
+}
+
+// The handler of Services may come before that of a pod that its cache has.
+func TestServiceChangesAheadOfPod(t *testing.T) {
+	inIndexed(t, Config{}, service("blue", "app: blue")+sep+pod("app: blue"), func(t *testing.T, w *world) {
+		p := w.Index.Pod("default", "a")
+		delete(w.past, p.UID)
+		w.serviceChanged(nil, get[corev1.Service](w.services, "default/blue"))
+		if got := w.past[p.UID]; got == nil || !slices.Equal(got.services, []string{"default/blue"}) {
+			t.Errorf("remembered: %+v", got)
 		}
 	})
 }

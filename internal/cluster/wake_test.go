@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,9 @@ metadata: {name: a, namespace: other}`
 		{"its deletion begins", strings.ReplaceAll(pod("app: web"), "name: a,", `name: a, deletionTimestamp: "2000-01-01T00:01:00Z",`), true, false},
 		{"another pod changes", "{kind: Pod, metadata: {name: b, labels: {app: web}}}", false, false},
 		{"a pod of its name in another namespace changes", "{kind: Pod, metadata: {name: a, namespace: other, labels: {app: web}}}", false, false},
-		{"an EndpointSlice comes to name it", slice("web", "kind: Pod, name: a"), true, false},
+		{"an EndpointSlice comes to name it", slice("blue", "kind: Pod, name: a"), true, false},
+		{"an EndpointSlice of a Service that selects it comes to name it", slice("web", "kind: Pod, name: a"), false, false},
+		{"a Service elsewhere comes to name it", strings.ReplaceAll(slice("far", "kind: Pod, namespace: default, name: a"), "name: slice", "namespace: other, name: slice"), true, false},
 		{"an EndpointSlice comes to name another", slice("web", "kind: Pod, name: c"), false, false},
 		{"a binding appears", "{kind: TargetGroupBinding, metadata: {name: tgb-new}}", true, true},
 		{"a binding changes", strings.ReplaceAll(bindings, "arn:blue", "arn:green"), true, true},
@@ -53,9 +56,9 @@ metadata: {name: a, namespace: other}`
 			inIndexed(t, Config{}, objects, func(t *testing.T, w *world) {
 				p := w.Index.Pod("default", "a")
 				podWake, namespaceWake, stopped := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-				stop1, stop2 := w.Watch(p, podWake), w.WatchNamespace("default", namespaceWake)
+				stop1, stop2 := w.Watch(p, podWake), w.Watch(w.Address("default", netip.MustParseAddr("10.9.9.9")), namespaceWake)
 				w.Watch(p, stopped)()
-				w.WatchNamespace("default", stopped)()
+				w.Watch(w.Address("default", netip.MustParseAddr("10.9.9.9")), stopped)()
 				w.do(tt.step)
 				if got := len(podWake) == 1; got != tt.pod {
 					t.Errorf("who watches the pod was woken: %t, want %t", got, tt.pod)
@@ -101,7 +104,7 @@ func TestWatchDoesNotBlock(t *testing.T) {
 func TestWatchGroupGone(t *testing.T) {
 	inIndexed(t, Config{}, bindings, func(t *testing.T, w *world) {
 		wake := make(chan struct{}, 1)
-		defer w.WatchNamespace("default", wake)()
+		defer w.Watch(w.Address("default", netip.MustParseAddr("10.9.9.9")), wake)()
 		w.ServeGroup(sim.GroupELBv2, false)
 		w.pass(time.Minute)
 		if len(wake) != 1 {
