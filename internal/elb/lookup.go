@@ -247,14 +247,16 @@ func (r *request) wakeLater() {
 	r.w.mu.Lock()
 	defer r.w.mu.Unlock()
 	r.wakeAll()
-	if r.trouble == nil && r.over() {
+	if r.over() {
 		delete(r.w.requests, r.q)
 	}
 }
 
-// over says whether there is neither an answer nor one to come; call it with
-// Watcher.mu held.
-func (r *request) over() bool { return !r.running && !time.Now().Before(r.until) }
+// over says whether there is nothing left to know, nor a pause to keep; call it
+// with Watcher.mu held.
+func (r *request) over() bool {
+	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
+}
 
 func (r *request) wakeAll() {
 	for wake := range r.wakes {

@@ -360,6 +360,24 @@ func TestNothingLeaks(t *testing.T) {
 	})
 }
 
+// A question that failed is not asked again sooner because others come.
+func TestPauseIsKept(t *testing.T) {
+	run(t, nil, func(e *env) {
+		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		wake := newWake()
+		for i := range 10 {
+			if _, known, _ := e.watcher.Look(Group{ARN: "a"}, e.began, true, wake); known {
+				e.Error("known")
+			}
+			_, _, _ = e.watcher.Look(Group{ARN: fmt.Sprint(i)}, e.began, true, newWake())
+			time.Sleep(100 * ms)
+		}
+		if n := len(e.looks(Group{ARN: "a"})); n != 1 || len(wake) != 0 {
+			e.Errorf("%d tries in a second, %d wakes", n, len(wake))
+		}
+	})
+}
+
 func TestCheck(t *testing.T) {
 	const role = "arn:aws:iam::210987654321:role/drain"
 	run(t, nil, func(e *env) {

@@ -22,9 +22,7 @@ type poller struct {
 	look       *Look      // the newest
 	err        error      // of the tries since
 	retry      time.Time  // where the last try failed: when the next one is due
-	signals    bool       // a checkpoint is being written at all
-	checkpoint checkpoint // the last one
-	emptied    time.Time  // when the checkpoint was last emptied
+	checkpoint checkpoint // zero where none is being written
 	hashed     time.Time  // when the last new hash came
 	began      time.Time  // when the last look began
 	hashBegan  time.Time  // when the last one that a new hash asked for began
@@ -110,10 +108,10 @@ func (p *poller) await() (due time.Time, ok bool) {
 	}()
 	for {
 		next, changes := p.next(time.Now())
-		switch due := next.due(time.Now()); {
-		case due && t == nil:
+		switch isDue := next.due(time.Now()); {
+		case isDue && t == nil:
 			t = p.w.limit.queue(next.urgency)
-		case due:
+		case isDue:
 			t.set(next.urgency)
 		case t != nil: // put off
 			t.cancel()
@@ -132,8 +130,9 @@ func (p *poller) await() (due time.Time, ok bool) {
 			if p.ctx.Err() != nil {
 				return due, false
 			}
+			due = later(next.at, t.arrived)
 			t = nil // spent
-			return next.at, true
+			return due, true
 		case <-clock:
 		case <-p.kick:
 		case <-p.ctx.Done():
@@ -220,12 +219,12 @@ func (p *poller) firstLooks(now time.Time) turn {
 	for s := range p.subs {
 		switch {
 		case !p.lacks(s.joined):
-		case !s.patient || !p.signals:
+		case !s.patient || !p.checkpoint.heard():
 			at, by = sooner(at, s.joined), sooner(by, after(now, s.plan.Latest))
 		case p.checkpoint.value != "":
 			patient = sooner(patient, s.joined.Add(p.w.cfg.Steady))
 		default:
-			patient = sooner(patient, p.emptied.Add(p.w.cfg.Busy))
+			patient = sooner(patient, p.checkpoint.changed.Add(p.w.cfg.Busy))
 		}
 	}
 	return p.spaced(wanted(at, by)).or(p.spaced(turn{patient, urgency{class: calm}}), now)
@@ -242,10 +241,9 @@ func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
 	every := p.w.cfg.Busy
 	t.class = cadence
 	hash := p.checkpoint.value != ""
-	emptied := p.signals && !hash && p.emptied.After(last)
 	switch {
-	case emptied:
-		last = p.emptied
+	case !hash && p.checkpoint.changed.After(last):
+		last = p.checkpoint.changed
 	case p.look != nil && p.look.Gone:
 		return turn{}, time.Time{}
 	case hash, p.allSettling():
@@ -282,7 +280,7 @@ func (p *poller) allSettling() bool {
 // untouched says whether the controller has not acted on what happened at t; see
 // [Plan].DeletionSeen.
 func (p *poller) untouched(t time.Time) bool {
-	return p.signals && p.checkpoint.value != "" && p.checkpoint.changed.Before(t)
+	return p.checkpoint.value != "" && p.checkpoint.changed.Before(t)
 }
 
 func (p *poller) signal() {
@@ -292,15 +290,11 @@ func (p *poller) signal() {
 	}
 }
 
-// setCheckpoint hears of a checkpoint that has changed, or that there is none.
-func (p *poller) setCheckpoint(c checkpoint, signals bool) {
+// setCheckpoint hears of a checkpoint that has changed, or of none any more.
+func (p *poller) setCheckpoint(c checkpoint) {
 	p.mu.Lock()
-	p.checkpoint, p.signals = c, signals
-	switch {
-	case !signals:
-	case c.value == "":
-		p.emptied = c.changed
-	default:
+	p.checkpoint = c
+	if c.value != "" {
 		p.hashed = c.changed
 	}
 	p.mu.Unlock()

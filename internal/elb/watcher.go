@@ -15,10 +15,12 @@ type Config struct {
 	Rate  float64
 	Burst int
 	// Steady is the time between two looks at a group whose controller is done
-	// with its last change, Busy while it is at one or where nothing is known.
+	// with its last change, or all of whose subscribers have seen their targets
+	// leave; Busy while the controller is at one or where nothing is known.
 	Steady, Busy time.Duration
-	// Spacing is the least time between two looks at one group; those that the
-	// checkpoint asks for are counted apart.
+	// Spacing is the least time between two looks at one group. Those that the
+	// checkpoint asks for are counted apart, and so are those that confirm, of
+	// which there may be five times as many.
 	Spacing time.Duration
 	// Timeout ends a request that gets no answer.
 	Timeout time.Duration
@@ -63,6 +65,8 @@ type checkpoint struct {
 	value   string
 	changed time.Time
 }
+
+func (c checkpoint) heard() bool { return !c.changed.IsZero() }
 
 // New makes a Watcher. client returns the client for a group's Region and
 // role and must not block; observe, which may be nil, hears of each call to AWS
@@ -192,7 +196,7 @@ func (w *Watcher) newPoller(g Group) *poller {
 		kick: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(w.ctx)
-	p.checkpoint, p.signals = w.checkpoints[g.ARN]
+	p.checkpoint = w.checkpoints[g.ARN]
 	if r := w.requests[question{group: g, look: true}]; r != nil && r.remembered() {
 		p.err, p.retry = r.err, r.until
 	}
@@ -232,7 +236,7 @@ func (s *Subscription) Update(addrs []netip.Addr, plan Plan) {
 		s.p.mu.Unlock()
 		return
 	}
-	served := plan.ConfirmAt != s.plan.ConfirmAt && !s.p.lacks(plan.ConfirmAt)
+	served := !plan.ConfirmAt.IsZero() && plan.ConfirmAt != s.plan.ConfirmAt && !s.p.lacks(plan.ConfirmAt)
 	s.addrs = slices.Clone(addrs)
 	s.set(plan)
 	s.p.mu.Unlock()
@@ -263,14 +267,15 @@ func wakeUp(wake chan<- struct{}) {
 func (w *Watcher) Checkpoint(groupARN, value string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c, heard := w.checkpoints[groupARN]; heard && c.value == value {
+	c := w.checkpoints[groupARN]
+	if c.heard() && c.value == value {
 		return
 	}
-	c := checkpoint{value, time.Now()}
+	c = checkpoint{value, time.Now()}
 	w.checkpoints[groupARN] = c
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {
-			p.setCheckpoint(c, true)
+			p.setCheckpoint(c)
 		}
 	}
 }
@@ -282,7 +287,7 @@ func (w *Watcher) ForgetCheckpoint(groupARN string) {
 	delete(w.checkpoints, groupARN)
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {
-			p.setCheckpoint(checkpoint{}, false)
+			p.setCheckpoint(checkpoint{})
 		}
 	}
 }
