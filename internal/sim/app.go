@@ -80,8 +80,8 @@ func Expose(s *corev1.Service, lb *LoadBalancer) {
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.dnsName}}
 }
 
-// NewIngress is an Ingress for a Service whose status names load balancers; one
-// that LBC has not come to yet where there are none.
+// NewIngress is an Ingress for a Service whose status names load balancers, with
+// LBC's finalizer; one that LBC has not come to yet where there are none.
 func NewIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
 	path := networkingv1.PathTypePrefix
 	i := &networkingv1.Ingress{
@@ -99,6 +99,7 @@ func NewIngress(namespace, name, service string, lbs ...*LoadBalancer) *networki
 		}}},
 	}
 	for _, lb := range lbs {
+		i.Finalizers = []string{ingressFinalizer}
 		i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress,
 			networkingv1.IngressLoadBalancerIngress{Hostname: strings.ToLower(lb.dnsName)})
 	}
@@ -113,11 +114,15 @@ func (w *World) AddIngress(namespace, name, service string, lbs ...*LoadBalancer
 }
 
 // NewBinding is the TargetGroupBinding of port 80 of a Service and a target
-// group. Change it before it is applied for what is out of the ordinary: without
+// group, with the labels that LBC gives to one that it makes for an Ingress (ALB) or
+// a Service (NLB) of the name of that Service. LBC adds its finalizer, checkpoint and
+// status. Change it before it is applied for what is out of the ordinary: without
 // TargetGroupARN and with TargetGroupName LBC resolves the name; without
 // TargetGroupProtocol it is one of LBC before 2.14; IAMRoleARNToAssume names the
 // role that a group needs, see [World.RequireRole]; with the APIVersion
-// eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup].
+// eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup]; with
+// that it loses those labels as it is applied, because nobody has published what
+// Auto Mode writes.
 func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
 	b := &TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	b.Spec.TargetGroupARN = g.arn
@@ -128,6 +133,33 @@ func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBin
 	}
 	b.Spec.ServiceRef.Name = service
 	b.Spec.ServiceRef.Port = intstr.FromInt32(80)
+	b.Spec.Networking = map[string]any{"ingress": []any{map[string]any{
+		"from":  []any{map[string]any{"securityGroup": map[string]any{"groupID": "sg-0simulated"}}},
+		"ports": []any{map[string]any{"protocol": "TCP", "port": g.port}},
+	}}}
+	if g.balancer != nil {
+		b.Labels = stackLabels(g.balancer.kind, namespace, service)
+		b.labelsOfLBC = maps.Clone(b.Labels)
+	}
+	return b
+}
+
+// stackLabels say for what LBC made a binding. LBC pkg/deploy/tracking/provider.go.
+func stackLabels(kind Kind, namespace, name string) map[string]string {
+	prefix := "ingress.k8s.aws/"
+	if kind == NLB {
+		prefix = "service.k8s.aws/"
+	}
+	return map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
+}
+
+// AddHiddenBinding creates a TargetGroupBinding of EKS Auto Mode, whose API group is
+// not served unless [World.ServeGroup] says so: the world's LBC fills the target
+// group, and nobody can see why. It stands for whatever else fills groups.
+func (w *World) AddHiddenBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
+	b := NewBinding(namespace, name, service, g)
+	b.APIVersion = GroupEKS + "/v1"
+	w.Apply(b)
 	return b
 }
 

@@ -62,10 +62,31 @@ type Assumptions struct {
 	// First and longest wait of LBC after a failed reconcile, doubled each
 	// time. controller-runtime's default rate limiter.
 	ControllerBackoff Range
-	// How long no controller acts when LBC's leader changes, see
-	// [World.ChangeLeader]: the lease has to run out. LBC docs/deploy/scaling.md
-	// speaks of 15 s to 2 minutes; these are its usual cases.
+	// How long LBC's SDK waits before it tries a throttled call again: anything
+	// from nothing to the first, to twice of that before the next try, and so on;
+	// where that would be more than the second, it is the second. AWS SDK for Go,
+	// aws/retry/jitter_backoff.go. With LBC 3.5 a DeregisterTargets was seen at
+	// 0.08, 0.13, 2.87, 10.4 and 15.86 s after a deletion.
+	ControllerRetry Range
+	// How often LBC tries a call. LBC pkg/aws/aws_config.go.
+	ControllerTries int
+	// How long LBC goes by a list of a group's targets; within that time it asks
+	// for those alone that were not healthy. LBC
+	// pkg/targetgroupbinding/targets_manager.go, defaultTargetsCacheTTL.
+	ControllerCache time.Duration
+	// How long no controller acts when LBC's leader is killed beside another
+	// replica, see [World.ChangeLeader]: the lease has to run out. Measured with
+	// LBC 3.5: 22.9 and 28.2 s until the next DeregisterTargets. LBC
+	// docs/deploy/scaling.md speaks of 15 s to 2 minutes.
 	LeaderGap Range
+	// The same for the only replica, see [World.RestartController]: a new process
+	// waits 15 to 17 s for the lease after its own start. Measured with LBC 3.5:
+	// 50.9 s for one that was started 30 s after its death.
+	RestartGap Range
+	// When LBC makes the calls that delete the load balancer of an Ingress, counted
+	// from the Ingress' deletion: DeregisterTargets, DeleteLoadBalancer,
+	// DeleteTargetGroup. Measured with LBC 3.5.
+	StackDeregister, StackDeleteBalancer, StackDeleteGroup time.Duration
 
 	// From RegisterTargets until a target's state is "healthy" in the API:
 	// registration and the first health checks at LBC's interval of 15 s.
@@ -145,7 +166,15 @@ func DefaultAssumptions() Assumptions {
 		ControllerBatch:   200,
 		ControllerWorkers: 3,
 		ControllerBackoff: Range{5 * ms, 1000 * time.Second},
-		LeaderGap:         Range{15 * time.Second, 30 * time.Second},
+		ControllerRetry:   Range{2 * time.Second, 20 * time.Second},
+		ControllerTries:   10,
+		ControllerCache:   5 * time.Minute,
+		LeaderGap:         Range{22 * time.Second, 29 * time.Second},
+		RestartGap:        Range{15 * time.Second, 51 * time.Second},
+
+		StackDeregister:     100 * ms,
+		StackDeleteBalancer: 330 * ms,
+		StackDeleteGroup:    540 * ms,
 
 		RegistrationTime:    Range{5 * time.Second, 20 * time.Second},
 		UnhealthyTime:       Range{15 * time.Second, 30 * time.Second},
@@ -201,6 +230,7 @@ func New(cfg Config) *World {
 
 		planned:   make(map[string]bool),
 		listeners: make(map[targetID]*container),
+		addresses: make(map[netip.Addr]*pod),
 	}
 	w.hooks, w.cancel = context.WithCancel(context.Background())
 	w.kube.init()

@@ -58,6 +58,7 @@ type TargetGroup struct {
 	targetType          string
 	ipv6                bool
 	balancer            *LoadBalancer // nil where no load balancer uses it
+	next                *TargetGroup  // where the rules lead that once led here; nil while they do
 	deregistrationDelay time.Duration
 	targets             map[targetID]*target
 }
@@ -95,6 +96,7 @@ type target struct {
 	checked  bool   // the first health checks are over
 	healthy  bool   // what the health checks say
 	epoch    uint64 // counts (de)registrations; events planned for an earlier one are void
+	pod      *pod   // whose address it was when it was registered; nil for nobody's
 	// What the API shows instead of all that, where not empty.
 	pinned, pinnedReason string
 }
@@ -321,6 +323,7 @@ func (w *World) register(g *TargetGroup, ids []targetID) {
 			g.targets[id] = t
 		}
 		t.draining, t.checked = false, false
+		t.pod = w.receiver(id)
 		t.epoch++
 		epoch := t.epoch
 		as := &w.cfg.Assumptions
@@ -342,12 +345,15 @@ func (w *World) register(g *TargetGroup, ids []targetID) {
 
 // deregister is DeregisterTargets: the targets are "draining" at once and
 // absent after the deregistration delay, while the nodes learn of it one by
-// one. The slowest node takes the whole tail.
-func (w *World) deregister(g *TargetGroup, ids []targetID) {
+// one. The slowest node takes the whole tail. It returns the pods that leave.
+func (w *World) deregister(g *TargetGroup, ids []targetID) (left []*pod) {
 	for _, id := range ids {
 		t := g.targets[id]
 		if t == nil || t.draining {
 			continue
+		}
+		if t.pod != nil {
+			left = append(left, t.pod)
 		}
 		t.draining = true
 		t.epoch++
@@ -359,14 +365,13 @@ func (w *World) deregister(g *TargetGroup, ids []targetID) {
 		})
 		w.planTail(g, t)
 	}
+	return left
 }
 
-// deregistered notes that a call of DeregisterTargets has returned.
-func (w *World) deregistered(ids []targetID) {
-	for _, id := range ids {
-		if c := w.listeners[id]; c != nil {
-			c.pod.report.Deregistered = w.now
-		}
+// deregisterByHand is DeregisterTargets of somebody who is not LBC.
+func (w *World) deregisterByHand(g *TargetGroup, ids []targetID) {
+	for _, p := range w.deregister(g, ids) {
+		p.deregistered(w.now, false)
 	}
 }
 
@@ -404,9 +409,7 @@ func (w *World) RegisterNamed(g *TargetGroup, name string, port int) {
 
 // Deregister is DeregisterTargets for one address and port, at once.
 func (w *World) Deregister(g *TargetGroup, ip netip.Addr, port int) {
-	ids := []targetID{{ip: ip, port: port}}
-	w.deregister(g, ids)
-	w.deregistered(ids)
+	w.deregisterByHand(g, []targetID{{ip: ip, port: port}})
 }
 
 // SetTarget pins what DescribeTargetHealth says of a target: any state and
@@ -438,15 +441,34 @@ func (w *World) RemoveTarget(g *TargetGroup, ip netip.Addr, port int) {
 	}
 }
 
-// DeleteTargetGroup deletes a group with all that is in it.
+// DeleteTargetGroup deletes a group with all that is in it: no node sends to it any
+// more.
 func (w *World) DeleteTargetGroup(g *TargetGroup) {
 	for id := range g.targets {
 		g.targets[id].epoch++
 	}
-	clear(g.targets)
 	for _, n := range g.nodes() {
 		delete(n.views, g)
 	}
+	w.forgetGroup(g)
+}
+
+// DeleteLoadBalancer deletes a load balancer: its nodes send nothing more, and its
+// groups are in no use.
+func (w *World) DeleteLoadBalancer(lb *LoadBalancer) {
+	for _, n := range lb.nodes {
+		clear(n.views)
+	}
+	for _, g := range lb.groups {
+		g.balancer = nil
+	}
+	lb.groups = nil
+	w.aws.balancers = slices.DeleteFunc(w.aws.balancers, func(x *LoadBalancer) bool { return x == lb })
+}
+
+// forgetGroup takes a group out of the API. What nodes know of it they go on with.
+func (w *World) forgetGroup(g *TargetGroup) {
+	clear(g.targets)
 	is := func(x *TargetGroup) bool { return x == g }
 	w.aws.groups = slices.DeleteFunc(w.aws.groups, is)
 	if g.balancer != nil {

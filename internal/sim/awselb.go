@@ -407,8 +407,7 @@ func (c *awsCall) deregisterTargets() (any, error) {
 			ids = append(ids, t.id)
 		}
 	}
-	c.w.deregister(g, ids)
-	c.w.deregistered(ids)
+	c.w.deregisterByHand(g, ids)
 	return struct{}{}, nil
 }
 

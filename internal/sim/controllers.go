@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -21,6 +22,9 @@ func (w *World) notice(event string, obj metav1.Object) {
 		w.podChanged(o)
 	case *corev1.Service:
 		w.syncSlicesSoon(o.Namespace, o.Name)
+		w.enqueueBindingsOf(o.Namespace, o.Name)
+	case *networkingv1.Ingress:
+		w.ingressChanged(o)
 	case *TargetGroupBinding:
 		w.bindingChanged(event, o)
 	case *discoveryv1.EndpointSlice:

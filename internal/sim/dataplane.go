@@ -157,21 +157,25 @@ func (w *World) Stats() Stats {
 
 // request is one client's request, and the plan for the next.
 func (w *World) request(c *clients) {
-	g := c.group
-	if g == nil {
+	if c.group == nil {
 		return
 	}
 	w.after(c.gap/2+time.Duration(c.random.Int64N(int64(c.gap))), func() { w.request(c) })
-	n := g.balancer.nodes[c.random.IntN(len(g.balancer.nodes))]
 	takes := w.cfg.Assumptions.ServiceTime
 	serve := takes.Min + time.Duration(c.random.Int64N(int64(takes.Max-takes.Min+1)))
-	t := n.pick(g, c.random)
 
 	c.stats.Requests++
 	fail := func(why string) {
 		c.stats.Failed++
 		c.stats.Reasons[why]++
 	}
+	if len(c.group.nodes()) == 0 {
+		fail("no load balancer")
+		return
+	}
+	n := c.group.nodes()[c.random.IntN(len(c.group.nodes()))]
+	g := n.led(c.group)
+	t := n.pick(g, c.random)
 	if t == nil {
 		fail("no target")
 		return
@@ -181,7 +185,7 @@ func (w *World) request(c *clients) {
 		fail("refused")
 		return
 	}
-	l.pod.arrival(w.now, g.balancer.kind)
+	l.pod.arrival(w.now, c.group.balancer.kind)
 	if !l.serving {
 		l.pod.report.Failed++
 		fail("refused")
@@ -196,8 +200,47 @@ func (w *World) request(c *clients) {
 	})
 }
 
+// led is the group that a node's rules lead to. Of a change of the rules it learns
+// as late as of the targets that were deregistered with it: it sends to the old
+// group while it knows a target there.
+func (n *node) led(g *TargetGroup) *TargetGroup {
+	for g.next != nil && len(n.views[g]) == 0 {
+		g = g.next
+	}
+	return g
+}
+
+// receiver is the pod to which packets for an address and a port go, nil for none
+// that the world knows.
+func (w *World) receiver(id targetID) *pod {
+	if l := w.listeners[id]; l != nil {
+		return l.pod
+	}
+	return w.addresses[id.ip]
+}
+
 // choosable says whether a node of any load balancer may still send something
-// new to a pod.
+// new to a pod, or will again: because a target of it is registered and not draining
+// in a group that a load balancer uses, or a registration is on its way.
 func (w *World) choosable(p *pod) bool {
-	return slices.ContainsFunc(p.containers, func(c *container) bool { return slices.ContainsFunc(c.targets(), w.known) })
+	is := func(id targetID) bool { return slices.Contains(p.ips, id.ip) && w.receiver(id) == p }
+	for _, lb := range w.aws.balancers {
+		for _, n := range lb.nodes {
+			for _, view := range n.views {
+				if slices.ContainsFunc(view, func(t *target) bool { return is(t.id) }) {
+					return true
+				}
+			}
+		}
+		for _, g := range lb.groups {
+			for id, t := range g.targets {
+				if !t.draining && is(id) {
+					return true
+				}
+			}
+		}
+	}
+	return slices.ContainsFunc(w.lbc.coming, func(r *registration) bool {
+		return slices.ContainsFunc(r.endpoints, func(e endpointPod) bool { return is(e.id) })
+	})
 }

@@ -63,6 +63,14 @@ type HookCall struct {
 	// Outcome is taken out of Answer, the body of the answer.
 	Outcome string
 	Answer  []byte
+	// Choosable is whether at the time of the answer a node of any load balancer
+	// could still choose the pod, or will again: a target of it is registered and
+	// not draining in a group that a load balancer uses, or LBC's RegisterTargets
+	// for it is on its way.
+	Choosable bool
+	// Deleted is whether the API server had accepted the pod's deletion by then;
+	// Unready and NodeUnready are whether the pod or its node was not ready.
+	Deleted, Unready, NodeUnready bool
 }
 
 // startHook runs the container's preStop hook; when it is over, the container
@@ -109,19 +117,53 @@ func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
 	call.Answered, call.Outcome = w.now, body.Outcome
 	call.Status, call.Answer, call.Err = answer.Status, answer.Answer, answer.Err
 	p := c.pod
+	w.judge(p, call)
 	p.report.HookCall = *call
-	if call.Outcome == "drained" {
-		p.drained = true
-		p.report.Drained++
-		if w.choosable(p) {
-			p.report.Premature++
-		}
-	}
 	if call.Status == http.StatusOK {
 		w.stop(c)
 		return
 	}
 	w.later(c, c.hook.Fallback, w.stop)
+}
+
+// judge notes what was true of the pod when the service answered, and counts the
+// answers that were wrong.
+func (w *World) judge(p *pod, call *HookCall) {
+	r := p.report
+	call.Choosable, call.Deleted = w.choosable(p), r.Deleted > 0
+	call.Unready, call.NodeUnready = !conditionTrue(p.obj, corev1.PodReady), !w.nodeReady(p.obj.Spec.NodeName)
+	switch call.Outcome {
+	case "drained", "not_registered":
+		p.safe = true
+		if call.Outcome == "drained" {
+			r.Drained++
+		} else {
+			r.NotRegistered++
+		}
+		if call.Choosable {
+			r.Premature++
+		}
+	case "not_terminating":
+		if call.Deleted || call.Unready || call.NodeUnready {
+			r.WrongNotTerminating++
+		}
+	case "will_not_leave":
+		p.staying++
+	}
+}
+
+// deregistered notes that a call of DeregisterTargets for the pod has returned.
+func (p *pod) deregistered(now time.Duration, byController bool) {
+	r := p.report
+	r.Deregistered = now
+	if !byController {
+		return
+	}
+	r.DeregisteredByController = now
+	if r.Gone == 0 {
+		r.WrongWillNotLeave += p.staying
+		p.staying = 0
+	}
 }
 
 // hookRequest is the URL that the hook asks.

@@ -59,7 +59,8 @@ type pod struct {
 	ending     bool         // its containers are not started again
 	over       bool         // all of them are dead for good
 	finished   bool         // nothing but a finalizer keeps its object
-	drained    bool         // the service has said so of what runs now
+	safe       bool         // the service has said of what runs now that nothing more will come
+	staying    int          // how often it has said that LBC will not deregister the pod
 	killAt     time.Duration
 	report     *PodReport
 }
@@ -89,8 +90,9 @@ type PodReport struct {
 	IPs []netip.Addr
 	// Deleted is when its deletion was accepted.
 	Deleted time.Duration
-	// Deregistered is when the last DeregisterTargets for it returned.
-	Deregistered time.Duration
+	// Deregistered is when the last DeregisterTargets for it returned;
+	// DeregisteredByController is the same of those that LBC made.
+	Deregistered, DeregisteredByController time.Duration
 	// HookCall is the call that a hook of it last made or had answered.
 	HookCall
 	// Calls are all of them, in the order in which they were made.
@@ -103,12 +105,19 @@ type PodReport struct {
 	// connection (NLB), and LastArrivals the same by kind of load balancer.
 	LastArrival  time.Duration
 	LastArrivals map[Kind]time.Duration
-	// Drained counts the answers "drained" to its hooks, and Premature those
-	// that came while a node of a load balancer could still choose the pod.
-	Drained, Premature int
-	// Late counts the new requests that arrived after the service had said
-	// "drained": each is a broken promise.
+	// Drained and NotRegistered count those answers to its hooks, and Premature
+	// those of both that came while a node of a load balancer could still choose
+	// the pod, or would again; see [HookCall].
+	Drained, NotRegistered, Premature int
+	// Late counts the new requests that arrived after such an answer: each is a
+	// broken promise.
 	Late int
+	// WrongNotTerminating counts the answers "not_terminating" that came when the
+	// pod's deletion had been accepted, or when it or its node was not ready.
+	WrongNotTerminating int
+	// WrongWillNotLeave counts the answers "will_not_leave" after which LBC did
+	// deregister the pod before its object was gone.
+	WrongWillNotLeave int
 	// Failed counts the requests to it that failed.
 	Failed int
 }
@@ -120,7 +129,7 @@ func (r *PodReport) Held() time.Duration { return r.Stopped - r.Deleted }
 func (w *World) Pods() []*PodReport { return w.reports }
 
 // Late counts the new requests that arrived at any pod after the service had
-// said "drained" of it.
+// said "drained" or "not_registered" of it.
 func (w *World) Late() int {
 	n := 0
 	for _, r := range w.reports {
@@ -132,7 +141,7 @@ func (w *World) Late() int {
 // arrival notes a new request at the pod.
 func (p *pod) arrival(now time.Duration, by Kind) {
 	p.report.LastArrival, p.report.LastArrivals[by] = now, now
-	if p.drained {
+	if p.safe {
 		p.report.Late++
 	}
 }
@@ -187,6 +196,7 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	}
 	k := key(spec.Namespace, spec.Name)
 	w.pods[k] = p
+	w.giveAddresses(p)
 	w.put(p.obj)
 
 	as := &w.cfg.Assumptions
@@ -218,6 +228,26 @@ func (p *pod) add(s Sidecar) {
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: name, ContainerPort: int32(s.Ports[name]), Protocol: corev1.ProtocolTCP})
 	}
 	p.obj.Spec.Containers = append(p.obj.Spec.Containers, c)
+}
+
+// giveAddresses has packets for the pod's addresses go to it, from now on, whoever
+// had them before. A port that another pod listens at and this one has not is that
+// one's still: two pods can be given one address only where one of them is over.
+func (w *World) giveAddresses(p *pod) {
+	if p.spec.HostNetwork {
+		return
+	}
+	for _, ip := range p.ips {
+		w.addresses[ip] = p
+	}
+	for _, c := range p.containers {
+		for _, id := range c.targets() {
+			if w.listeners[id] != nil {
+				w.listeners[id] = c
+				w.healthChange(c)
+			}
+		}
+	}
 }
 
 // addressesFor are the addresses of a new pod.
@@ -464,7 +494,7 @@ func (w *World) exit(c *container) {
 		}
 		c.starts++
 		c.stopped, c.gone, c.hooked, c.killAt, c.cancel = false, false, false, 0, nil
-		p.drained = false
+		p.safe, p.staying = false, 0
 		w.started(c)
 	})
 }

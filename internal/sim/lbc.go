@@ -2,10 +2,13 @@ package sim
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,8 +18,16 @@ import (
 
 // checkpointAnnotation is what LBC (2.10 and later) writes on a
 // TargetGroupBinding: empty before it changes the group's targets, and a hash
-// of the endpoints when all is done. LBC pkg/annotations/constants.go.
-const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
+// of the endpoints and of the specification when all is done; the other one is
+// when it did. LBC pkg/annotations/constants.go.
+const (
+	checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
+	timestampAnnotation  = "elbv2.k8s.aws/checkpoint-timestamp"
+)
+
+// bindingFinalizer keeps a binding until LBC has deregistered its targets. LBC
+// controllers/elbv2/targetgroupbinding_controller.go.
+const bindingFinalizer = "elbv2.k8s.aws/resources"
 
 // GatePrefix and a TargetGroupBinding's name make the readiness gate that LBC
 // serves. LBC docs/deploy/pod_readiness_gate.md.
@@ -26,14 +37,42 @@ const GatePrefix = "target-health.elbv2.k8s.aws/"
 // behind each TargetGroupBinding and deregisters the rest. A reconcile is a
 // chain of events, of which a few run at a time.
 type controller struct {
-	waiting  []bindingKey        // in order of arrival
-	queued   map[bindingKey]bool // the same as a set
-	busy     map[bindingKey]bool // reconciled now
-	failures map[bindingKey]int
-	specs    map[bindingKey]string // of the bindings, as JSON
-	limit    bucket                // its own limit of Register and Deregister calls
-	idleTill time.Duration         // no leader before this
-	term     int                   // counts leaders; work of an earlier one is void
+	waiting     []bindingKey        // in order of arrival
+	queued      map[bindingKey]bool // the same as a set
+	busy        map[bindingKey]bool // reconciled now
+	failures    map[bindingKey]int
+	caches      map[string]*targetsCache // by the group's ARN
+	stacks      map[string]bool          // Ingresses whose load balancer is being deleted
+	backlog     []func()                 // what waits for a leader besides bindings
+	generations map[bindingKey]int64     // of the bindings, as last heard of
+	owned       map[bindingKey]*owned
+	coming      []*registration // RegisterTargets calls that have not landed yet
+	written     map[bindingKey][]written
+	limit       bucket        // its own limit of Register and Deregister calls
+	idleTill    time.Duration // no leader before this
+	term        int           // counts leaders; work of an earlier one is void
+
+	fault func(operation, resource string) *Fault
+	hang  time.Duration // how late RegisterTargets takes effect
+	stale time.Duration // how far behind its view of its own checkpoints is
+}
+
+// owned is what LBC has registered for a binding, and for which pods.
+type owned struct {
+	arn  string
+	pods map[targetID]*pod
+}
+
+// registration is a call of RegisterTargets on its way.
+type registration struct {
+	endpoints []endpointPod
+	sent      bool // AWS has it: it will land whatever becomes of LBC
+}
+
+// written is a checkpoint, and when LBC wrote it.
+type written struct {
+	at    time.Duration
+	value string
 }
 
 // bindingKey names a binding. Two of different groups may share the rest.
@@ -55,50 +94,101 @@ func (w *World) binding(k bindingKey) *TargetGroupBinding {
 
 func (c *controller) init(as Assumptions) {
 	c.reset()
-	c.failures, c.specs = make(map[bindingKey]int), make(map[bindingKey]string)
+	c.generations, c.owned, c.written = make(map[bindingKey]int64), make(map[bindingKey]*owned), make(map[bindingKey][]written)
 	c.limit = newBucket(as.MutateBurst, as.MutateRate)
 }
 
-// reset forgets all work.
+// reset forgets what a process forgets when it dies. A registration that AWS has
+// already will land.
 func (c *controller) reset() {
 	c.term++
 	c.waiting, c.queued, c.busy = nil, make(map[bindingKey]bool), make(map[bindingKey]bool)
+	c.failures, c.caches, c.stacks = make(map[bindingKey]int), make(map[string]*targetsCache), make(map[string]bool)
+	c.coming = slices.DeleteFunc(c.coming, func(r *registration) bool { return !r.sent })
 }
 
 // StopController has LBC do nothing more, in the middle of its work, until
-// [World.ChangeLeader].
+// [World.ChangeLeader] or [World.RestartController].
 func (w *World) StopController() {
 	w.lbc.reset()
 	w.lbc.idleTill = math.MaxInt64
 }
 
-// bindingChanged has LBC reconcile a binding that is new or whose specification
-// has changed.
-func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
-	k := keyOf(b)
-	if event == "DELETED" {
-		delete(w.lbc.specs, k)
-		return
+// ChangeLeader kills LBC's leader beside another replica: nothing is reconciled
+// until the gap is over, and what was in work is begun again. It returns the
+// length of the gap.
+func (w *World) ChangeLeader() time.Duration { return w.leaderless(w.cfg.Assumptions.LeaderGap) }
+
+// RestartController kills the only replica of LBC and starts it again: as with
+// [World.ChangeLeader], but that the new process may wait longer.
+func (w *World) RestartController() time.Duration {
+	return w.leaderless(w.cfg.Assumptions.RestartGap)
+}
+
+// FailController sets what happens to LBC's own calls to ELBv2, as
+// [World.FailAWS] does for those of others: a fault with a code of throttling or
+// a status of 5xx is tried again by its SDK, with Hang it never hears of the call
+// again, and anything else fails the reconcile. Garble has no meaning here.
+func (w *World) FailController(fault func(operation, resource string) *Fault) { w.lbc.fault = fault }
+
+// HangRegistration has each call of RegisterTargets that LBC makes from now on
+// take effect that much later, whatever has become of its pods by then. Zero ends
+// that for the calls to come.
+func (w *World) HangRegistration(late time.Duration) { w.lbc.hang = late }
+
+// StaleCheckpoints has LBC see the checkpoints that it wrote that much later from
+// now on: it reads them from a cache. It may then leave out to empty one before it
+// acts, or take work for done that is not.
+func (w *World) StaleCheckpoints(behind time.Duration) { w.lbc.stale = behind }
+
+func (w *World) leaderless(gap Range) time.Duration {
+	c := &w.lbc
+	d := w.draw(gap, "leader", "gap")
+	c.reset()
+	c.idleTill = w.now + d
+	term := c.term
+	w.at(c.idleTill, func() {
+		if c.term == term {
+			w.lead()
+		}
+	})
+	return d
+}
+
+// led says whether LBC has a leader.
+func (w *World) led() bool { return w.now >= w.lbc.idleTill }
+
+// lead is what a new leader begins with.
+func (w *World) lead() {
+	for _, b := range list[TargetGroupBinding](w, "") {
+		w.enqueue(b, 0)
 	}
-	if spec := string(encode(b.Spec)); w.lbc.specs[k] != spec {
-		w.lbc.specs[k] = spec
-		w.enqueue(b, w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
+	w.resumeStacks()
+	backlog := w.lbc.backlog
+	w.lbc.backlog = nil
+	for _, f := range backlog {
+		f()
 	}
 }
 
-// ChangeLeader takes LBC's leader away: nothing is reconciled until the gap is
-// over, and what was in work is begun again. It returns the length of the gap.
-func (w *World) ChangeLeader() time.Duration {
-	c := &w.lbc
-	gap := w.draw(w.cfg.Assumptions.LeaderGap, "leader", "gap")
-	c.reset()
-	c.idleTill = w.now + gap
-	w.at(c.idleTill, func() {
-		for _, b := range list[TargetGroupBinding](w, "") {
-			w.enqueue(b, 0)
+// bindingChanged has LBC reconcile a binding that is new, has another
+// specification, is being deleted, or is gone.
+func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
+	c, k := &w.lbc, keyOf(b)
+	lag := w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name)
+	switch {
+	case event == "DELETED":
+		delete(c.generations, k)
+		delete(c.written, k)
+		if c.owned[k] != nil && w.led() {
+			w.enqueueKey(k, lag)
+		} else {
+			delete(c.owned, k)
 		}
-	})
-	return gap
+	case c.generations[k] != b.Generation:
+		c.generations[k] = b.Generation
+		w.enqueue(b, lag)
+	}
 }
 
 // enqueue asks for a reconcile of a binding after a lag.
@@ -117,7 +207,7 @@ func (w *World) enqueueKey(k bindingKey, lag time.Duration) {
 // work starts reconciles while there are workers to spare.
 func (w *World) work() {
 	c := &w.lbc
-	for w.now >= c.idleTill && len(c.busy) < w.cfg.Assumptions.ControllerWorkers {
+	for w.led() && len(c.busy) < w.cfg.Assumptions.ControllerWorkers {
 		i := slices.IndexFunc(c.waiting, func(b bindingKey) bool { return !c.busy[b] })
 		if i < 0 {
 			return
@@ -131,18 +221,21 @@ func (w *World) work() {
 	}
 }
 
-// reconcile is one pass over one binding. Its steps are in order: empty the
-// checkpoint, deregister, register, see to the readiness gates, write the
-// checkpoint. LBC pkg/targetgroupbinding/resource_manager.go,
-// reconcileWithIPTargetType.
+// reconcile is one pass over one binding. Its steps are in order: add the
+// finalizer, list the targets, empty the checkpoint, deregister, register, see to
+// the readiness gates, write the checkpoint and the status. LBC
+// pkg/targetgroupbinding/resource_manager.go, reconcileWithIPTargetType.
 type reconcile struct {
 	w       *World
 	term    int
 	binding bindingKey
 	tgb     *TargetGroupBinding
 	group   *TargetGroup
+	targets []cachedTarget
 	want    []endpointPod
+	seen    string // the checkpoint as LBC saw it at the start
 	hash    string
+	ends    bool // the binding is being deleted
 }
 
 // endpointPod is a target that should be registered, and its pod.
@@ -160,8 +253,8 @@ func (r *reconcile) step(d time.Duration, f func()) {
 	})
 }
 
-func (r *reconcile) kubeLatency() time.Duration {
-	return r.w.draw(r.w.cfg.Assumptions.KubeLatency, "controller", r.binding.name)
+func (r *reconcile) kubeLatency(what string) time.Duration {
+	return r.w.draw(r.w.cfg.Assumptions.KubeLatency, what, r.binding.name)
 }
 
 // done ends the pass. A positive again asks for another one after that time.
@@ -185,31 +278,80 @@ func (r *reconcile) start() {
 	w := r.w
 	r.tgb = w.binding(r.binding)
 	if r.tgb == nil {
-		r.done(0)
+		r.orphaned()
 		return
 	}
+	r.ends = r.tgb.DeletionTimestamp != nil
 	var err error
-	if arn := r.tgb.Spec.TargetGroupARN; arn != "" {
-		r.group, err = w.aws.group(arn)
-	} else {
-		r.group, err = w.aws.groupNamed(r.tgb.Spec.TargetGroupName)
-	}
-	if err != nil {
-		r.failed()
+	if r.group, err = w.groupOf(r.tgb); err != nil {
+		r.refused(asAPIError(err))
 		return
 	}
-	if r.group.targetType != "ip" {
-		r.done(0) // the world's nodes are registered by nobody
+	switch {
+	case r.ends && !slices.Contains(r.tgb.Finalizers, bindingFinalizer):
+		r.done(0) // somebody else's finalizer keeps it
+	case r.ends:
+		r.list(func() { r.deregister(r.all(), func() { r.release() }) })
+	case r.group.targetType != "ip":
+		r.addFinalizer(func() { r.done(0) }) // the world's nodes are registered by nobody
+	default:
+		r.addFinalizer(r.resolve)
+	}
+}
+
+// groupOf is the target group of a binding.
+func (w *World) groupOf(b *TargetGroupBinding) (*TargetGroup, error) {
+	if arn := b.Spec.TargetGroupARN; arn != "" {
+		return w.aws.group(arn)
+	}
+	return w.aws.groupNamed(b.Spec.TargetGroupName)
+}
+
+// write changes the binding, by a call to the API server, and goes on unless the
+// binding is gone.
+func (r *reconcile) write(what string, change func(b *TargetGroupBinding), then func()) {
+	r.step(r.kubeLatency(what), func() {
+		if r.tgb = r.w.binding(r.binding); r.tgb == nil {
+			r.done(0)
+			return
+		}
+		change(r.tgb)
+		r.w.put(r.tgb)
+		then()
+	})
+}
+
+func (r *reconcile) addFinalizer(then func()) {
+	if slices.Contains(r.tgb.Finalizers, bindingFinalizer) {
+		then()
 		return
 	}
+	r.write("finalizer", func(b *TargetGroupBinding) {
+		if b.DeletionTimestamp == nil {
+			b.Finalizers = append(b.Finalizers, bindingFinalizer)
+		}
+	}, then)
+}
+
+// resolve finds out what should be registered. Where the checkpoint says that this
+// has been done, LBC does not look further.
+func (r *reconcile) resolve() {
+	w := r.w
 	r.want = w.wanted(r.tgb, r.group)
-	r.hash = checkpoint(r.want)
-	drop, add := r.difference()
-	if len(drop) == 0 && len(add) == 0 {
-		r.gates()
+	r.hash, r.seen = checkpoint(r.want, r.tgb), w.checkpointSeen(r.tgb)
+	if r.checkpoints() && r.seen == r.hash {
+		r.observe()
 		return
 	}
-	r.annotate("", func() { r.deregister(drop, add) })
+	r.list(func() {
+		drop, add := r.difference()
+		change := func() { r.deregister(drop, func() { r.register(add) }) }
+		if len(drop) == 0 && len(add) == 0 {
+			r.gates(nil)
+			return
+		}
+		r.annotate("", change)
+	})
 }
 
 // wanted lists what should be registered: endpoints that are ready, and those
@@ -279,129 +421,234 @@ func (w *World) portName(b *TargetGroupBinding) (string, bool) {
 	return "", false
 }
 
-func checkpoint(want []endpointPod) string {
-	h := sha256.New()
+// checkpoint is the hash that LBC writes: the sorted endpoints with the times at
+// which their pods were made, and the specification. LBC
+// pkg/targetgroupbinding/utils.go, calculateTGBReconcileCheckpoint.
+func checkpoint(want []endpointPod, b *TargetGroupBinding) string {
+	var ids []string
 	for _, e := range want {
-		fmt.Fprintln(h, e.id)
+		ids = append(ids, fmt.Sprintf("%s:%d", e.id, e.pod.obj.CreationTimestamp.UnixMilli()))
 	}
-	return fmt.Sprintf("%x/%x", h.Sum(nil), sha256.Sum256(nil))
+	slices.Sort(ids)
+	endpoints, spec := sha256.Sum256([]byte(strings.Join(ids, ","))), sha256.Sum256(encode(b.Spec))
+	return base64.RawURLEncoding.EncodeToString(endpoints[:]) + "/" + base64.RawURLEncoding.EncodeToString(spec[:])
+}
+
+// checkpointSeen is a binding's checkpoint as LBC's cache has it; see
+// [World.StaleCheckpoints].
+func (w *World) checkpointSeen(b *TargetGroupBinding) string {
+	seen := b.Annotations[checkpointAnnotation]
+	if log := w.lbc.written[keyOf(b)]; w.lbc.stale > 0 && len(log) > 0 {
+		seen = ""
+		for _, x := range log {
+			if x.at <= w.now-w.lbc.stale {
+				seen = x.value
+			}
+		}
+	}
+	return seen
 }
 
 // difference is what to deregister and what to register.
-func (r *reconcile) difference() (drop, add []targetID) {
-	wanted := make(map[targetID]bool, len(r.want))
+func (r *reconcile) difference() (drop []targetID, add []endpointPod) {
+	listed, wanted := make(map[targetID]bool), make(map[targetID]bool)
+	for _, t := range r.targets {
+		listed[t.id] = !t.leaving()
+	}
 	for _, e := range r.want {
 		wanted[e.id] = true
-		if t := r.group.targets[e.id]; t == nil || t.leaving() {
-			add = append(add, e.id)
+		if !listed[e.id] {
+			add = append(add, e)
+		} else if t := r.group.targets[e.id]; t != nil && !t.draining {
+			t.pod = e.pod // an address that was given to another pod meanwhile
+			r.w.lbc.own(r.binding, r.group).pods[e.id] = e.pod
 		}
 	}
-	for _, t := range r.group.sorted() {
-		if !t.leaving() && !wanted[t.id] {
+	for _, t := range r.targets {
+		if listed[t.id] && !wanted[t.id] {
 			drop = append(drop, t.id)
 		}
 	}
 	return drop, add
 }
 
-// leaving says whether LBC takes a target for one that need not be deregistered.
-// LBC pkg/targetgroupbinding/targets_manager_types.go, IsDraining.
-func (t *target) leaving() bool {
-	state, _ := t.state()
-	return state == "draining" || state == "unhealthy.draining"
+// checkpoints says whether LBC writes them. Nothing says that EKS Auto Mode does.
+func (r *reconcile) checkpoints() bool {
+	return !r.w.cfg.NoCheckpoint && r.binding.group != GroupEKS
 }
 
-// annotate writes the checkpoint. Nothing says that EKS Auto Mode writes one.
+// annotate writes the checkpoint unless LBC believes that it is there.
 func (r *reconcile) annotate(value string, then func()) {
-	if r.w.cfg.NoCheckpoint || r.binding.group == GroupEKS {
+	if !r.checkpoints() || value == r.seen {
 		then()
 		return
 	}
-	r.step(r.kubeLatency(), func() {
-		if r.tgb = r.w.binding(r.binding); r.tgb == nil {
-			r.done(0)
-			return
+	r.write("controller", func(b *TargetGroupBinding) {
+		if b.Annotations == nil {
+			b.Annotations = make(map[string]string)
 		}
-		if old, ok := r.tgb.Annotations[checkpointAnnotation]; !ok || old != value {
-			if r.tgb.Annotations == nil {
-				r.tgb.Annotations = make(map[string]string)
-			}
-			r.tgb.Annotations[checkpointAnnotation] = value
-			r.w.put(r.tgb)
-		}
-		then()
-	})
+		b.Annotations[checkpointAnnotation] = value
+		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.w.apiTime(r.w.now).Unix(), 10)
+		log := append(r.w.lbc.written[r.binding], written{r.w.now, value})
+		r.w.lbc.written[r.binding] = log[max(0, len(log)-10):]
+	}, then)
 }
 
-// deregister makes the DeregisterTargets calls, a batch each, and goes on to
-// the RegisterTargets calls.
-func (r *reconcile) deregister(drop, add []targetID) {
+// deregister makes the DeregisterTargets calls, a batch each.
+func (r *reconcile) deregister(drop []targetID, then func()) {
 	if len(drop) == 0 {
-		r.register(add)
+		then()
 		return
 	}
-	batch := drop[:min(len(drop), r.w.cfg.Assumptions.ControllerBatch)]
-	r.call(func() { r.w.deregister(r.group, batch) }, func() {
-		r.w.deregistered(batch)
-		r.deregister(drop[len(batch):], add)
-	})
-}
-
-func (r *reconcile) register(add []targetID) {
-	if len(add) == 0 {
-		r.gates()
-		return
-	}
-	batch := add[:min(len(add), r.w.cfg.Assumptions.ControllerBatch)]
-	r.call(func() { r.w.register(r.group, batch) }, func() { r.register(add[len(batch):]) })
-}
-
-// call is one call to ELBv2 that changes something: it waits for LBC's own
-// limit, travels, is throttled or acts, and travels back. The SDK in LBC
-// retries what was throttled.
-func (r *reconcile) call(act, then func()) {
-	w := r.w
-	if !w.lbc.limit.take(w.now) {
-		r.step(100*time.Millisecond, func() { r.call(act, then) })
-		return
-	}
-	d := w.draw(w.cfg.Assumptions.APILatency, "controller", r.binding.name)
-	r.step(d/2, func() {
-		if !w.aws.mutate.take(w.now) {
-			r.step(d/2+time.Second, func() { r.call(act, then) })
-			return
+	w, c := r.w, &r.w.lbc
+	batch := drop[:min(len(drop), w.cfg.Assumptions.ControllerBatch)]
+	var left []*pod
+	act := func() {
+		left = w.deregister(r.group, batch)
+		if o := c.owned[r.binding]; o != nil {
+			for _, id := range batch {
+				delete(o.pods, id)
+			}
 		}
-		act()
-		r.step(d-d/2, then)
+	}
+	r.call("DeregisterTargets", act, func() {
+		for _, p := range left {
+			p.deregistered(w.now, true)
+		}
+		c.remember(r.group, batch)
+		r.deregister(drop[len(batch):], then)
 	})
 }
 
-// gates sets the readiness condition of each pod that waits for it. While one
-// is not healthy the checkpoint stays empty, and LBC comes back later.
-func (r *reconcile) gates() {
+// register makes the RegisterTargets calls, a batch each.
+func (r *reconcile) register(add []endpointPod) { r.registerFrom(add, 0) }
+
+func (r *reconcile) registerFrom(add []endpointPod, from int) {
+	if from == len(add) {
+		r.gates(add)
+		return
+	}
+	w, c := r.w, &r.w.lbc
+	to := min(len(add), from+w.cfg.Assumptions.ControllerBatch)
+	x := &registration{endpoints: add[from:to]}
+	var ids []targetID
+	for _, e := range x.endpoints {
+		ids = append(ids, e.id)
+	}
+	c.coming = append(c.coming, x)
+	r.send(&controllerCall{
+		operation: "RegisterTargets", late: c.hang, sent: &x.sent,
+		act: func() {
+			c.landed(x)
+			w.register(r.group, ids)
+			o := c.own(r.binding, r.group)
+			for _, e := range x.endpoints {
+				r.group.targets[e.id].pod, o.pods[e.id] = e.pod, e.pod
+			}
+		},
+		then: func() {
+			c.remember(r.group, ids)
+			r.registerFrom(add, to)
+		},
+		refused: func() { c.landed(x) },
+	})
+}
+
+// landed is the end of a registration's way, good or bad.
+func (c *controller) landed(x *registration) {
+	c.coming = slices.DeleteFunc(c.coming, func(y *registration) bool { return x == y })
+}
+
+// own is what LBC has registered for a binding. Of a binding whose group was
+// switched it forgets what is in the old one, which stays there: LBC's webhook
+// does not let a group be switched.
+func (c *controller) own(k bindingKey, g *TargetGroup) *owned {
+	o := c.owned[k]
+	if o == nil || o.arn != g.arn {
+		o = &owned{g.arn, make(map[targetID]*pod)}
+		c.owned[k] = o
+	}
+	return o
+}
+
+// orphaned is a pass over a binding that is gone: what LBC had registered for it
+// is deregistered, and nothing else.
+func (r *reconcile) orphaned() {
+	o := r.w.lbc.owned[r.binding]
+	delete(r.w.lbc.owned, r.binding)
+	if o == nil {
+		r.done(0)
+		return
+	}
+	var err error
+	if r.group, err = r.w.aws.group(o.arn); err != nil {
+		r.done(0)
+		return
+	}
+	var drop []targetID
+	for _, t := range r.group.sorted() {
+		if o.pods[t.id] != nil && !t.draining {
+			drop = append(drop, t.id)
+		}
+	}
+	r.ends = true
+	r.deregister(drop, func() { r.done(0) })
+}
+
+// release is the end of a binding that is being deleted: the pods' gates are no
+// longer waited for, and the finalizer goes. LBC, updatePodAsHealthyForDeletedTGB.
+func (r *reconcile) release() {
+	delete(r.w.lbc.owned, r.binding)
+	gate := corev1.PodConditionType(GatePrefix + r.binding.name)
+	for _, obj := range list[corev1.Pod](r.w, r.binding.namespace) {
+		if p := r.w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.gated(gate) && !conditionTrue(obj, gate) && !p.over {
+			r.w.setCondition(obj, gate, true)
+			r.w.setConditions(p)
+		}
+	}
+	r.write("finalizer", func(b *TargetGroupBinding) {
+		b.Finalizers = slices.DeleteFunc(b.Finalizers, func(f string) bool { return f == bindingFinalizer })
+	}, func() {
+		delete(r.w.lbc.failures, r.binding)
+		r.done(0)
+	})
+}
+
+func (p *pod) gated(gate corev1.PodConditionType) bool {
+	return slices.ContainsFunc(p.obj.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == gate })
+}
+
+// gates sets the readiness condition of each pod that waits for it; the targets of
+// added ones were registered just now. While one is not healthy the checkpoint stays
+// empty, and LBC comes back later.
+func (r *reconcile) gates(added []endpointPod) {
 	gate := corev1.PodConditionType(GatePrefix + r.tgb.Name)
 	pending := false
 	for _, e := range r.want {
-		gated := slices.ContainsFunc(e.pod.obj.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == gate })
-		if !gated || conditionTrue(e.pod.obj, gate) || e.pod.over {
+		if !e.pod.gated(gate) || conditionTrue(e.pod.obj, gate) || e.pod.over {
 			continue
 		}
-		t := r.group.targets[e.id]
-		if t == nil {
-			pending = true
-			continue
-		}
-		state, _ := t.state()
-		pending = pending || state != "healthy"
-		r.w.setCondition(e.pod.obj, gate, state == "healthy")
+		healthy := !slices.Contains(added, e) && slices.ContainsFunc(r.targets, func(t cachedTarget) bool {
+			return t.id == e.id && t.state == "healthy"
+		})
+		pending = pending || !healthy
+		r.w.setCondition(e.pod.obj, gate, healthy)
 		r.w.setConditions(e.pod)
 	}
 	if pending {
 		r.done(r.w.cfg.Assumptions.ControllerRequeue)
 		return
 	}
-	r.annotate(r.hash, func() {
-		delete(r.w.lbc.failures, r.binding)
+	r.annotate(r.hash, r.observe)
+}
+
+// observe writes the status and ends a pass that has succeeded.
+func (r *reconcile) observe() {
+	delete(r.w.lbc.failures, r.binding)
+	if seen := r.tgb.Status.ObservedGeneration; seen != nil && *seen == r.tgb.Generation {
 		r.done(0)
-	})
+		return
+	}
+	generation := r.tgb.Generation
+	r.write("status", func(b *TargetGroupBinding) { b.Status.ObservedGeneration = &generation }, func() { r.done(0) })
 }

@@ -25,7 +25,11 @@ func (w *World) SetListening(addr netip.AddrPort, on bool) {
 func (w *World) Pick(g *TargetGroup) (netip.AddrPort, bool) {
 	r := w.random("pick", g.name)
 	nodes := g.nodes()
-	t := nodes[r.IntN(len(nodes))].pick(g, r)
+	if len(nodes) == 0 {
+		return netip.AddrPort{}, false
+	}
+	n := nodes[r.IntN(len(nodes))]
+	t := n.pick(n.led(g), r)
 	if t == nil {
 		return netip.AddrPort{}, false
 	}
@@ -40,10 +44,14 @@ func (w *World) MaySend(addr netip.AddrPort) bool {
 
 // known says whether any node has a target in its view.
 func (w *World) known(id targetID) bool {
-	return slices.ContainsFunc(w.aws.groups, func(g *TargetGroup) bool {
-		return slices.ContainsFunc(g.nodes(), func(n *node) bool {
-			_, found := slices.BinarySearchFunc(n.views[g], &target{id: id}, compareTargets)
-			return found
-		})
-	})
+	for _, lb := range w.aws.balancers {
+		for _, n := range lb.nodes {
+			for _, view := range n.views {
+				if _, found := slices.BinarySearchFunc(view, &target{id: id}, compareTargets); found {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

@@ -260,6 +260,7 @@ func TestControllerFollowsPods(t *testing.T) {
 		}, draining},
 		{"deletion of an unhealthy.draining one", func(w *World, _ *corev1.Service, g *TargetGroup) {
 			w.SetTarget(g, w.Pods()[0].IP, 8080, "unhealthy.draining", "Target.FailedHealthChecks")
+			clear(w.lbc.caches) // or it would take it for healthy
 			_ = w.DeletePod("shop", "a")
 			w.After(5*time.Second, func() { w.SetTarget(g, w.Pods()[0].IP, 8080, "", "") })
 		}, healthy},

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -48,6 +49,7 @@ type World struct {
 	lbc         controller
 	pods        map[string]*pod         // by namespace/name; those whose object exists
 	listeners   map[targetID]*container // who last listened there
+	addresses   map[netip.Addr]*pod     // who was last given it, those of nodes apart
 	nodes       int                     // how many were ever made
 	deployments []*Deployment
 	clients     []*clients
