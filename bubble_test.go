@@ -27,11 +27,12 @@ import (
 type bubble struct {
 	*testing.T
 	*sim.World
-	svc   *service
-	hooks *sim.Listener
-	admin *sim.Listener
-	stop  context.CancelFunc // what SIGTERM does to the service
-	over  <-chan struct{}    // closed when the service has ended
+	config serviceConfig
+	svc    *service
+	hooks  *sim.Listener
+	admin  *sim.Listener
+	stop   context.CancelFunc // what SIGTERM does to the service
+	over   <-chan struct{}    // closed when the service has ended
 }
 
 // serviceURL is where the hooks of a bubble's world find the service.
@@ -42,49 +43,73 @@ const serviceURL = "http://drain-wait:8080"
 func inBubble(t *testing.T, cfg sim.Config, change func(*serviceConfig), f func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubble{T: t, hooks: sim.NewListener(), admin: sim.NewListener()}
-		cfg.Quiesce, cfg.HookClient = synctest.Wait, b.hooks.Client
+		b := &bubble{T: t}
+		cfg.Quiesce = synctest.Wait
+		cfg.HookClient = func(pod netip.Addr) *http.Client { return b.hooks.Client(pod) }
 		b.World = sim.New(cfg)
-		endpoint := "http://aws.invalid"
-		c := serviceConfig{
-			aws: aws.Config{
-				Region:       sim.Region,
-				Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
-				HTTPClient:   &http.Client{Transport: sim.Transport(b.AWSHandler())},
-				BaseEndpoint: &endpoint,
-			},
-			kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: sim.Transport(b.KubeHandler())},
-			drain:      drain.DefaultConfig(),
-			elb:        elb.DefaultConfig(),
-			quiet:      10 * time.Second,
-			grace:      295 * time.Second,
-			log:        slog.New(slog.DiscardHandler),
-		}
+		b.config = b.serviceConfig()
 		if change != nil {
-			change(&c)
+			change(&b.config)
 		}
-		var err error
-		if b.svc, err = newService(c); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		b.stop, b.over = cancel, over
-		go func() {
-			defer close(over)
-			if err := b.svc.run(ctx, b.hooks, b.admin); err != nil {
-				t.Error(err)
-			}
-		}()
+		b.start()
 		defer func() {
-			// The service needs the world until the last of its goroutines is gone.
-			b.stop()
-			b.runUntil(10*time.Minute, func() bool { return isClosed(b.over) })
+			b.end()
 			b.Close()
 			<-b.over
 		}()
 		f(b)
 	})
+}
+
+// serviceConfig leads to the world's cluster and account.
+func (b *bubble) serviceConfig() serviceConfig {
+	endpoint := "http://aws.invalid"
+	return serviceConfig{
+		aws: aws.Config{
+			Region:       sim.Region,
+			Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
+			HTTPClient:   &http.Client{Transport: sim.Transport(b.AWSHandler())},
+			BaseEndpoint: &endpoint,
+		},
+		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: sim.Transport(b.KubeHandler())},
+		drain:      drain.DefaultConfig(),
+		elb:        elb.DefaultConfig(),
+		quiet:      10 * time.Second,
+		grace:      295 * time.Second,
+		log:        slog.New(slog.DiscardHandler),
+	}
+}
+
+// start starts a service.
+func (b *bubble) start() {
+	b.hooks, b.admin = sim.NewListener(), sim.NewListener()
+	svc, err := newService(b.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	b.svc, b.stop, b.over = svc, cancel, over
+	hooks, admin := b.hooks, b.admin
+	go func() {
+		defer close(over)
+		if err := svc.run(ctx, hooks, admin); err != nil {
+			b.Error(err)
+		}
+	}()
+}
+
+// end stops the service. It needs the world until the last of its goroutines is
+// gone.
+func (b *bubble) end() {
+	b.stop()
+	b.runUntil(10*time.Minute, func() bool { return isClosed(b.over) })
+}
+
+// restart ends the service and starts another one, which knows nothing.
+func (b *bubble) restart() {
+	b.end()
+	b.start()
 }
 
 // run carries the world on by d.
@@ -127,16 +152,24 @@ func (b *bubble) ask(from, query string) *call {
 	return b.get(b.hooks.Client(netip.MustParseAddr(from)), serviceURL+"/drain-delay?"+query)
 }
 
+// askWith is ask with a header, as proxies add.
+func (b *bubble) askWith(from, query, header string) *call {
+	return b.do(b.hooks.Client(netip.MustParseAddr(from)), http.MethodGet, serviceURL+"/drain-delay?"+query, header)
+}
+
 func (b *bubble) get(client *http.Client, url string) *call {
 	return b.do(client, http.MethodGet, url)
 }
 
-func (b *bubble) do(client *http.Client, method, url string) *call {
+func (b *bubble) do(client *http.Client, method, url string, headers ...string) *call {
 	ctx, cancel := context.WithCancel(b.Context())
 	c := &call{done: make(chan struct{}), hangUp: cancel}
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil {
 		b.Fatal(err)
+	}
+	for _, h := range headers {
+		req.Header.Set(h, "proxy")
 	}
 	began := time.Now()
 	go func() {

@@ -125,11 +125,11 @@ func TestEachCallHasItsBudget(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.StopController()
 		_ = s.DeletePod(web, "web-1")
-		first := s.ask(webIP, "max-delay=30")
+		first := s.ask(webIP, "max-delay=25")
 		s.run(9 * time.Second)
 		s.Deregister(s.group, s.pod.IP, webPort)
-		second := s.ask(webIP, "max-delay=30")
-		if a := s.answer(first).ok(t); a.Outcome != "drained" && a.Outcome != "settle_cut" || first.took > 30*time.Second+oneLook {
+		second := s.ask(webIP, "max-delay=25")
+		if a := s.answer(first).ok(t); a.Outcome != "settle_cut" || first.took > 25*time.Second+oneLook {
 			t.Errorf("the first got %s after %s", first.body, first.took)
 		}
 		if a := s.answer(second).ok(t); a.Outcome != "drained" || second.took < settleALB {

@@ -54,7 +54,7 @@ func ordinaryCases() []waitCase {
 			name:    "never ready",
 			pod:     func(p *sim.PodSpec) { p.Hook.Query = "pod=web-1&namespace=default" },
 			world:   func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: time.Hour, Max: time.Hour} },
-			outcome: "drained", after: 0,
+			outcome: "drained", after: settleALB, // like any other
 		},
 		{
 			name: "a container without a hook", outcome: "drained", event: deregistered, after: settleALB,
@@ -189,9 +189,13 @@ func discoveryCases() []waitCase {
 			pod:   func(p *sim.PodSpec) { p.HostNetwork, p.Node = true, "node-1" },
 			prepare: func(s *scene) {
 				ordinary(sim.ALB)(s)
-				s.AddBinding(web, "other", "web", s.AddTargetGroup("other", 9999, s.lb)).Spec.ServiceRef.Port = intstr.FromInt32(80)
+				s.service.Spec.Ports[0].TargetPort = intstr.FromString("http")
+				s.Apply(s.service)
 			},
-			up: func(s *scene) { s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "") }, // a neighbour's
+			up: func(s *scene) { // one of the same Service on the same node, at another port
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
+				s.run(time.Minute)
+			},
 		},
 		{
 			name: "by an address of the host network alone", status: http.StatusNotFound, after: 0, query: "max-delay=60",
@@ -244,7 +248,7 @@ func discoveryCases() []waitCase {
 			},
 		},
 		{
-			name: "a binding without protocol, and the type cannot be told", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
+			name: "a binding without protocol, and the type is not known", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
 			prepare: func(s *scene) {
 				ordinary(sim.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
@@ -656,6 +660,9 @@ func troubleCases() []waitCase {
 	slow := failing("a connection that hangs", sim.Fault{Hang: true})
 	slow.after += 5 * time.Second // the last look that hangs has to time out
 	slow.early = 5 * time.Second
+	denied := failing("access denied in the middle", sim.Fault{Status: 403, Code: "AccessDenied", Message: "no"})
+	denied.after += 5 * time.Second // what is refused is asked for at the cadence
+	denied.early = 5 * time.Second
 	forGood := func(c waitCase) waitCase {
 		c.stop = func(s *scene) {
 			_ = s.DeletePod(web, "web-1")
@@ -670,7 +677,7 @@ func troubleCases() []waitCase {
 		failing("throttling", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}),
 		failing("internal failures", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}),
 		failing("a group whose health is not available", sim.Fault{Status: 500, Code: "HealthUnavailable", Message: "try again"}),
-		failing("access denied in the middle", sim.Fault{Status: 403, Code: "AccessDenied", Message: "no"}),
+		denied,
 		mid("expired credentials", func(s *scene) { s.ExpireCredentials(true) }, func(s *scene) { s.ExpireCredentials(false) }),
 		slow,
 		forGood(waitCase{

@@ -20,10 +20,12 @@ type scene struct {
 	*bubble
 	lb      *sim.LoadBalancer
 	group   *sim.TargetGroup
+	outer   *sim.TargetGroup // that of another load balancer, in some scenes
 	service *corev1.Service
 	ingress bool
 	binding *sim.TargetGroupBinding
 	pod     *sim.PodReport
+	hook    sim.Hook // of the pod
 }
 
 // waitCase is one wait: what is out of the ordinary about it, and what must come
@@ -103,7 +105,7 @@ func (c waitCase) run(t *testing.T) {
 		if !spec.HostNetwork && spec.IPFamilies == nil {
 			spec.Addresses = []netip.Addr{addr(webIP)}
 		}
-		s.pod = s.AddPod(spec)
+		s.pod, s.hook = s.AddPod(spec), spec.Hook
 		s.AddPod(sim.PodSpec{Namespace: web, Name: "web-2", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: time.Minute})
 		s.run(time.Minute)
 		if s.group != nil && s.lb != nil {

@@ -58,7 +58,9 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
 		case errors.Is(err, cluster.ErrNoPod) && who.Pod == "" && !who.Inferred && who.Namespace != "":
 			// It is looked for in the groups as it is.
 			w.identifiedAs(w.cluster.Address(who.Namespace, who.IP.Unmap()))
-		case errors.Is(err, cluster.ErrNoPod) && who.Pod != "", errors.Is(err, cluster.ErrDisagree):
+		case errors.Is(err, cluster.ErrNoPod) && who.Pod != "":
+			w.unknown = fmt.Errorf("%w: no pod %s/%s", ErrNotFound, who.Namespace, who.Pod)
+		case errors.Is(err, cluster.ErrDisagree):
 			w.unknown = fmt.Errorf("%w: %w", ErrNotFound, err)
 		case errors.Is(err, cluster.ErrNoPod), errors.Is(err, cluster.ErrAmbiguous):
 			w.unknown = fmt.Errorf("%w: %w; %s", ErrNotFound, err, cure)

@@ -206,8 +206,14 @@ func (w *wait) note(g *group, what string) {
 	}
 }
 
+// planOf is what the wait wants of the looks at a group. One that has only time
+// for a single look takes it at once.
 func (w *wait) planOf(g *group) elb.Plan {
-	return g.plan(w.pod.DeletionSeen, w.deadline(), w.settle(g.kind))
+	deletionSeen := w.pod.DeletionSeen
+	if m := w.request.MaxDelay; m != nil && *m <= w.cfg.OneLook {
+		deletionSeen = time.Time{}
+	}
+	return g.plan(deletionSeen, w.deadline(), w.settle(g.kind))
 }
 
 // settle is the settle time of this wait for a load balancer type.

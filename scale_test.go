@@ -1,0 +1,229 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"drainwait/internal/server"
+	"drainwait/internal/sim"
+)
+
+// addApps makes applications of a replica each, with an Ingress of their own.
+func (b *bubble) addApps(n int, hook sim.Hook) {
+	for i := range n {
+		b.AddApp(sim.App{
+			Namespace: web, Name: fmt.Sprint("app-", i), Kind: sim.ALB, Replicas: 1, Port: webPort,
+			Grace: 5 * time.Minute, Hook: hook,
+		})
+	}
+}
+
+// deleteAll deletes all pods that there are at once, and returns what is known
+// of them.
+func (b *bubble) deleteAll() []*sim.PodReport {
+	pods := slices.Clone(b.Pods())
+	for _, p := range pods {
+		_ = b.DeletePod(p.Namespace, p.Name)
+	}
+	return pods
+}
+
+// TestManyAppsAtOnce deletes many applications at once. At five requests per
+// second each needs a look that sees it leave, while there is time to settle,
+// and one that confirms.
+func TestManyAppsAtOnce(t *testing.T) {
+	for _, c := range []struct{ apps, want int }{
+		{120, 115},
+		// The controller deregisters four groups in a second after the first
+		// twenty: 180 by second 40, after which it is too late to settle. With
+		// 310 requests in 60 s, and two for each, 155 are possible at most.
+		{240, 155 * 8 / 10},
+	} {
+		t.Run(fmt.Sprint(c.apps), func(t *testing.T) {
+			inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
+				b.addApps(c.apps, sim.Hook{URL: serviceURL, MaxDelay: time.Minute})
+				b.run(5 * time.Minute) // for the sweep, too
+				outcomes, told := make(map[string]int), 0
+				pods := b.deleteAll()
+				b.run(2 * time.Minute)
+				for _, p := range pods {
+					outcomes[p.Outcome]++
+					if p.Late > 0 || p.Premature > 0 {
+						t.Errorf("pod %s: %d requests after the answer", p.Name, p.Late)
+					}
+					if p.Outcome != "drained" && strings.Contains(string(p.Answer), "app-") {
+						told++
+					}
+				}
+				t.Logf("outcomes: %v", outcomes)
+				if outcomes["drained"] < c.want {
+					t.Errorf("%d of %d drained, want %d or more", outcomes["drained"], c.apps, c.want)
+				}
+				if told != c.apps-outcomes["drained"] {
+					t.Errorf("only %d of those that did not drain are told why", told)
+				}
+			})
+		})
+	}
+}
+
+// TestCallsAmongManyGroups rolls ten pods of one application among eighty.
+func TestCallsAmongManyGroups(t *testing.T) {
+	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
+		b.addApps(79, sim.Hook{})
+		d, _ := b.AddApp(sim.App{
+			Namespace: web, Name: "rolled", Kind: sim.ALB, Replicas: 10, Port: webPort, Grace: 2 * time.Minute,
+			Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+		})
+		b.run(5 * time.Minute)
+		swept := b.calls()
+		if swept > 80+2 {
+			t.Errorf("the sweep of 80 groups took %d calls", swept)
+		}
+		over := false
+		b.Rollout(d, nil, func() { over = true })
+		if !b.runUntil(30*time.Minute, func() bool { return over }) {
+			t.Fatal("the rollout does not end")
+		}
+		t.Logf("%d calls in the sweep, %d in the rollout", swept, b.calls()-swept)
+		// Ten new bindings at most, and no groups: the sweep has nothing to do.
+		if got := b.calls() - swept; got > 170 {
+			t.Errorf("the rollout took %d calls, want 170 at most", got)
+		}
+		b.allDrained("rolled-1")
+	})
+}
+
+// calls counts the calls to AWS over HTTP: those of the simulated controller go
+// another way.
+func (b *bubble) calls() int {
+	n := 0
+	for _, calls := range b.AWSCalls() {
+		n += calls
+	}
+	return n
+}
+
+func (b *bubble) allDrained(prefix string) {
+	b.Helper()
+	for _, p := range b.Pods() {
+		if strings.HasPrefix(p.Name, prefix) && (p.Outcome != "drained" || p.Late > 0 || p.Premature > 0) {
+			b.Errorf("pod %s: %s, %d late, %d premature\n%s", p.Name, p.Outcome, p.Late, p.Premature, p.Answer)
+		}
+	}
+}
+
+// TestOnePodAmongManyGroups: after the sweep the other groups cost nothing, and
+// before it they do not keep a wait from its own.
+func TestOnePodAmongManyGroups(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before time.Duration // from the start of the service to the deletion
+		calls  int
+	}{
+		{"after the sweep", 3 * time.Minute, 5},
+		{"at once after the start", 10 * time.Second, 210},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
+				b.addApps(200, sim.Hook{})
+				b.AddApp(sim.App{
+					Namespace: web, Name: "one", Kind: sim.ALB, Replicas: 1, Port: webPort, Grace: 5 * time.Minute,
+					Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+				})
+				b.run(3 * time.Minute)
+				b.restart()
+				b.run(c.before)
+				one := b.podOf("one-1")
+				before := b.calls()
+				_ = b.DeletePod(web, one.Name)
+				b.runUntil(2*time.Minute, func() bool { return one.Answered > 0 })
+				took := b.calls() - before
+				t.Logf("%s after %s, %d calls", one.Outcome, one.Answered-one.Asked, took)
+				if one.Outcome != "drained" || took > c.calls {
+					t.Errorf("%s with %d calls, want drained with %d at most\n%s", one.Outcome, took, c.calls, one.Answer)
+				}
+			})
+		})
+	}
+}
+
+func (b *bubble) podOf(prefix string) *sim.PodReport {
+	b.Helper()
+	i := slices.IndexFunc(b.Pods(), func(p *sim.PodReport) bool { return strings.HasPrefix(p.Name, prefix) })
+	if i < 0 {
+		b.Fatalf("no pod %s", prefix)
+	}
+	return b.Pods()[i]
+}
+
+// TestHowSoonDrained: an answer comes as soon as the settle time is over, from
+// the wait's own look that showed the pod gone.
+func TestHowSoonDrained(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name    string
+		prepare func(*scene)
+		byHand  bool // nobody registers the pods and takes them out but the test
+		goal    time.Duration
+	}{
+		{"by binding", ordinary(sim.ALB), false, 150 * ms},
+		{"by host name", unbound(sim.ALB, nil), true, 400 * ms},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := sim.DefaultAssumptions()
+			a.APILatency = sim.Range{Min: 60 * ms, Max: 60 * ms}
+			inBubble(t, sim.Config{Seed: 1, Assumptions: a}, nil, func(b *bubble) {
+				s := &scene{bubble: b}
+				c.prepare(s)
+				for i := range 11 { // one stays
+					b.AddPod(sim.PodSpec{
+						Namespace: web, Name: fmt.Sprint("web-", i), Labels: map[string]string{"app": "web"}, Port: webPort,
+						Grace: 2 * time.Minute, Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+					})
+				}
+				b.run(time.Minute)
+				pods := slices.Clone(b.Pods())[:10]
+				for i, p := range pods {
+					if c.byHand {
+						s.Register(s.group, p.IP, webPort)
+					}
+					b.After(time.Minute+time.Duration(i)*7300*ms, func() {
+						_ = b.DeletePod(web, p.Name)
+						if c.byHand {
+							s.After(2*time.Second, func() { s.Deregister(s.group, p.IP, webPort) })
+						}
+					})
+				}
+				b.run(5 * time.Minute)
+				for _, p := range pods {
+					if late := drainedLate(t, p); late > c.goal {
+						t.Errorf("pod %s: drained %s after left + settle, want %s at most\n%s", p.Name, late, c.goal, p.Answer)
+					}
+				}
+			})
+		})
+	}
+}
+
+// drainedLate is how long after its own left and the settle time a wait was
+// answered.
+func drainedLate(t *testing.T, p *sim.PodReport) time.Duration {
+	t.Helper()
+	var a server.Answer
+	if err := json.Unmarshal(p.Answer, &a); err != nil || a.Outcome != "drained" {
+		t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
+	}
+	for _, step := range a.Targets[0].Timeline {
+		if step.Event == "left" {
+			left := time.Duration(float64(step.AfterSeconds) * float64(time.Second))
+			return p.Answered - p.Asked - left - settleALB
+		}
+	}
+	t.Fatalf("pod %s never left: %s", p.Name, p.Answer)
+	return 0
+}

@@ -1,0 +1,442 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/server"
+	"drainwait/internal/sim"
+)
+
+// TestFailClosed has worlds in which the Kubernetes API or AWS shows too little
+// of what the load balancers do: nothing but a proof may say "go" there.
+func TestFailClosed(t *testing.T) {
+	for _, group := range []struct {
+		name  string
+		cases []waitCase
+	}{
+		{"tie lost", tieLostCases()},
+		{"host names beside bindings", besideCases()},
+		{"identity", identityCases()},
+		{"host network", hostNetworkCases()},
+		{"clock and proxies", clockCases()},
+		{"API server", apiServerCases()},
+		{"answers that are none", answerCases()},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			for _, c := range group.cases {
+				t.Run(c.name, c.run)
+			}
+		})
+	}
+}
+
+// departed is when both the hook had asked and the pod was deregistered.
+func departed(s *scene) time.Duration { return max(s.pod.Deregistered, s.pod.Asked) }
+
+// patient gives the hook four minutes.
+func patient(p *sim.PodSpec) { p.Hook.MaxDelay = 4 * time.Minute }
+
+// tieLostCases delete a pod some time after what tied it to its target group was
+// edited away, as a blue-green switch or a changed Ingress do. The load balancer
+// goes on sending for its whole tail.
+func tieLostCases() (cases []waitCase) {
+	losses := []struct {
+		name string
+		lose func(*scene)
+		// unseen: only a controller that is there learns of it.
+		unseen bool
+	}{
+		{"binding switched", func(s *scene) { s.binding.Spec.ServiceRef.Name = "green"; s.Apply(s.binding) }, false},
+		{"binding deleted", func(s *scene) { s.Delete(s.binding) }, false},
+		{"binding gone", func(s *scene) { s.Remove(s.binding) }, true},
+		{"selector switched", func(s *scene) { s.SetSelector(s.service, map[string]string{"app": "green"}) }, false},
+		{"label taken off", func(s *scene) { s.SetLabels(web, "web-1", map[string]string{"app": "debug"}) }, false},
+		{"Service deleted", func(s *scene) { s.Delete(s.service) }, false},
+	}
+	n := 0
+	for _, l := range losses {
+		for _, before := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 3 * time.Second, 8 * time.Second} {
+			for range 2 {
+				world := behind{
+					kinds: [][]sim.Kind{{sim.ALB}, {sim.NLB}, {sim.ALB, sim.NLB}}[n%3],
+					delay: time.Duration(n/3%2) * 300 * time.Second,
+					away:  !l.unseen && n%5 < 2,
+				}
+				n++
+				cases = append(cases, world.lost(l.name, before, l.lose))
+			}
+		}
+	}
+	return cases
+}
+
+// behind is where the pod is: behind which load balancers, in groups with which
+// deregistration delay, and whether the controller is away when it is deleted.
+type behind struct {
+	kinds []sim.Kind
+	delay time.Duration
+	away  bool
+}
+
+func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitCase {
+	c := waitCase{
+		name: fmt.Sprintf("%s %s before, %v, delay %s, leader away %t", what, before, b.kinds, b.delay, b.away),
+		pod:  patient, prepare: b.prepare, outcome: "drained", event: departed, after: settleALB,
+		stop: func(s *scene) {
+			if b.away {
+				s.ChangeLeader()
+			}
+			lose(s)
+			s.After(before, func() { _ = s.DeletePod(web, "web-1") })
+		},
+	}
+	if b.kinds[len(b.kinds)-1] == sim.NLB {
+		c.after = settleNLB
+	}
+	// Deregistered counts from the call's return; what leaves at another moment of it is seen at once.
+	c.early = 3 * time.Second
+	return c
+}
+
+// prepare makes the load balancers. The last of the bindings is the scene's.
+func (b behind) prepare(s *scene) {
+	s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+	s.AddService(web, "green", map[string]string{"app": "green"}, webPort)
+	s.AddPod(sim.PodSpec{Namespace: web, Name: "green-1", Labels: map[string]string{"app": "green"}, Port: webPort})
+	for _, kind := range b.kinds {
+		name := "web-" + string(kind)
+		s.lb = s.AddLoadBalancer(name, kind)
+		s.group = s.AddGroup(sim.TargetGroupSpec{Name: name, Port: webPort, Balancer: s.lb, DeregistrationDelay: &b.delay})
+		s.binding = s.AddBinding(web, name, "web", s.group)
+	}
+}
+
+// besideCases are load balancers that no binding accounts for, in namespaces
+// that have bindings.
+func besideCases() []waitCase {
+	// shop is another team's application with a binding.
+	shop := func(s *scene) {
+		s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+		s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+	}
+	return []waitCase{
+		byHand(waitCase{
+			name: "a Service that is not the controller's", kind: sim.NLB, pod: patient, outcome: "drained", event: deregistered, after: settleNLB,
+			prepare: unbound(sim.NLB, shop),
+		}),
+		byHand(waitCase{
+			name: "an Ingress that is not the controller's", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
+			prepare: unbound(sim.ALB, shop),
+		}),
+		{
+			name: "a named Ingress whose group something else fills, while a binding concerns the pod", query: "ip=IP&namespace=default&ingress=outer&max-delay=240",
+			pod: patient, outcome: "drained", after: 40*time.Second + settleALB, early: time.Second, also: targets(2),
+			prepare: outer,
+			stop:    leavesOuterLate,
+		},
+		{
+			name: "an Ingress of the pod's Service whose group something else fills, while a binding concerns the pod",
+			pod:  patient, outcome: "drained", after: 40*time.Second + settleALB, early: time.Second, also: targets(2),
+			prepare: outer,
+			stop:    leavesOuterLate,
+		},
+		{
+			name: "a group put behind the load balancer after its groups were asked for",
+			pod:  patient, outcome: "drained", after: 40*time.Second + settleALB, early: time.Second,
+			prepare: unbound(sim.ALB, nil),
+			up: func(s *scene) {
+				s.Register(s.group, s.pod.IP, webPort)
+				s.answer(s.ask(webIP, "max-delay=1")) // asks for the groups
+				s.run(time.Minute)
+			},
+			stop: func(s *scene) {
+				late := s.AddTargetGroup("late", webPort, s.lb)
+				s.Register(late, s.pod.IP, webPort)
+				s.run(30 * time.Second)
+				_ = s.DeletePod(web, "web-1")
+				s.Deregister(s.group, s.pod.IP, webPort)
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(40*time.Second, func() { s.Deregister(late, s.pod.IP, webPort) })
+			},
+			also: targets(2),
+		},
+		{
+			name: "the load balancer cannot be asked for", pod: patient, outcome: "budget_spent", after: 4 * time.Minute,
+			prepare: func(s *scene) { outer(s) },
+			up: func(s *scene) {
+				s.FailAWS(fault("DescribeLoadBalancers", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+			},
+		},
+	}
+}
+
+// outer has a second load balancer, which somebody else than the controller
+// fills, in front of the same Service.
+func outer(s *scene) {
+	ordinary(sim.ALB)(s)
+	lb := s.AddLoadBalancer("outer", sim.ALB)
+	s.outer = s.AddTargetGroup("outer", webPort, lb)
+	s.AddIngress(web, "outer", "web", lb)
+}
+
+func leavesOuterLate(s *scene) {
+	s.Register(s.outer, s.pod.IP, webPort)
+	s.run(time.Minute)
+	s.AddClients(s.outer, 20)
+	_ = s.DeletePod(web, "web-1")
+	s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+	s.After(40*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
+}
+
+// identityCases are calls for which the caches show another pod than there is.
+func identityCases() []waitCase {
+	return []waitCase{
+		{
+			name: "pod= and ip= disagree", query: "pod=web-2&namespace=default&ip=IP", status: http.StatusNotFound,
+			also: says("web-2", webIP),
+		},
+		{
+			name: "the address is new to the cache", outcome: "drained", event: deregistered, after: settleALB, early: time.Second, pod: patient,
+			// The watch of pods is a minute behind all the time.
+			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
+			stop: func(s *scene) { s.reuse(30 * time.Second) },
+		},
+		{
+			name: "the address is new to the cache, and the caller names it", query: "ip=IP&namespace=default", outcome: "drained", event: deregistered,
+			after: settleALB, early: time.Second, pod: patient,
+			up:   func(s *scene) { s.LagWatches("pods", 50*time.Second) },
+			stop: func(s *scene) { s.reuse(40 * time.Second) },
+		},
+		{
+			name: "a pod that is too new for the cache, by name", query: "pod=web-3&namespace=default", outcome: "drained", event: deregistered,
+			after: settleALB, early: time.Second, pod: patient,
+			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
+			stop: func(s *scene) { s.reuse(30 * time.Second) },
+		},
+	}
+}
+
+// reuse ends the scene's pod and gives its address to a new one, web-3, which is
+// the scene's from then on and is deleted some time later.
+func (s *scene) reuse(lives time.Duration) {
+	old := s.pod
+	_ = s.DeletePodIn(web, "web-1", time.Second)
+	s.runUntil(time.Minute, func() bool { return old.Gone > 0 })
+	s.pod = s.AddPod(sim.PodSpec{
+		Namespace: web, Name: "web-3", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: 5 * time.Minute,
+		Hook: s.hook, Addresses: old.IPs,
+	})
+	s.run(lives)
+	_ = s.DeletePod(web, "web-3")
+}
+
+func hostNetworkCases() []waitCase {
+	onNode := func(p *sim.PodSpec) { patient(p); p.HostNetwork, p.Node = true, "node-1" }
+	const query = "pod=web-1&namespace=default"
+	return []waitCase{
+		{
+			name: "a Service without a selector and a slice by hand", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.service.Spec.Selector = nil
+				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(1234) // means nothing without a selector
+				s.Apply(s.service)
+			},
+			up: func(s *scene) { s.sliceByHand(web, "web-1", webPort); s.run(time.Minute) },
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(2*time.Second, func() {
+					_ = sim.Edit(s.World, web, "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
+				})
+			},
+		},
+		{
+			name: "the target port is edited while the controller is away", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
+			stop: func(s *scene) {
+				s.ChangeLeader()
+				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(9090)
+				s.Apply(s.service)
+				s.run(time.Second)
+				_ = s.DeletePod(web, "web-1")
+			},
+		},
+		{
+			name: "a slice in another namespace names the pod", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				s.lb = s.AddLoadBalancer("web", sim.ALB)
+				s.group = s.AddTargetGroup("web", webPort, s.lb)
+				s.AddService("front", "web", nil, webPort)
+				s.AddBinding("front", "web", "web", s.group)
+			},
+			up: func(s *scene) { s.sliceByHand("front", "web-1", webPort); s.run(time.Minute) },
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(2*time.Second, func() {
+					_ = sim.Edit(s.World, "front", "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
+				})
+			},
+		},
+	}
+}
+
+// sliceByHand has an EndpointSlice of the Service web of a namespace name a pod at
+// the address of the scene's.
+func (s *scene) sliceByHand(namespace, pod string, port int32) {
+	name, protocol := "http", corev1.ProtocolTCP
+	yes, no := true, false
+	s.Apply(&discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: namespace, Name: "by-hand", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses:  []string{s.pod.IP.String()},
+			Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &no},
+			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: web, Name: pod},
+		}},
+	})
+}
+
+func clockCases() []waitCase {
+	return []waitCase{
+		{
+			name: "the clock of the API server jumps ahead in the middle of the wait", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(5*time.Second, func() { s.SkewClock(10 * time.Minute); s.CutWatches() })
+			},
+		},
+		{
+			name: "a record of a deletion whose kill time has passed", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
+			// The cache shows the old pod at the address, deleted and overdue.
+			stop: func(s *scene) {
+				_ = s.DeletePodIn(web, "web-1", 10*time.Second)
+				s.run(time.Second)
+				s.LagWatches("pods", 2*time.Minute)
+				s.reuse(30 * time.Second)
+			},
+		},
+	}
+}
+
+func apiServerCases() []waitCase {
+	return []waitCase{
+		{
+			name: "Service and binding are made while the watches are cut", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				s.lb = s.AddLoadBalancer("web", sim.ALB)
+				s.group = s.AddTargetGroup("web", webPort, s.lb)
+			},
+			up: func(s *scene) {
+				s.LagWatches("", time.Hour)
+				s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+				s.AddBinding(web, "web", "web", s.group)
+				s.run(time.Minute)
+			},
+		},
+		{
+			name: "the API server is away for all of the wait", pod: func(p *sim.PodSpec) { p.Hook.MaxDelay = 40 * time.Second }, outcome: "budget_spent", after: 40 * time.Second,
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.run(100 * time.Millisecond) // the watch has told of it
+				s.CutWatches()
+				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+			},
+			also: warned("could not be read"),
+		},
+		{
+			name: "the API server is away after the live reads", outcome: "drained", event: deregistered, after: settleALB,
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(5*time.Second, func() {
+					s.CutWatches()
+					s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+				})
+			},
+		},
+		{
+			name: "nothing is known, and the API server is away", status: http.StatusServiceUnavailable, after: 2 * time.Second, early: time.Second,
+			prepare: func(s *scene) {},
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.run(100 * time.Millisecond)
+				s.CutWatches()
+				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+			},
+		},
+		{
+			name: "the watch of pods is refused, and a new pod asks", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
+			up: func(s *scene) {
+				s.FailKube(func(r *http.Request) bool {
+					return r.URL.Path == "/api/v1/pods" && r.URL.Query().Has("watch")
+				}, http.StatusForbidden)
+				s.CutWatches()
+			},
+			stop: func(s *scene) { s.reuse(30 * time.Second) },
+		},
+	}
+}
+
+// answerCases are answers of AWS that say nothing, for half a minute from the
+// first look on. The target is healthy all the time until then.
+func answerCases() (cases []waitCase) {
+	for _, a := range []struct {
+		name string
+		sim.Fault
+	}{
+		{"an empty body", sim.Fault{Status: 200, Garble: garble("")}},
+		{"OK", sim.Fault{Status: 200, Garble: garble("OK")}},
+		{"an XML declaration", sim.Fault{Status: 200, Garble: garble(`<?xml version="1.0"?>`)}},
+		{"JSON", sim.Fault{Status: 200, Garble: garble(`{"message": "hello"}`)}},
+		{"204", sim.Fault{Status: 204, Garble: garble("")}},
+		{"no result", sim.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"></DescribeTargetHealthResponse>`)}},
+		{"no list", sim.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"><DescribeTargetHealthResult></DescribeTargetHealthResult></DescribeTargetHealthResponse>`)}},
+		{"half of the answer", sim.Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)/2] }}},
+		{"a validation error after a good look", sim.Fault{Status: 400, Code: "ValidationError", Message: "not valid"}},
+	} {
+		good := a.Code != ""
+		cases = append(cases, waitCase{
+			name: a.name, pod: patient, outcome: "drained", after: 30*time.Second + settleALB, early: time.Second,
+			world: func(c *sim.Config) { c.NoCheckpoint = true }, // so that looks are frequent
+			stop: func(s *scene) {
+				s.StopController()
+				if !good {
+					s.FailAWS(fault("DescribeTargetHealth", a.Fault))
+				}
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(2*time.Second, func() { s.FailAWS(fault("DescribeTargetHealth", a.Fault)) })
+				s.After(29*time.Second, func() { s.FailAWS(nil) })
+				s.After(30*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+			},
+		})
+	}
+	return cases
+}
+
+// garble puts a body in the place of every answer.
+func garble(body string) func([]byte) []byte { return func([]byte) []byte { return []byte(body) } }
+
+// TestForwardedCaller: an address that a proxy has is not that of the pod.
+func TestForwardedCaller(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		_ = s.DeletePod(web, "web-1")
+		for _, header := range []string{"Via", "Forwarded", "X-Forwarded-For"} {
+			c := s.answer(s.askWith(webIP, "max-delay=60", header))
+			if f := c.failed(t); c.status != http.StatusNotFound || f.Error != "not_found" || c.took > time.Second {
+				t.Errorf("%s: got %d %s", header, c.status, c.body)
+			}
+		}
+		var a server.Answer
+		if a = s.answer(s.askWith(webIP, "ip="+webIP+"&namespace=default", "Via")).ok(t); a.Outcome != "drained" {
+			t.Errorf("got %+v", a)
+		}
+	})
+}
