@@ -93,10 +93,7 @@ func (h *hook) run() bool {
 		end := p.end()
 		wait := max(pause/2+rand.N(pause/2), min(t.retryAfter, longestPause))
 		if time.Until(end.giveUp()) <= wait {
-			time.Sleep(time.Until(end.giveUp()))
-			h.say("no answer in %s, so requests may fail: %v", round(end.at.Sub(p.began)), t.err)
-			h.report(t.reason, end.at)
-			time.Sleep(time.Until(end.at))
+			h.giveUp(p, t)
 			return false
 		}
 		if pause == firstPause {
@@ -104,6 +101,19 @@ func (h *hook) run() bool {
 		}
 		time.Sleep(wait)
 	}
+}
+
+// giveUp does without an answer.
+func (h *hook) giveUp(p *patience, t *trouble) {
+	end := p.end()
+	time.Sleep(time.Until(end.giveUp()))
+	h.say("no answer in %s, so requests may fail: %v", round(end.at.Sub(p.began)), t.err)
+	by := end.at
+	if !t.sent.IsZero() {
+		by = p.limit.at // who was reached is told, also where a hold took longer
+	}
+	h.report(t.reason, by)
+	time.Sleep(time.Until(end.at))
 }
 
 // dangers are what an operator has to know of an outcome. What to change about it
@@ -197,7 +207,11 @@ func (h *hook) do(ctx context.Context, conn net.Conn, method, path string, query
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		DisableKeepAlives: true,
 	}
-	return t.RoundTrip(req)
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		conn.Close() // where the time was over before it was used
+	}
+	return resp, err
 }
 
 // report tells the service that it was done without, if that can be told within

@@ -78,7 +78,9 @@ func (s *service) dial(ctx context.Context, network, address string) (net.Conn, 
 		return nil, fmt.Errorf("connection refused")
 	}
 	r := s.replicas[min(s.dials, len(s.replicas)-1)]
-	s.dials++
+	if s.dials++; s.dials > 1000 {
+		panic("the hook asks for ever")
+	}
 	if r.refuses {
 		return nil, fmt.Errorf("connection refused")
 	}
@@ -299,7 +301,7 @@ func TestHeld(t *testing.T) {
 		"breaks, nobody is ready":       {[]replica{heldFor(100), notReady}, 0, false, 125, 0, 2},
 		"breaks after trouble":          {[]replica{down, down, down, heldFor(100), down}, 0, false, 125, 3, 3},
 		"breaks twice":                  {[]replica{heldFor(100), heldFor(50), down}, 0, false, 175, 0.4, 3},
-		"again for long":                {[]replica{heldFor(100), down, down, down, answers(80)}, 0, true, 180, 5, 2},
+		"again for long":                {[]replica{heldFor(100), down, down, down, answers(80)}, 0, true, 180, 6, 2},
 		"breaks soon, time and again":   {[]replica{heldFor(1)}, 0, false, 25, 0, 2},
 		"breaks later, time and again":  {[]replica{heldFor(2.9)}, 0, false, 25, 2.9, 2},
 		"503 soon, time and again":      {[]replica{soon503}, 0, false, 25, 2, 2},
@@ -317,11 +319,25 @@ func TestHeld(t *testing.T) {
 			if tt.maxDelay > 0 {
 				h.maxDelay = inSeconds(tt.maxDelay)
 			}
-		}, func(_ *service, r ran) {
+		}, func(s *service, r ran) {
+			checkReports(t, name, s, r)
 			if r.served != tt.served || r.took < inSeconds(tt.took) || r.took > inSeconds(tt.took+tt.pauses) || len(r.said) != tt.lines {
 				t.Errorf("%s: served %v after %s, said %q", name, r.served, r.took, r.said)
 			}
 		})
+	}
+}
+
+// checkReports: who did without an answer tells the last replica, if that is
+// there.
+func checkReports(t *testing.T, name string, s *service, r ran) {
+	t.Helper()
+	want := 1
+	if r.served || s.replicas[len(s.replicas)-1].refuses {
+		want = 0
+	}
+	if len(s.reports) != want {
+		t.Errorf("%s: reported %v, want %d", name, s.reports, want)
 	}
 }
 
@@ -370,6 +386,7 @@ func TestCut(t *testing.T) {
 				h.maxDelay = inSeconds(tt.maxDelay)
 			}
 		}, func(s *service, r ran) {
+			checkReports(t, name, s, r)
 			last := r.said[len(r.said)-1]
 			if r.served != tt.served || r.took < inSeconds(tt.took) || r.took > inSeconds(tt.took+tt.pauses) || !strings.HasPrefix(last, tt.said) {
 				t.Errorf("%s: served %v after %s, said %q", name, r.served, r.took, r.said)
@@ -443,6 +460,19 @@ func TestNoConnection(t *testing.T) {
 	}, func(_ *service, r ran) {
 		if r.served || r.took != 25*time.Second {
 			t.Errorf("served %v after %s", r.served, r.took)
+		}
+	})
+}
+
+// TestUnusedConnection: a connection that came too late is closed.
+func TestUnusedConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		near, far := net.Pipe()
+		_, err := newHook(func(string) string { return "" }).do(ctx, near, http.MethodGet, "drain-delay", nil)
+		if n, readErr := far.Read(make([]byte, 1)); err == nil || n > 0 || readErr != io.EOF {
+			t.Errorf("request: %v; the other end reads %d bytes: %v", err, n, readErr)
 		}
 	})
 }
