@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -471,7 +472,7 @@ func TestUnusedConnection(t *testing.T) {
 		cancel()
 		near, far := net.Pipe()
 		_, err := newHook(func(string) string { return "" }).do(ctx, near, http.MethodGet, "drain-delay", nil)
-		if n, readErr := far.Read(make([]byte, 1)); err == nil || n > 0 || readErr != io.EOF {
+		if n, readErr := far.Read(make([]byte, 1)); err == nil || n > 0 || !errors.Is(readErr, io.EOF) {
 			t.Errorf("request: %v; the other end reads %d bytes: %v", err, n, readErr)
 		}
 	})
