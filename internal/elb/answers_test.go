@@ -78,7 +78,9 @@ func TestNoAnswerTellsNothing(t *testing.T) {
 		"empty result":          {200, start + end},
 		"empty result in short": {200, "<{}Response><{}Result/></{}Response>"},
 		"another list":          {200, start + "<Listeners/>" + end},
-		"cut short":             {200, start + "<TargetHealthDescriptions><member>"},
+		"no list of groups": {200, start + "<LoadBalancers><member><DNSName>web-1.us-east-1.elb.amazonaws.com</DNSName>" +
+			"<LoadBalancerArn>arn</LoadBalancerArn></member></LoadBalancers>" + end},
+		"cut short": {200, start + "<TargetHealthDescriptions><member>"},
 		"nameless entries": {200, start + "<TargetHealthDescriptions><member><Target><Port>80</Port></Target></member></TargetHealthDescriptions>" +
 			"<TargetGroups><member><TargetType>ip</TargetType></member></TargetGroups>" + end},
 		"empty entries":                   {200, start + "<TargetHealthDescriptions><member/></TargetHealthDescriptions><TargetGroups><member/></TargetGroups>" + end},

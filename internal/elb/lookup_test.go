@@ -247,8 +247,8 @@ func TestRefusalIsRemembered(t *testing.T) {
 		refused := e.now()
 		e.watcher.Checkpoint(g.ARN, "new hash")
 		again := e.join(g, wake)
-		if _, err := e.lookAt(g, true); !errors.Is(err, ErrRefused) {
-			e.Errorf("a question: %v", err)
+		if _, known, err := e.watcher.Look(g, time.Now(), true, newWake()); !known || !errors.Is(err, ErrRefused) {
+			e.Errorf("a question: %v, %v", known, err)
 		}
 		tries := len(e.looks(g))
 		time.Sleep(refusedFor + 200*ms)

@@ -276,6 +276,76 @@ func TestLatestOrdersLooks(t *testing.T) {
 	}
 }
 
+// Neither what nobody waits for any more, nor what can wait, comes before what
+// somebody waits for.
+func TestWhatIsUrgent(t *testing.T) {
+	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 1, 1 }
+	for _, tt := range []struct {
+		name   string
+		first  plan
+		happen func(e *env, g Group)
+		want   bool // it comes before the question
+	}{
+		{"new hash while the target is there", plan{latest: time.Hour}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "i") }, true},
+		{"new hash while it settles", plan{latest: time.Hour, confirm: time.Hour}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "i") }, false},
+		{"first look that waited, and the binding is gone", plan{latest: time.Hour, seen: 1}, func(e *env, g Group) { e.watcher.ForgetCheckpoint(g.ARN) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, scarce, func(e *env) {
+				g := e.group("web")
+				e.watcher.Checkpoint(g.ARN, "h")
+				time.Sleep(ms)
+				e.began = time.Now()
+				defer e.watcher.Subscribe(g, nil, e.plan(tt.first), newWake()).Close()
+				e.sleepUntil(2 * time.Second)
+				_, _ = e.describe(Group{Name: "takes the token"})
+				seen := len(e.looks(g))
+				tt.happen(e, g)
+				_, _, _ = e.watcher.Describe(g, time.Now(), newWake())
+				if !tt.want {
+					_, _, _ = e.watcher.Describe(Group{Name: "another"}, time.Now(), newWake())
+				}
+				time.Sleep(1100 * ms)
+				if got := len(e.looks(g)) > seen; got != tt.want {
+					e.Errorf("it comes before the question: %v", got)
+				}
+			})
+		})
+	}
+}
+
+// A routine look that still waits for its turn gives way, too.
+func TestOverdueGivesWay(t *testing.T) {
+	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 0.1, 1 }
+	run(t, scarce, func(e *env) {
+		g := e.group("web")
+		e.watcher.Checkpoint(g.ARN, "h")
+		e.began = time.Now()
+		defer e.watcher.Subscribe(g, nil, e.plan(plan{confirm: 11 * time.Second}), newWake()).Close()
+		e.sleepUntil(15 * time.Second) // due at 5 s, paid for at 10 s
+		if got, want := e.looks(g), []time.Duration{0, 11 * time.Second}; !slices.Equal(got, want) {
+			e.Errorf("looks at %v, want %v", got, want)
+		}
+	})
+}
+
+// Looks that confirm keep a moment from each other.
+func TestConfirmsKeepAMoment(t *testing.T) {
+	quick := func(_ *Config, as *sim.Assumptions) { as.APILatency = sim.Range{Min: 20 * ms, Max: 20 * ms} }
+	run(t, quick, func(e *env) {
+		g := e.group("web")
+		e.began = time.Now()
+		s := e.watcher.Subscribe(g, nil, e.plan(plan{confirm: 300 * ms}), newWake())
+		defer s.Close()
+		e.sleepUntil(310 * ms)
+		s.Update(nil, e.plan(plan{confirm: 330 * ms}))
+		e.sleepUntil(500 * ms)
+		if looks := e.looks(g); len(looks) != 3 || looks[2]-looks[1] != 100*ms {
+			e.Errorf("looks at %v", looks)
+		}
+	})
+}
+
 // A look says how long it waited for the rate.
 func TestQueued(t *testing.T) {
 	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 1, 1 }

@@ -231,7 +231,8 @@ func (p *poller) firstLooks(now time.Time) turn {
 }
 
 // routine is the next look when nobody asks for one, which gives way to one that
-// confirms at confirm (zero for none); near is when it begins to.
+// confirms at confirm (zero for none) less than half of a cadence later; near is
+// when it begins to.
 //
 // An empty checkpoint says that a change begins: the look is due a moment later,
 // unless the hash comes first. A group that is gone is looked at for that reason
@@ -257,7 +258,7 @@ func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
 	if confirm.IsZero() || t.at.After(confirm) {
 		return t, time.Time{}
 	}
-	if near = confirm.Add(-max(p.w.cfg.Spacing, every/2)); later(t.at, now).After(near) {
+	if near = confirm.Add(-every / 2); later(t.at, now).After(near) {
 		t.at = confirm
 	}
 	return t, near.Add(1)
