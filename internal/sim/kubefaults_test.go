@@ -29,7 +29,7 @@ func TestLaggingWatches(t *testing.T) {
 				a.Labels = map[string]string{"v": "2"}
 				c.put(a)
 				c.put(newPod("b", nil))
-				c.run(29 * time.Second)
+				c.run(25 * time.Second)
 				if d := cmp.Diff([]string{"add shop/a"}, log()); d != "" {
 					t.Errorf("before the lag is over (-want +got):\n%s", d)
 				}
@@ -42,7 +42,7 @@ func TestLaggingWatches(t *testing.T) {
 						return err
 					})
 				}
-				c.run(2 * time.Second)
+				c.run(5 * time.Second)
 				c.remove(a)
 				c.run(time.Second)
 				c.LagWatches(resource, 0)

@@ -37,9 +37,10 @@ const GatePrefix = "target-health.elbv2.k8s.aws/"
 // behind each TargetGroupBinding and deregisters the rest. A reconcile is a
 // chain of events, of which a few run at a time.
 type controller struct {
-	waiting     []bindingKey        // in order of arrival
-	queued      map[bindingKey]bool // the same as a set
-	busy        map[bindingKey]bool // reconciled now
+	waiting     []bindingKey                 // in order of arrival
+	queued      map[bindingKey]bool          // the same as a set
+	busy        map[bindingKey]bool          // reconciled now
+	delayed     map[bindingKey]time.Duration // when a pass asked to be repeated
 	failures    map[bindingKey]int
 	caches      map[string]*targetsCache // by the group's ARN
 	stacks      map[string]bool          // Ingresses whose load balancer is being deleted
@@ -103,6 +104,7 @@ func (c *controller) init(as Assumptions) {
 func (c *controller) reset() {
 	c.term++
 	c.waiting, c.queued, c.busy = nil, make(map[bindingKey]bool), make(map[bindingKey]bool)
+	c.delayed = make(map[bindingKey]time.Duration)
 	c.failures, c.caches, c.stacks = make(map[bindingKey]int), make(map[string]*targetsCache), make(map[string]bool)
 	c.coming = slices.DeleteFunc(c.coming, func(r *registration) bool { return !r.sent })
 }
@@ -259,9 +261,17 @@ func (r *reconcile) kubeLatency(what string) time.Duration {
 
 // done ends the pass. A positive again asks for another one after that time.
 func (r *reconcile) done(again time.Duration) {
-	delete(r.w.lbc.busy, r.binding)
-	if again > 0 {
-		r.w.enqueueKey(r.binding, again)
+	c, k := &r.w.lbc, r.binding
+	delete(c.busy, k)
+	at := r.w.now + again
+	if planned, ok := c.delayed[k]; again > 0 && (!ok || at < planned) { // of two, the sooner counts
+		c.delayed[k] = at
+		r.step(again, func() {
+			if c.delayed[k] == at {
+				delete(c.delayed, k)
+				r.w.enqueueKey(k, 0)
+			}
+		})
 	}
 	r.w.work()
 }

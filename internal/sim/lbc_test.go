@@ -1,0 +1,639 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	podHealthy  = "10.0.0.1:8080 us-east-1b healthy"
+	podDraining = "10.0.0.1:8080 us-east-1b draining Target.DeregistrationInProgress"
+)
+
+// lbcTest is one pod behind the Service "web" and a binding of that name, which is
+// registered and healthy.
+type lbcTest struct {
+	*awsTest
+	lb      *LoadBalancer
+	g       *TargetGroup
+	binding *TargetGroupBinding
+	pod     *PodReport
+}
+
+func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
+	t.Helper()
+	testAWS(t, change, func(t *awsTest) {
+		x := &lbcTest{awsTest: t, lb: t.w.AddLoadBalancer("web", ALB)}
+		x.g = t.w.AddTargetGroup("web", 8080, x.lb)
+		labels := map[string]string{"app": "web"}
+		t.w.AddService("shop", "web", labels, 8080)
+		x.binding = t.w.AddBinding("shop", "web", "web", x.g)
+		t.w.AddIngress("shop", "web", "web", x.lb)
+		x.pod = t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
+		t.run(30 * time.Second)
+		t.want("at first", x.g, podHealthy)
+		f(x)
+	})
+}
+
+// exists says whether the binding is there.
+func (t *lbcTest) exists() bool { return t.w.binding(keyOf(t.binding)) == t.binding }
+
+func (t *lbcTest) checkpoint() string { return t.binding.Annotations[checkpointAnnotation] }
+
+// changes is what befell the binding, and when.
+func (t *lbcTest) changes() *[]string {
+	log := new([]string)
+	t.w.onChange(func(event string, obj metav1.Object) {
+		if b, ok := obj.(*TargetGroupBinding); ok {
+			*log = append(*log, fmt.Sprintf("%s %s %q %v", event, b.Name, b.Annotations[checkpointAnnotation], b.Finalizers))
+		}
+	})
+	return log
+}
+
+func TestBindingAsLBCMakesIt(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+		t.must(func(ctx context.Context) error {
+			u, err := client.Resource(bindings).Namespace("shop").Get(ctx, "web", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			got := fmt.Sprint(u.GetLabels(), u.GetFinalizers(), u.Object["status"], u.GetGeneration())
+			want := "map[ingress.k8s.aws/stack-name:web ingress.k8s.aws/stack-namespace:shop] [elbv2.k8s.aws/resources] map[observedGeneration:1] 1"
+			if got != want {
+				t.Errorf("the binding is %s, want %s", got, want)
+			}
+			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()[timestampAnnotation] == "" {
+				t.Errorf("the binding lacks networking or a timestamp: %v", u.Object)
+			}
+			return nil
+		})
+		hash := regexp.MustCompile(`^[\w-]{43}/[\w-]{43}$`)
+		before := t.checkpoint()
+		if !hash.MatchString(before) {
+			t.Errorf("the checkpoint is %q", before)
+		}
+		t.binding.Spec.VPCID = "vpc-1"
+		t.w.Apply(t.binding)
+		t.run(2 * time.Second)
+		after := t.checkpoint()
+		if before[:44] != after[:44] || before[44:] == after[44:] || *t.binding.Status.ObservedGeneration != 2 {
+			t.Errorf("another specification made %q of %q, and the observed generation %d", after, before, *t.binding.Status.ObservedGeneration)
+		}
+		if t.pod.Deregistered != 0 {
+			t.Error("another specification made LBC deregister the pod")
+		}
+	})
+	testAWS(t, nil, func(t *awsTest) {
+		nlb := NewBinding("shop", "tcp", "web", t.w.AddTargetGroup("tcp", 80, t.w.AddLoadBalancer("tcp", NLB)))
+		if d := cmp.Diff(map[string]string{"service.k8s.aws/stack-namespace": "shop", "service.k8s.aws/stack-name": "web"}, nlb.Labels); d != "" {
+			t.Errorf("labels for an NLB (-want +got):\n%s", d)
+		}
+		nlb.APIVersion = GroupEKS + "/v1"
+		t.w.Apply(nlb)
+		if nlb.Labels != nil {
+			t.Errorf("labels of Auto Mode: %v, want none", nlb.Labels)
+		}
+		nlb.Labels = map[string]string{"mine": "stays"}
+		t.w.Apply(nlb)
+		if nlb.Labels == nil {
+			t.Error("labels that a test gives to a binding of Auto Mode are gone")
+		}
+	})
+}
+
+func TestDeletedBinding(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.Register(t.g, targetIDs("10.9.9.9:80")[0].ip, 80) // LBC does not know of it
+		t.w.Delete(t.binding)
+		if !t.exists() || t.binding.DeletionTimestamp == nil {
+			t.Error("the binding did not stay for its finalizer")
+		}
+		t.run(time.Second)
+		t.want("deleted", t.g, podDraining, "10.9.9.9:80 us-east-1a initial Elb.RegistrationInProgress")
+		if t.exists() || t.pod.DeregisteredByController == 0 {
+			t.Errorf("a second later the binding is there: %v; deregistered at %v", t.exists(), t.pod.DeregisteredByController)
+		}
+	})
+}
+
+func TestDeletedBindingWithoutLeader(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.StopController()
+		t.w.Delete(t.binding)
+		t.run(time.Minute)
+		t.want("without a leader", t.g, podHealthy)
+		if !t.exists() {
+			t.Error("without a leader the binding is gone")
+		}
+		t.run(t.w.ChangeLeader() + 2*time.Second)
+		t.want("with a leader", t.g, podDraining)
+		if t.exists() {
+			t.Error("with a leader the binding is there")
+		}
+	})
+}
+
+// TestDeletedBindingOfAPendingPod no longer waits for its gate.
+func TestDeletedBindingOfAPendingPod(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "gated", Labels: map[string]string{"app": "web"}, Port: 8080, Gates: []string{GatePrefix + "web"}})
+		t.run(6 * time.Second)
+		before := conditionTrue(t.pod2("gated"), corev1.PodReady)
+		t.w.Delete(t.binding)
+		t.run(2 * time.Second)
+		if before || !conditionTrue(t.pod2("gated"), corev1.PodReady) {
+			t.Errorf("ready before: %v, and after the deletion: %v", before, !before)
+		}
+	})
+}
+
+func (t *lbcTest) pod2(name string) *corev1.Pod { return t.awsTest.pod(name) }
+
+// TestRemovedBinding: where the finalizer is stripped, LBC still deregisters what it
+// has registered for the binding, and nothing else.
+func TestRemovedBinding(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		mine := targetIDs("10.0.0.3:80")[0]
+		t.serve("10.0.0.3:80")
+		t.w.Register(t.g, mine.ip, mine.port)
+		t.w.Remove(t.binding)
+		if t.exists() {
+			t.Error("the binding is still there")
+		}
+		t.run(time.Minute)
+		t.want("removed", t.g, podDraining, "10.0.0.3:80 us-east-1a healthy")
+		t.w.Register(t.g, t.pod.IP, 8080)
+		t.run(time.Minute)
+		t.want("registered by hand", t.g, podHealthy, "10.0.0.3:80 us-east-1a healthy")
+	})
+}
+
+func TestRemovedBindingWithoutLeader(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.StopController()
+		t.w.Remove(t.binding)
+		t.run(t.w.ChangeLeader() + time.Minute)
+		t.want("removed", t.g, podHealthy)
+	})
+}
+
+func TestSwitchedService(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		green := map[string]string{"app": "green"}
+		t.w.AddService("shop", "green", green, 8080)
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: green, Port: 8080})
+		t.run(10 * time.Second)
+		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.ServiceRef.Name = "green" }); err != nil {
+			t.Fatal(err)
+		}
+		t.run(time.Second)
+		t.want("switched", t.g, podDraining, "10.0.0.2:8080 us-east-1c initial Elb.RegistrationInProgress")
+	})
+}
+
+// TestSwitchedGroup: what is in the old group stays there.
+func TestSwitchedGroup(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		other := t.w.AddTargetGroup("other", 8080, t.lb)
+		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.TargetGroupARN = other.arn }); err != nil {
+			t.Fatal(err)
+		}
+		t.run(20 * time.Second)
+		t.want("the new group", other, podHealthy)
+		t.want("the old group", t.g, podHealthy)
+		t.w.Remove(t.binding)
+		t.run(time.Second)
+		t.want("the new group", other, podDraining)
+		t.want("the old group", t.g, podHealthy)
+	})
+}
+
+// TestDeletedIngress follows LBC's calls one by one.
+func TestDeletedIngress(t *testing.T) {
+	const ms = time.Millisecond
+	for _, tt := range []struct {
+		name string
+		do   func(t *lbcTest)
+	}{
+		{"by the scenario", func(t *lbcTest) { t.w.DeleteIngress("shop", "web") }},
+		{"by anybody", func(t *lbcTest) { t.w.Delete(NewIngress("shop", "web", "web")) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testLBC(t, nil, func(t *lbcTest) {
+				t.w.AddClients(t.g, 100)
+				nodesKnow := func() bool { return t.w.choosable(t.w.pods["shop/a"]) }
+				began := t.w.Now()
+				tt.do(t)
+				for _, step := range []struct {
+					run  time.Duration
+					want string
+				}{
+					{99 * ms, "false 0, exists true, balancers 1, groups 1, ingress true, nodes true"},
+					{2 * ms, "true 0.1, exists false, balancers 1, groups 1, ingress true, nodes true"},
+					{228 * ms, "true 0.1, exists false, balancers 1, groups 1, ingress true, nodes true"},
+					{2 * ms, "true 0.1, exists false, balancers 0, groups 1, ingress true, nodes false"},
+					{208 * ms, "true 0.1, exists false, balancers 0, groups 1, ingress true, nodes false"},
+					{2 * ms, "true 0.1, exists false, balancers 0, groups 0, ingress false, nodes false"},
+					{time.Minute, "true 0.1, exists false, balancers 0, groups 0, ingress false, nodes false"},
+				} {
+					t.run(step.run)
+					_, ingress := get[networkingv1.Ingress](t.w, "shop", "web")
+					target := t.g.targets[targetIDs("10.0.0.1:8080")[0]]
+					left := max(0, t.pod.DeregisteredByController-began)
+					got := fmt.Sprintf("%v %.2g, exists %v, balancers %d, groups %d, ingress %v, nodes %v",
+						target == nil || target.draining, left.Seconds(), t.exists(),
+						len(t.w.aws.balancers), len(t.w.aws.groups), ingress, nodesKnow())
+					if got != step.want {
+						t.Errorf("%v on: %s, want %s", step.run, got, step.want)
+					}
+				}
+				if s := t.w.Stats(); s.Reasons["no load balancer"] == 0 {
+					t.Errorf("no request failed for the lack of a load balancer: %v", s.Reasons)
+				}
+			})
+		})
+	}
+}
+
+func TestDeletedIngressWithoutLeader(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.StopController()
+		t.w.DeleteIngress("shop", "web")
+		t.run(time.Minute)
+		t.want("without a leader", t.g, podHealthy)
+		gap := t.w.RestartController()
+		t.run(gap + 600*time.Millisecond)
+		if _, ok := get[networkingv1.Ingress](t.w, "shop", "web"); ok || len(t.w.aws.groups) > 0 {
+			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.aws.groups))
+		}
+	})
+}
+
+// TestDeletedIngressOfASharedBalancer leaves what another Ingress needs.
+func TestDeletedIngressOfASharedBalancer(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		other := t.w.AddTargetGroup("other", 8080, t.lb)
+		t.w.AddBinding("shop", "other", "other", other)
+		t.w.AddIngress("shop", "other", "other", t.lb)
+		t.w.DeleteIngress("shop", "web")
+		t.run(time.Second)
+		if len(t.w.aws.balancers) != 1 || !slices.Equal(t.w.aws.groups, []*TargetGroup{other}) {
+			t.Errorf("%d load balancers and the groups %v are left", len(t.w.aws.balancers), t.w.aws.groups)
+		}
+	})
+}
+
+// TestSwitchedBackend: new group, new binding, and the old ones go.
+func TestSwitchedBackend(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		green := map[string]string{"app": "green"}
+		t.w.AddService("shop", "green", green, 8080)
+		b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: green, Port: 8080})
+		t.run(10 * time.Second)
+		t.w.AddClients(t.g, 100)
+		t.run(time.Second)
+		log := t.changes()
+		group := t.w.SwitchBackend("shop", "web", "green")
+		began := t.w.Now()
+		t.run(2 * time.Second)
+		order := strings.Join(*log, "\n")
+		made, deleted := strings.Index(order, "ADDED green"), strings.Index(order, "MODIFIED web")
+		if made < 0 || deleted < made || !strings.Contains(order, "DELETED web") {
+			t.Errorf("the bindings went as\n%s", order)
+		}
+		if i, _ := get[networkingv1.Ingress](t.w, "shop", "web"); backends(i)[0] != "green" {
+			t.Errorf("the Ingress leads to %v", backends(i))
+		}
+		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
+		left := t.pod.DeregisteredByController
+		if left < began || left > began+time.Second {
+			t.Errorf("switched at %v, deregistered at %v", began, left)
+		}
+		t.run(time.Minute)
+		t.want("the new group", group, "10.0.0.2:8080 us-east-1c healthy")
+		if last := t.pod.LastArrival - left; last < time.Second || last > 18*time.Second {
+			t.Errorf("the last request came to the old pod %v after its deregistration", last)
+		}
+		if b.LastArrival < t.w.Now()-time.Second {
+			t.Errorf("the last request came to the new pod at %v", b.LastArrival)
+		}
+		if t.w.choosable(t.w.pods["shop/a"]) {
+			t.Error("the old pod can still be chosen")
+		}
+	})
+}
+
+func TestSwitchedBackendWithoutLeader(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.StopController()
+		t.w.AddService("shop", "green", nil, 8080)
+		t.w.SwitchBackend("shop", "web", "green")
+		t.run(time.Minute)
+		t.want("without a leader", t.g, podHealthy)
+		t.run(t.w.ChangeLeader() + 2*time.Second)
+		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
+	})
+}
+
+func TestGaps(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		between := func(what string, gap func() time.Duration, lo, hi time.Duration) {
+			t.Helper()
+			shortest, longest := time.Hour, time.Duration(0)
+			for range 100 {
+				g := gap()
+				shortest, longest = min(shortest, g), max(longest, g)
+			}
+			if shortest < lo || longest > hi || longest-shortest < (hi-lo)/2 {
+				t.Errorf("%s: gaps from %v to %v, want %v to %v", what, shortest, longest, lo, hi)
+			}
+		}
+		between("another leader", t.w.ChangeLeader, 22*time.Second, 29*time.Second)
+		between("a restart", t.w.RestartController, 15*time.Second, 51*time.Second)
+		gap := t.w.RestartController()
+		_ = t.w.DeletePod("shop", "a")
+		t.run(gap)
+		t.want("before the gap is over", t.g, podHealthy)
+		t.run(time.Second)
+		t.want("after the gap", t.g, podDraining)
+	})
+}
+
+// tries notes when LBC makes calls of an operation, and fails them as long as while
+// says so.
+func (t *lbcTest) tries(operation string, f Fault, while func(nth int) bool) *[]time.Duration {
+	at := new([]time.Duration)
+	t.w.FailController(func(op, resource string) *Fault {
+		if op != operation || resource != t.g.arn {
+			return nil
+		}
+		if *at = append(*at, t.w.now); while(len(*at)) {
+			return &f
+		}
+		return nil
+	})
+	return at
+}
+
+// TestThrottledController: the gaps between tries may double each time, up to 16 s,
+// and are then of 20 s, as with the SDK.
+func TestThrottledController(t *testing.T) {
+	bounds := []time.Duration{2, 4, 8, 16, 20, 20, 20, 20, 20}
+	long := 0 // gaps that are beyond half of their bounds
+	for seed := range 5 {
+		testLBC(t, func(as *Assumptions) {
+			as.ControllerLag.Max += time.Duration(seed) // another draw
+			as.APILatency = Range{time.Millisecond, time.Millisecond}
+		}, func(t *lbcTest) {
+			for range seed {
+				t.w.random("retry", "web")
+			}
+			at := t.tries("DeregisterTargets", Fault{Status: 400, Code: "Throttling"}, func(nth int) bool { return nth < 10 })
+			_ = t.w.DeletePod("shop", "a")
+			t.run(5 * time.Minute)
+			if len(*at) != 10 || t.pod.DeregisteredByController < (*at)[9] {
+				t.Fatalf("tried at %v, deregistered at %v", *at, t.pod.DeregisteredByController)
+			}
+			for i, bound := range bounds {
+				gap := (*at)[i+1] - (*at)[i]
+				if gap > bound*time.Second+2*time.Millisecond || i >= 4 && gap < bound*time.Second {
+					t.Errorf("gap %d is %v, want at most %d s", i, gap, bound)
+				}
+				if i < 4 && gap > bound*time.Second/2 {
+					long++
+				}
+			}
+		})
+	}
+	if long < 5 || long > 15 {
+		t.Errorf("%d of 20 gaps are beyond the half of their bounds", long)
+	}
+}
+
+// TestRefusedController: a refusal fails the reconcile, which is tried again after 5
+// ms, 10 ms and so on.
+func TestRefusedController(t *testing.T) {
+	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = Range{}, Range{} }, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
+		t.binding.Spec.ServiceRef.Name = "none" // one event, and no more
+		t.w.Apply(t.binding)
+		t.run(5 * time.Second)
+		if len(*at) != 9 || t.pod.DeregisteredByController == 0 {
+			t.Fatalf("tried at %v", *at)
+		}
+		for i, want := 0, 5*time.Millisecond; i < 8; i, want = i+1, 2*want {
+			if gap := ((*at)[i+1] - (*at)[i]).Round(time.Millisecond); gap != want {
+				t.Errorf("gap %d is %v, want %v", i, gap, want)
+			}
+		}
+	})
+}
+
+// TestControllerHangs: a call without an answer keeps its binding until the leader
+// changes.
+func TestControllerHangs(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.tries("DeregisterTargets", Fault{Hang: true}, func(nth int) bool { return nth == 1 })
+		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
+		t.run(2 * time.Minute)
+		t.want("hanging", t.g, podHealthy)
+		t.run(t.w.ChangeLeader() + time.Second)
+		t.want("with another leader", t.g, podDraining)
+	})
+}
+
+// TestControllerAsks: LBC's own calls of DescribeTargetHealth, which draw on the
+// bucket of all.
+func TestControllerAsks(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		at := t.tries("DescribeTargetHealth", Fault{}, func(int) bool { return false })
+		pod := func(name string) {
+			t.w.AddPod(PodSpec{Namespace: "shop", Name: name, Labels: map[string]string{"app": "web"}, Port: 8080})
+		}
+		asks := func(what string, want int) {
+			t.Helper()
+			t.run(20 * time.Second)
+			if got := len(*at); got != want {
+				t.Errorf("%s: %d calls, want %d", what, got, want)
+			}
+			*at = nil
+		}
+		pod("b")
+		asks("a pod more", 1)                 // for the first pod: not healthy when it was listed
+		t.w.RemoveTarget(t.g, t.pod.IP, 8080) // LBC goes on to take it for healthy
+		pod("c")
+		asks("another", 1) // for the one before
+		t.want("as LBC knows it", t.g, "10.0.0.2:8080 us-east-1c healthy", "10.0.0.3:8080 us-east-1a healthy")
+		t.run(5 * time.Minute)
+		*at = nil
+		tokens := t.w.aws.describe
+		tokens.take(t.w.now)
+		pod("d")
+		asks("after the cache has run out", 1)
+		if d := cmp.Diff(4, len(t.rows(t.g))); d != "" {
+			t.Errorf("rows after a fresh list (-want +got):\n%s", d)
+		}
+		t.w.aws.describe = bucket{}
+		before := len(*at)
+		pod("e")
+		t.run(20 * time.Second)
+		if n := len(*at) - before; n < 3 {
+			t.Errorf("with an empty bucket LBC asked %d times, want it to try again", n)
+		}
+	})
+}
+
+// TestControllerSkips: where its checkpoint says that all is done LBC asks nothing.
+func TestControllerSkips(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.Deregister(t.g, t.pod.IP, 8080)
+		at := t.tries("DescribeTargetHealth", Fault{}, func(int) bool { return false })
+		t.w.enqueue(t.binding, 0)
+		t.run(10 * time.Second)
+		if len(*at) > 0 {
+			t.Errorf("LBC asked at %v", *at)
+		}
+		t.want("deregistered by hand", t.g, podDraining)
+	})
+}
+
+// TestRolloutCostsCalls: a rollout of ten pods with gates costs LBC some 30 calls of
+// DescribeTargetHealth, as measured with LBC 3.5.
+func TestRolloutCostsCalls(t *testing.T) {
+	testAWS(t, nil, func(t *awsTest) {
+		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
+		calls := 0
+		t.w.FailController(func(op, resource string) *Fault {
+			if op == "DescribeTargetHealth" && resource == g.arn {
+				calls++
+			}
+			return nil
+		})
+		over := false
+		t.w.WhenUp(d, nil, func() {
+			calls = 0
+			t.w.Rollout(d, nil, func() { over = true })
+		})
+		t.run(30 * time.Minute)
+		if !over || calls < 15 || calls > 150 {
+			t.Errorf("the rollout is over: %v; %d calls", over, calls)
+		}
+		t.Logf("%d calls", calls)
+	})
+}
+
+// TestStaleCheckpoints: LBC that does not see what it wrote leaves out the empty
+// checkpoint, or takes old work for done.
+func TestStaleCheckpoints(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.StaleCheckpoints(time.Hour) // it sees none
+		log := t.changes()
+		_ = t.w.DeletePod("shop", "a")
+		t.run(2 * time.Second)
+		t.want("deleted", t.g, podDraining)
+		if got := strings.Join(*log, "\n"); len(*log) != 1 || strings.Contains(got, `""`) {
+			t.Errorf("the checkpoint went as %s, want it never to be empty", got)
+		}
+	})
+	testLBC(t, nil, func(t *lbcTest) {
+		first := t.checkpoint()
+		if err := Edit(t.w, "shop", "a", func(p *corev1.Pod) { p.Labels = nil }); err != nil {
+			t.Fatal(err)
+		}
+		t.run(2 * time.Second)
+		t.want("without labels", t.g, podDraining)
+		t.w.StaleCheckpoints(10 * time.Second)
+		if err := Edit(t.w, "shop", "a", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }); err != nil {
+			t.Fatal(err)
+		}
+		t.run(2 * time.Second)
+		t.want("with labels again", t.g, podDraining) // LBC has seen no checkpoint but the first
+		if t.checkpoint() == first {
+			t.Error("the checkpoint is the first one again")
+		}
+	})
+}
+
+// TestLateRegistration: RegisterTargets takes effect when the pod is dead.
+func TestLateRegistration(t *testing.T) {
+	for _, leader := range []bool{true, false} {
+		t.Run(fmt.Sprintf("leader stays: %v", leader), func(t *testing.T) {
+			testLBC(t, nil, func(t *lbcTest) {
+				t.w.HangRegistration(20 * time.Second)
+				b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: map[string]string{"app": "web"}, Port: 8080})
+				t.run(6 * time.Second)
+				p := t.w.pods["shop/b"]
+				if !t.w.choosable(p) {
+					t.Error("a pod whose registration is on its way counts as safe")
+				}
+				t.w.HangRegistration(0)
+				_ = t.w.DeletePodIn("shop", "b", 0)
+				if !leader {
+					t.w.StopController()
+				}
+				t.run(5 * time.Second)
+				t.want("on its way", t.g, podHealthy)
+				landed := time.Duration(0)
+				for landed == 0 && t.w.Now() < time.Minute {
+					if t.run(time.Millisecond); t.g.targets[targetIDs("10.0.0.2:8080")[0]] != nil {
+						landed = t.w.Now()
+					}
+				}
+				if b.Gone == 0 || landed < b.Gone+5*time.Second {
+					t.Errorf("the pod was gone at %v, its registration landed at %v", b.Gone, landed)
+				}
+				t.run(10 * time.Second)
+				if leader && (b.DeregisteredByController < landed || b.DeregisteredByController > landed+400*time.Millisecond) {
+					t.Errorf("landed at %v, deregistered at %v", landed, b.DeregisteredByController)
+				}
+				if !leader && (b.DeregisteredByController > 0 || len(t.rows(t.g)) != 2) {
+					t.Errorf("without a leader: deregistered at %v, %v", b.DeregisteredByController, t.rows(t.g))
+				}
+			})
+		})
+	}
+}
+
+// TestHiddenBinding fills a group though nobody can see why.
+func TestHiddenBinding(t *testing.T) {
+	testAWS(t, nil, func(t *awsTest) {
+		labels := map[string]string{"app": "web"}
+		lb := t.w.AddLoadBalancer("web", ALB)
+		g, visible := t.w.AddTargetGroup("web", 8080, lb), t.w.AddTargetGroup("visible", 8080, lb)
+		t.w.AddService("shop", "web", labels, 8080)
+		t.w.AddIngress("shop", "web", "web", lb)
+		b := t.w.AddHiddenBinding("shop", "web", "web", g)
+		t.w.AddBinding("shop", "web", "web", visible)
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080})
+		t.run(30 * time.Second)
+		t.want("hidden", g, podHealthy)
+		t.want("beside it", visible, podHealthy)
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+		t.must(func(ctx context.Context) error {
+			l, err := client.Resource(bindings).List(ctx, metav1.ListOptions{})
+			if err == nil && len(l.Items) != 1 {
+				t.Errorf("%d bindings can be seen", len(l.Items))
+			}
+			return err
+		})
+		t.w.Delete(b)
+		t.run(time.Second)
+		t.want("deleted", g, podDraining)
+		t.want("beside it", visible, podHealthy)
+	})
+}
