@@ -275,7 +275,9 @@ func (d *Deployment) owns(p *corev1.Pod) bool {
 
 func (w *World) addReplica(d *Deployment) {
 	spec := d.spec
-	spec.Name = fmt.Sprintf("%s-%d-%05x", d.spec.Name, d.generation, w.random("pod name", d.spec.Name).Uint32N(1<<20))
+	for taken := true; taken; taken = w.pods[key(spec.Namespace, spec.Name)] != nil {
+		spec.Name = fmt.Sprintf("%s-%d-%05x", d.spec.Name, d.generation, w.random("pod name", d.spec.Name).Uint32N(1<<20))
+	}
 	spec.Labels = maps.Clone(spec.Labels)
 	spec.Labels["deployment"] = d.spec.Name
 	spec.Labels[generationLabel] = fmt.Sprint(d.generation)

@@ -98,7 +98,7 @@ func (w *World) callService(c *container) {
 	ctx, cancel := context.WithCancel(w.hooks)
 	c.cancel = cancel
 	request := w.hookRequest(c)
-	ip, name, starts := r.IP, fmt.Sprintf("hook %s/%s %s", r.Namespace, r.Name, c.name), c.starts
+	ip, name, starts := r.IP, fmt.Sprintf("hook %s/%s %s %d", r.Namespace, r.Name, c.name, c.pod.serial), c.starts
 	go func() {
 		var answer HookCall
 		answer.Status, answer.Answer, answer.Err = w.ask(ctx, ip, request)
@@ -160,7 +160,7 @@ func (p *pod) deregistered(now time.Duration, byController bool) {
 		return
 	}
 	r.DeregisteredByController = now
-	if r.Gone == 0 {
+	if !p.over {
 		r.WrongWillNotLeave += p.staying
 		p.staying = 0
 	}

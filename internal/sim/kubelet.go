@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // PodSpec describes a pod for [World.AddPod].
@@ -51,6 +52,7 @@ type Sidecar struct {
 // pod is one pod as its kubelet sees it.
 type pod struct {
 	obj        *corev1.Pod
+	serial     int // tells it from others of the same name
 	ips        []netip.Addr
 	spec       PodSpec
 	containers []*container // the first is the application
@@ -61,7 +63,6 @@ type pod struct {
 	finished   bool         // nothing but a finalizer keeps its object
 	safe       bool         // the service has said of what runs now that nothing more will come
 	staying    int          // how often it has said that LBC will not deregister the pod
-	killAt     time.Duration
 	report     *PodReport
 }
 
@@ -85,6 +86,8 @@ type container struct {
 // where it did not happen.
 type PodReport struct {
 	Namespace, Name string
+	// UID is that of its object: another pod can have the same name later.
+	UID types.UID
 	// IP is the first of its addresses.
 	IP  netip.Addr
 	IPs []netip.Addr
@@ -116,7 +119,8 @@ type PodReport struct {
 	// pod's deletion had been accepted, or when it or its node was not ready.
 	WrongNotTerminating int
 	// WrongWillNotLeave counts the answers "will_not_leave" after which LBC did
-	// deregister the pod before its object was gone.
+	// deregister the pod before its processes had ended. What ends is deregistered
+	// in any case.
 	WrongWillNotLeave int
 	// Failed counts the requests to it that failed.
 	Failed int
@@ -167,10 +171,14 @@ func (c *container) targets() []targetID {
 func key(namespace, name string) string { return namespace + "/" + name }
 
 // AddPod creates a pod; its kubelet starts it. Its node is made where there is
-// none of that name.
+// none of that name. A pod can have the name of one whose object is gone, and an
+// address that another one had: from now on packets for it go to the new one.
 func (w *World) AddPod(spec PodSpec) *PodReport {
+	if w.pods[key(spec.Namespace, spec.Name)] != nil {
+		panic(fmt.Sprintf("sim: there is a pod %s/%s", spec.Namespace, spec.Name))
+	}
 	node := w.scheduled(spec.Node)
-	p := &pod{spec: spec, ips: w.addressesFor(spec, node)}
+	p := &pod{spec: spec, ips: w.addressesFor(spec, node), serial: len(w.reports)}
 	p.report = &PodReport{
 		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[Kind]time.Duration),
 	}
@@ -198,6 +206,7 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	w.pods[k] = p
 	w.giveAddresses(p)
 	w.put(p.obj)
+	p.report.UID = p.obj.UID
 
 	as := &w.cfg.Assumptions
 	w.after(w.draw(as.KubeletLag, "kubelet", k), func() {
@@ -338,6 +347,26 @@ func (w *World) DeletePodIn(namespace, name string, grace time.Duration) error {
 	return w.deletePod(namespace, name, new(w.seconds(grace)))
 }
 
+// ForceDelete takes a pod out of the API at once, as a forced deletion does, while
+// its containers live on where they run: their hooks are called, and they end with
+// the pod's own grace period, as on a node that nobody reaches. Another pod can be
+// made under the name.
+func (w *World) ForceDelete(namespace, name string) error {
+	p := w.pods[key(namespace, name)]
+	if p == nil {
+		return fmt.Errorf("delete pod %s/%s by force: %w", namespace, name, errNoPod)
+	}
+	if p.report.Deleted == 0 {
+		p.report.Deleted = w.now
+	}
+	at := w.apiTime(w.now)
+	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, new(int64)
+	p.ending, p.obj.Finalizers = true, nil
+	w.forget(p)
+	w.terminate(p.containers, w.now+p.spec.Grace)
+	return nil
+}
+
 var errNoPod = errors.New("no such pod")
 
 // deletePod accepts the deletion of a pod. grace is in seconds of real time,
@@ -359,7 +388,7 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 	// k8s.io/apiserver/pkg/registry/rest/delete.go.
 	end := p.report.Deleted + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
 	killAt := max(w.now, end)
-	p.killAt, p.ending = killAt, true
+	p.ending = true
 	at := w.apiTime(end)
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, grace
 	if *grace == 0 {

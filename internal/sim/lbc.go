@@ -61,7 +61,7 @@ type controller struct {
 // owned is what LBC has registered for a binding, and for which pods.
 type owned struct {
 	arn  string
-	pods map[targetID]*pod
+	pods map[targetID]*pod // nil for an address that is no pod's any more
 }
 
 // registration is a call of RegisterTargets on its way.
@@ -470,8 +470,8 @@ func (r *reconcile) difference() (drop []targetID, add []endpointPod) {
 		if !listed[e.id] {
 			add = append(add, e)
 		} else if t := r.group.targets[e.id]; t != nil && !t.draining {
-			t.pod = e.pod // an address that was given to another pod meanwhile
-			r.w.lbc.own(r.binding, r.group).pods[e.id] = e.pod
+			t.pod = r.w.podOf(e) // the address may have been given to another one meanwhile
+			r.w.lbc.own(r.binding, r.group).pods[e.id] = t.pod
 		}
 	}
 	for _, t := range r.targets {
@@ -553,7 +553,8 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 			w.register(r.group, ids)
 			o := c.own(r.binding, r.group)
 			for _, e := range x.endpoints {
-				r.group.targets[e.id].pod, o.pods[e.id] = e.pod, e.pod
+				p := w.podOf(e)
+				r.group.targets[e.id].pod, o.pods[e.id] = p, p
 			}
 		},
 		then: func() {
@@ -562,6 +563,15 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 		},
 		refused: func() { c.landed(x) },
 	})
+}
+
+// podOf is the pod that an endpoint is really about: a slice may still hold the
+// address of an earlier pod of the same name.
+func (w *World) podOf(e endpointPod) *pod {
+	if slices.Contains(e.pod.ips, e.id.ip) {
+		return e.pod
+	}
+	return w.receiver(e.id)
 }
 
 // landed is the end of a registration's way, good or bad.
@@ -597,7 +607,7 @@ func (r *reconcile) orphaned() {
 	}
 	var drop []targetID
 	for _, t := range r.group.sorted() {
-		if o.pods[t.id] != nil && !t.draining {
+		if _, mine := o.pods[t.id]; mine && !t.draining {
 			drop = append(drop, t.id)
 		}
 	}
