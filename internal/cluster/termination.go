@@ -16,7 +16,6 @@ type end struct {
 	seen  time.Time     // when it was first seen, by our clock; zero for no deletion
 	kill  time.Time     // the earliest deletionTimestamp, by the API server's clock
 	grace time.Duration // the shortest
-	least time.Time     // the earliest of when each grace period was first seen, and it; by our clock
 }
 
 // see takes in what a pod shows of it.
@@ -24,27 +23,24 @@ func (e *end) see(p *corev1.Pod) {
 	if p.DeletionTimestamp == nil {
 		return
 	}
-	now, kill, grace := time.Now(), p.DeletionTimestamp.Time, gracePeriod(p)
+	kill, grace := p.DeletionTimestamp.Time, gracePeriod(p)
 	if e.seen.IsZero() {
-		*e = end{now, kill, grace, now.Add(grace)}
+		*e = end{time.Now(), kill, grace}
 	}
 	if kill.Before(e.kill) {
 		e.kill = kill
 	}
-	if grace < e.grace {
-		e.grace = grace
-		if least := now.Add(grace); least.Before(e.least) {
-			e.least = least
-		}
-	}
+	e.grace = min(e.grace, grace)
 }
 
-// addEnd adds to a pod what is remembered of its deletion.
+// addEnd adds to a pod what is remembered of its deletion. Where the skew is of
+// no use, the kill time is reckoned as the API server does it: from the deletion
+// on, with the grace period of now (k8s.io/apiserver, BeforeDelete).
 func (x *Index) addEnd(p *Pod, e end) {
 	if e.seen.IsZero() {
 		return
 	}
-	p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.least
+	p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.seen.Add(e.grace)
 	if skew, ok := x.clock.correction(); ok {
 		p.KillAt = e.kill.Add(-skew)
 	}

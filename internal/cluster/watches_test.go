@@ -1,0 +1,193 @@
+package cluster
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"drainwait/internal/sim"
+)
+
+func netipAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// Bookmarks keep quiet watches young.
+func TestQuietWatchesAreReady(t *testing.T) {
+	inIndexed(t, Config{OwnService: "own/x", OnReplicas: func(int) {}}, "", func(t *testing.T, w *world) {
+		for range 60 {
+			w.pass(time.Minute)
+			if err := w.Ready(); err != nil || w.WatchAge() > 2*time.Minute {
+				t.Fatalf("not ready: %v; age %s", err, w.WatchAge())
+			}
+		}
+		if w.WatchAge() == 0 {
+			t.Error("no age at all")
+		}
+	})
+}
+
+// A watch that is not standing any more, or that is silent, makes the index not
+// ready after a while.
+func TestOldWatchesAreNotReady(t *testing.T) {
+	cut := func(path string) func(w *world, resource string) {
+		return func(w *world, resource string) {
+			w.FailKube(func(r *http.Request) bool {
+				return strings.HasSuffix(r.URL.Path, path) && r.URL.Query().Has("watch")
+			}, http.StatusForbidden)
+			w.CutWatches(resource)
+		}
+	}
+	for _, tt := range []struct {
+		resource string
+		trouble  func(w *world, resource string)
+		ready    bool
+	}{
+		{"pods", cut("/pods"), false},
+		{"services", cut("/services"), false},
+		{"endpointslices", cut("/api/v1/endpointslices"), true},
+		{"endpointslices", cut("discovery.k8s.io/v1/endpointslices"), false},
+		{"ingresses", cut("/ingresses"), false},
+		{"targetgroupbindings", cut("/targetgroupbindings"), false},
+		{"endpointslices", cut("/namespaces/own/endpointslices"), true},
+		{"pods", func(w *world, _ string) { w.do("refuse") }, false},
+	} {
+		t.Run(tt.resource, func(t *testing.T) {
+			inIndexed(t, Config{OwnService: "own/x", OnReplicas: func(int) {}}, "", func(t *testing.T, w *world) {
+				tt.trouble(w, tt.resource)
+				w.pass(maxAge - 10*time.Second)
+				if err := w.Ready(); err != nil {
+					t.Errorf("not ready before %s: %v", maxAge, err)
+				}
+				w.pass(20 * time.Second)
+				err := w.Ready()
+				if (err == nil) != tt.ready || (w.WatchAge() > maxAge) == tt.ready {
+					t.Errorf("after %s: ready %v, age %s", maxAge, err, w.WatchAge())
+				}
+				if err != nil && !w.down.Load() && !strings.Contains(err.Error(), tt.resource) {
+					t.Errorf("%q does not name %s", err, tt.resource)
+				}
+				if !w.Synced() {
+					t.Error("not read any more")
+				}
+				w.do("recover")
+				if err := w.Ready(); err != nil {
+					t.Errorf("when it is over, not ready: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A watch that stands, and on which nothing comes in.
+func TestSilentWatch(t *testing.T) {
+	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
+		path := "/api/v1/pods"
+		w.ages.mu.Lock()
+		w.ages.last[path] = time.Now().Add(-maxAge - time.Second)
+		w.ages.mu.Unlock()
+		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("ready: %v", err)
+		}
+		w.do("{kind: Pod, metadata: {name: a}}")
+		if err := w.Ready(); err != nil {
+			t.Errorf("after an event, not ready: %v", err)
+		}
+	})
+}
+
+// Discovery of a group that is not served has an age, too: bindings can have come
+// in the meantime.
+func TestOldDiscoveryIsNotReady(t *testing.T) {
+	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
+		w.pass(10 * time.Minute)
+		if err := w.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+		w.FailKube(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/apis/eks.amazonaws.com") }, http.StatusForbidden)
+		w.pass(maxAge + time.Minute)
+		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "eks.amazonaws.com") {
+			t.Errorf("ready: %v", err)
+		}
+		w.FailKube(nil, 0)
+		w.pass(time.Minute)
+		if err := w.Ready(); err != nil {
+			t.Errorf("when it is over, not ready: %v", err)
+		}
+	})
+}
+
+func TestVersionNoLongerServed(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		group string
+		gone  func(w *world)
+		ready bool
+		log   string
+	}{
+		{"the version", sim.GroupELBv2, func(w *world) { w.ServeVersion(sim.GroupELBv2, "v1beta1", false) }, false, "no longer serves the version"},
+		{"the version, another is there", sim.GroupELBv2, func(w *world) {
+			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
+			w.ServeVersion(sim.GroupELBv2, "v1", true)
+		}, false, "no longer serves the version"},
+		{"the group", sim.GroupELBv2, func(w *world) { w.ServeGroup(sim.GroupELBv2, false) }, true, "no longer serves TargetGroupBindings of this API group"},
+	} {
+		for _, late := range []bool{true, false} {
+			t.Run(tt.name, func(t *testing.T) {
+				var log bytes.Buffer
+				inWorld(t, Config{}, func(t *testing.T, w *world) {
+					w.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+					if !late {
+						tt.gone(w)
+					}
+					defer w.begin()()
+					w.pass(time.Second)
+					if late {
+						tt.gone(w)
+					}
+					w.pass(5 * time.Minute)
+					err := w.Ready()
+					if (err == nil) != tt.ready || err != nil && !strings.Contains(err.Error(), "v1beta1") {
+						t.Errorf("ready: %v", err)
+					}
+					if n := strings.Count(log.String(), tt.log); late && n != 1 || n > 1 {
+						t.Errorf("told %d times:\n%s", n, &log)
+					}
+					w.ServeGroup(sim.GroupELBv2, true)
+					w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
+					w.pass(time.Minute)
+					if err := w.Ready(); err != nil {
+						t.Errorf("when it is back, not ready: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Without Auto Mode, the group of EKS can be there with other kinds.
+func TestGroupOfEKSWithoutBindings(t *testing.T) {
+	inWorld(t, Config{}, func(t *testing.T, w *world) {
+		w.ServeGroup(sim.GroupEKS, true)
+		w.ServeVersion(sim.GroupEKS, "v1", false)
+		w.ServeVersion(sim.GroupEKS, "v1alpha1", true)
+		defer w.begin()()
+		w.pass(time.Second)
+		if err := w.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+		if known, err, _ := w.liveLists(time.Now(), false, time.Second); !known {
+			t.Errorf("lists are not known: %v", err)
+		}
+		// But once its bindings were seen, they do not vanish like that.
+		w.ServeVersion(sim.GroupEKS, "v1", true)
+		w.pass(time.Minute)
+		w.ServeVersion(sim.GroupEKS, "v1", false)
+		w.pass(time.Minute)
+		if err := w.Ready(); err == nil {
+			t.Error("ready although the version has gone")
+		}
+	})
+}
