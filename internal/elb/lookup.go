@@ -154,7 +154,9 @@ func (w *Watcher) polled(g Group) *Look {
 	return p.look
 }
 
-// Check makes one real call with the Region and the role of a group.
+// Check makes one real call, DescribeTargetGroups for a page of one, with the
+// Region and the role of a group, which need not exist. Its turn in the rate
+// budget is as that of a question.
 func (w *Watcher) Check(ctx context.Context, g Group) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -164,6 +166,9 @@ func (w *Watcher) Check(ctx context.Context, g Group) error {
 		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
 			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
 		})
+	}
+	if err != nil && w.ctx.Err() != nil {
+		err = ErrClosed
 	}
 	if err != nil {
 		return fmt.Errorf("describe target groups of %s: %w", cmp.Or(g.ARN, "any name"), err)

@@ -360,6 +360,20 @@ func TestNothingLeaks(t *testing.T) {
 	})
 }
 
+func TestTroubleOfLongAgo(t *testing.T) {
+	run(t, nil, func(e *env) {
+		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		g := e.group("web")
+		for _, pause := range []time.Duration{0, 1200 * ms, 10 * time.Second} {
+			time.Sleep(pause)
+			_, known, err := e.watcher.Look(g, time.Now(), true, newWake())
+			if known || (err != nil) != (pause == 1200*ms) {
+				e.Errorf("after %v: %v, %v", pause, known, err)
+			}
+		}
+	})
+}
+
 // A question that failed is not asked again sooner because others come.
 func TestPauseIsKept(t *testing.T) {
 	run(t, nil, func(e *env) {
@@ -374,6 +388,10 @@ func TestPauseIsKept(t *testing.T) {
 		}
 		if n := len(e.looks(Group{ARN: "a"})); n != 1 || len(wake) != 0 {
 			e.Errorf("%d tries in a second, %d wakes", n, len(wake))
+		}
+		e.watcher.Close()
+		if len(wake) != 1 {
+			e.Error("who waits is not woken by the end")
 		}
 	})
 }
@@ -403,8 +421,12 @@ func TestCheck(t *testing.T) {
 			e.Errorf("without an answer: %v after %v", err, time.Since(began))
 		}
 		time.AfterFunc(time.Second, e.watcher.Close)
+		began = time.Now()
+		if err := e.watcher.Check(e.Context(), g); !errors.Is(err, ErrClosed) || time.Since(began) != time.Second {
+			e.Errorf("closed: %v after %v", err, time.Since(began))
+		}
 		if err := e.watcher.Check(e.Context(), g); !errors.Is(err, ErrClosed) {
-			e.Errorf("closed: %v", err)
+			e.Errorf("closed before: %v", err)
 		}
 	})
 }

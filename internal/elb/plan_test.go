@@ -2,7 +2,6 @@ package elb
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,7 +10,7 @@ import (
 	"drainwait/internal/sim"
 )
 
-const never = time.Duration(math.MaxInt64)
+const never = 24 * time.Hour
 
 // plan is a [Plan] by times since the test began; zero for none.
 type plan struct {
@@ -75,6 +74,7 @@ func TestPlans(t *testing.T) {
 		{"deletion seen, the old hash", "h", plan{seen: -s}, nil, []time.Duration{5 * s, 10 * s}},
 		{"deletion seen, then a new hash", "h", plan{seen: -s}, []act{{1200 * ms, ""}, {1208 * ms, "i"}}, []time.Duration{1208 * ms, 6208 * ms, 11208 * ms}},
 		{"deletion seen, then emptied", "h", plan{seen: -s}, []act{{4800 * ms, ""}}, []time.Duration{5800 * ms, 6800 * ms, 7800 * ms, 8800 * ms, 9800 * ms, 10800 * ms, 11800 * ms, 12800 * ms}},
+		{"emptied, then another plan", "h", plan{seen: -s}, []act{{4800 * ms, ""}, {4900 * ms, plan{seen: -s, latest: never}}}, []time.Duration{5800 * ms, 6800 * ms, 7800 * ms, 8800 * ms, 9800 * ms, 10800 * ms, 11800 * ms, 12800 * ms}},
 		{"deletion seen, then forgotten", "h", plan{seen: -s}, []act{{3300 * ms, forget{}}, {3900 * ms, "h"}}, []time.Duration{3300 * ms, 3900 * ms, 8900 * ms}},
 		{"deletion seen before the hash", "h", plan{seen: -2 * time.Minute}, nil, []time.Duration{0, 5 * s, 10 * s}},
 		{"deletion seen, no checkpoint", "-", plan{seen: -s, done: true}, nil, []time.Duration{0, 5 * s, 10 * s}},

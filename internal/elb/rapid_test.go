@@ -24,7 +24,7 @@ var steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		after: time.Duration(rapid.SampledFrom([]int{0, 1, 20, 60, 100, 300, 500, 1000, 7000}).Draw(t, "after")) * ms,
 		what: rapid.SampledFrom([]string{
 			"join", "join", "join", "leave", "leave", "confirm", "hash", "hash", "empty", "forget", "share", "whole",
-			"throttle", "break", "hang", "heal", "describe",
+			"throttle", "break", "refuse", "hang", "heal", "describe", "look", "settle", "settle", "done", "wait",
 		}).Draw(t, "what"),
 		group: rapid.IntRange(0, 2).Draw(t, "group"),
 		sub:   rapid.IntRange(0, 9).Draw(t, "sub"),
@@ -77,15 +77,25 @@ func (e *env) play(todo []step) (broken []string) {
 			}
 			wake := newWake()
 			subs = append(subs, open{e.join(groups[s.group], wake), s.group, wake})
-		case "leave", "confirm":
+		case "leave", "confirm", "settle", "done", "wait":
 			if len(subs) == 0 {
 				continue
 			}
-			if n := s.sub % len(subs); s.what == "leave" {
+			n := s.sub % len(subs)
+			latest := time.Now().Add(time.Duration(s.sub) * time.Second)
+			switch s.what {
+			case "leave":
 				leave(n)
-			} else {
+			case "confirm":
 				confirms[groups[subs[n].group]]++
 				subs[n].confirm()
+			case "settle":
+				confirms[groups[subs[n].group]]++
+				subs[n].Update(nil, Plan{ConfirmAt: time.Now().Add(time.Duration(s.sub) * 150 * ms), Latest: latest})
+			case "done":
+				subs[n].Update(nil, Plan{Done: true})
+			case "wait":
+				subs[n].Update(nil, Plan{DeletionSeen: time.Now(), Latest: latest})
 			}
 		case "hash":
 			e.watcher.Checkpoint(groups[s.group].ARN, fmt.Sprint(i))
@@ -105,6 +115,10 @@ func (e *env) play(todo []step) (broken []string) {
 			e.fail(&sim.Fault{Hang: true})
 		case "heal":
 			e.fail(nil)
+		case "refuse":
+			e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"})
+		case "look":
+			_, _, _ = e.watcher.Look(groups[s.group], time.Now(), s.sub%2 == 0, newWake())
 		case "describe":
 			_, _, _ = e.watcher.Describe(groups[s.group], time.Now(), newWake())
 		}
@@ -118,7 +132,8 @@ func (e *env) play(todo []step) (broken []string) {
 	}
 	// A call that hangs, and the slowest rate: half a request per second, which
 	// is a tenth of the configured one, with three groups and look-ups to share it.
-	time.Sleep(30 * time.Second)
+	// A refusal is remembered for half a minute more.
+	time.Sleep(30*time.Second + refusedFor)
 	for _, s := range subs {
 		if look, err := s.Latest(); look == nil || look.Began.Before(healed) || err != nil {
 			complain("group %d has look %v, error %v, long after %v", s.group, look, err, healed)
