@@ -4,7 +4,7 @@
 //
 // It has an HTTP face for each API, true enough that the real AWS SDK and the
 // real client-go work against it: [World.AWSHandler] (the Query APIs of ELBv2
-// and STS) and [World.KubeHandler] (list, watch and a few writes). It runs in
+// and STS) and [World.KubeHandler] (reads, watches and writes of what it has). It runs in
 // real time over sockets, or in virtual time inside a testing/synctest bubble.
 // It imports no other package of this project, so it cannot inherit their
 // mistakes.

@@ -232,6 +232,11 @@ func (s *kubeStore) group(name string) metav1.APIGroup {
 	return group
 }
 
+// shortNames are what kubectl lets people write.
+var shortNames = map[string][]string{
+	"namespaces": {"ns"}, "nodes": {"no"}, "pods": {"po"}, "services": {"svc"}, "ingresses": {"ing"},
+}
+
 func (s *kubeStore) resources(gv schema.GroupVersion) metav1.APIResourceList {
 	list := metav1.APIResourceList{
 		TypeMeta:     metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"},
@@ -243,6 +248,7 @@ func (s *kubeStore) resources(gv schema.GroupVersion) metav1.APIResourceList {
 		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{
 			Name: t.Resource, SingularName: strings.ToLower(t.kind), Namespaced: t.namespaced, Kind: t.kind, Verbs: t.verbs(),
+			ShortNames: shortNames[t.Resource],
 		})
 	}
 	return list

@@ -183,7 +183,18 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[Kind]time.Duration),
 	}
 	w.reports = append(w.reports, p.report)
-	grace := w.seconds(spec.Grace)
+	p.specify(node, w.seconds(spec.Grace))
+	w.pods[key(spec.Namespace, spec.Name)] = p
+	w.giveAddresses(p)
+	w.put(p.obj)
+	p.report.UID = p.obj.UID
+	w.run(p, node)
+	return p.report
+}
+
+// specify makes the pod's object and its containers.
+func (p *pod) specify(node *corev1.Node, grace int64) {
+	spec := p.spec
 	p.obj = &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: spec.Namespace, Name: spec.Name, Labels: spec.Labels},
 		Spec: corev1.PodSpec{
@@ -202,13 +213,11 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	for _, g := range spec.Gates {
 		p.obj.Spec.ReadinessGates = append(p.obj.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: corev1.PodConditionType(g)})
 	}
-	k := key(spec.Namespace, spec.Name)
-	w.pods[k] = p
-	w.giveAddresses(p)
-	w.put(p.obj)
-	p.report.UID = p.obj.UID
+}
 
-	as := &w.cfg.Assumptions
+// run has the kubelet start a pod.
+func (w *World) run(p *pod, node *corev1.Node) {
+	as, k := &w.cfg.Assumptions, key(p.spec.Namespace, p.spec.Name)
 	w.after(w.draw(as.KubeletLag, "kubelet", k), func() {
 		if p.over {
 			return
@@ -226,7 +235,6 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 			}
 		})
 	})
-	return p.report
 }
 
 // add gives the pod one more container.

@@ -177,19 +177,19 @@ func (w *World) lead() {
 // specification, is being deleted, or is gone.
 func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
 	c, k := &w.lbc, keyOf(b)
-	lag := w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name)
+	lag := func() time.Duration { return w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name) }
 	switch {
 	case event == "DELETED":
 		delete(c.generations, k)
 		delete(c.written, k)
 		if c.owned[k] != nil && w.led() {
-			w.enqueueKey(k, lag)
+			w.enqueueKey(k, lag())
 		} else {
 			delete(c.owned, k)
 		}
 	case c.generations[k] != b.Generation:
 		c.generations[k] = b.Generation
-		w.enqueue(b, lag)
+		w.enqueue(b, lag())
 	}
 }
 

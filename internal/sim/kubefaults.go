@@ -1,0 +1,107 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// The methods here are what can go wrong with the Kubernetes API. Like all that
+// touch the world's state, they are called from the goroutine that calls Run, while
+// it is not in Run, or by Do.
+
+// ServeGroup makes the cluster serve an API group, or not: where it does not,
+// the group is missing from discovery and its paths answer 404.
+func (w *World) ServeGroup(group string, on bool) {
+	w.kube.off[group] = !on
+	for _, t := range w.kube.tables {
+		if t.Group == group && !on {
+			t.endWatches((*watcher).end)
+		}
+	}
+}
+
+// ServeVersion makes the cluster serve one version of an API group, or not: where
+// it does not, the version's paths answer 404, while the group is still served
+// with the versions that are left. A version that the world knows no resources of
+// is served without any.
+func (w *World) ServeVersion(group, version string, on bool) {
+	gv := schema.GroupVersion{Group: group, Version: version}
+	w.kube.versions[gv] = on
+	for _, t := range w.kube.tables {
+		if t.GroupVersion() == gv && !on {
+			t.endWatches((*watcher).end)
+		}
+	}
+}
+
+// LagWatches has changes of a resource (its plural name; empty for all) reach the
+// watchers that much later from now on, on top of the usual lag and in their order.
+// Zero ends that, and lets go at once what is held back. A list or a get sees the
+// present all the same, unless it names a resourceVersion: then it sees what the
+// watchers know. So does a watch that begins with the whole state. The world's own
+// controllers and kubelets do not lag.
+func (w *World) LagWatches(resource string, lag time.Duration) {
+	for _, t := range w.named(resource) {
+		t.lag = lag
+		if lag == 0 {
+			t.deliver(w.kube.revision)
+			t.due = w.now
+		}
+	}
+}
+
+// named are the tables of those resources, or all where no name or an empty one is
+// given.
+func (w *World) named(resources ...string) []*table {
+	if len(resources) == 0 || resources[0] == "" {
+		return w.kube.tables
+	}
+	named := slices.DeleteFunc(slices.Clone(w.kube.tables), func(t *table) bool { return !slices.Contains(resources, t.Resource) })
+	if len(named) == 0 {
+		panic(fmt.Sprintf("sim: no resource %q", resources))
+	}
+	return named
+}
+
+// CutWatches closes the watches of some resources (their plural names), or all, as
+// a restart of the API server does. With [World.FailKube] they do not come back.
+func (w *World) CutWatches(resources ...string) {
+	for _, t := range w.named(resources...) {
+		t.endWatches((*watcher).end)
+	}
+}
+
+// ExpireWatches ends all watches with 410 Gone and forgets the history, so that
+// clients have to list again.
+func (w *World) ExpireWatches() {
+	for _, t := range w.kube.tables {
+		t.history, t.compacted = nil, w.kube.revision
+		t.endWatches(func(x *watcher) { x.expire(x.from, t.compacted) })
+	}
+}
+
+func (t *table) endWatches(end func(*watcher)) {
+	for _, x := range t.watchers {
+		end(x)
+	}
+	t.watchers = nil
+}
+
+// SkewClock makes the API server's clock wrong by d, in real time.
+func (w *World) SkewClock(d time.Duration) { w.kube.skew = d }
+
+// FailKube makes requests that match answer with an HTTP status, until it is
+// called again; a nil match ends it.
+func (w *World) FailKube(match func(*http.Request) bool, status int) {
+	w.kube.fail, w.kube.failStatus = match, status
+}
+
+// KubeRequests counts the requests so far by verb and resource, in kubectl's
+// notation: "watch pods", "list ingresses.networking.k8s.io"; others by method
+// and path.
+func (w *World) KubeRequests() map[string]int { return maps.Clone(w.kube.requests) }
