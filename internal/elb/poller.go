@@ -62,10 +62,10 @@ func (t turn) or(u turn, now time.Time) turn {
 		}
 		return t
 	}
-	if sooner(t.at, u.at) == t.at {
-		return t
+	if t.at.IsZero() || !u.at.IsZero() && u.at.Before(t.at) {
+		return u
 	}
-	return u
+	return t
 }
 
 // sooner is the earlier of two times, of which zero is none.
