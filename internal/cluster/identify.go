@@ -46,7 +46,7 @@ func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Po
 	p, err := x.kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("%w: pod %s/%s does not exist", ErrNoPod, namespace, name)
+		return nil, fmt.Errorf("%w: %s/%s", ErrNoPod, namespace, name)
 	case err != nil:
 		return nil, fmt.Errorf("get pod %s/%s: %w", namespace, name, err)
 	}

@@ -48,8 +48,8 @@ func (p *Pod) Key() string { return p.Namespace + "/" + p.Name }
 
 // Errors of a look for a pod.
 var (
-	// ErrNoPod: no pod that runs has the address.
-	ErrNoPod = errors.New("no pod has this address")
+	// ErrNoPod: there is no pod of the name, or none that runs has the address.
+	ErrNoPod = errors.New("no such pod")
 	// ErrAmbiguous: the address does not tell the pod, because several have it or
 	// because it is a node's.
 	ErrAmbiguous = errors.New("this address may be that of more than one pod")
@@ -73,7 +73,7 @@ func (x *Index) PodAt(ip netip.Addr, namespace string) (*Pod, error) {
 // choose is the rule of [Index.PodAt].
 func choose(pods []*corev1.Pod, ip netip.Addr, namespace string) (*corev1.Pod, error) {
 	if len(pods) == 0 {
-		return nil, fmt.Errorf("%w: %s", ErrNoPod, ip)
+		return nil, fmt.Errorf("%w: none has the address %s", ErrNoPod, ip)
 	}
 	elsewhere := func(p *corev1.Pod) bool { return p.Namespace != namespace }
 	if here := slices.DeleteFunc(slices.Clone(pods), elsewhere); len(here) == 1 {

@@ -313,25 +313,28 @@ const lookAgain = time.Minute
 // those, present or former, whose group may have pods as targets and was not
 // looked at since the last gap in what we saw of the cluster; and former ones
 // that still have an address of their namespace in rotation, again after a
-// minute. Since is from when on a look counts.
+// minute. Since is from when on a look counts; what is due for longest comes
+// first.
 func (x *Index) Unswept() []Candidate {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	due := make(map[groupKey]Candidate)
+	var all []Candidate
 	for r := range x.allRecords() {
-		since, ok := r.due(x.gap)
-		if old, seen := due[r.group()]; ok && (!seen || old.Since.Before(since)) {
-			due[r.group()] = Candidate{Binding: r.Binding, Former: r.former(), Seen: !r.swept.IsZero(), Since: since}
+		if since, ok := r.due(x.gap); ok {
+			all = append(all, Candidate{Binding: r.Binding, Former: r.former(), Seen: !r.swept.IsZero(), Since: since})
 		}
 	}
-	out := make([]Candidate, 0, len(due))
-	for _, c := range due {
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b Candidate) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.TargetGroupARN, b.TargetGroupARN))
+	slices.SortFunc(all, func(a, b Candidate) int {
+		return cmp.Or(b.Since.Compare(a.Since), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.TargetGroupARN, b.TargetGroupARN))
 	})
-	return out
+	seen := make(map[groupKey]bool)
+	all = slices.DeleteFunc(all, func(c Candidate) bool {
+		known := seen[c.group()]
+		seen[c.group()] = true
+		return known
+	})
+	slices.Reverse(all)
+	return all
 }
 
 // due says whether the sweep has to look at the group, and from when on a look

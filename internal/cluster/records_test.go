@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +277,7 @@ func (w *world) due() string {
 		}
 		out = append(out, s)
 	}
+	slices.Sort(out)
 	return strings.Join(out, " ")
 }
 
@@ -321,6 +323,9 @@ func TestUnswept(t *testing.T) {
 		check("")
 		w.pass(10 * lookAgain)
 		check("")
+		w.do(tgb("two", "web", "two"), "remove "+tgb("two", "web", "two"))
+		check("two-") // it has been back in between
+		w.sweep("two")
 		w.do("expire")
 		if got := w.due(); got != "new one two- unknown" {
 			t.Errorf("after a gap: %q", got)
