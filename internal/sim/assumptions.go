@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Assumptions are the numbers of the simulated world: what AWS, the AWS Load
@@ -229,6 +231,7 @@ func New(cfg Config) *World {
 		pods:    make(map[string]*pod),
 
 		planned:   make(map[string]bool),
+		byUID:     make(map[types.UID]*pod),
 		listeners: make(map[targetID]*container),
 		addresses: make(map[netip.Addr]*pod),
 	}

@@ -188,6 +188,7 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	w.giveAddresses(p)
 	w.put(p.obj)
 	p.report.UID = p.obj.UID
+	w.byUID[p.obj.UID] = p
 	w.run(p, node)
 	return p.report
 }

@@ -183,7 +183,7 @@ func (w *World) replace(t *table, r *row, q *kubeRequest) (kubeAnswer, error) {
 	if err != nil {
 		return kubeAnswer{}, err
 	}
-	if err := t.mayReplace(r, fresh, q); err != nil {
+	if err := t.mayReplace(r, fresh); err != nil {
 		return kubeAnswer{}, err
 	}
 	w.update(r, fresh)
@@ -248,7 +248,7 @@ func (t *table) withStatusOf(object, other []byte) ([]byte, error) {
 }
 
 // mayReplace says why a write is refused; nil where it is not.
-func (t *table) mayReplace(r *row, fresh metav1.Object, q *kubeRequest) error {
+func (t *table) mayReplace(r *row, fresh metav1.Object) error {
 	version := fresh.GetResourceVersion()
 	switch {
 	case fresh.GetName() != r.name || fresh.GetNamespace() != "" && fresh.GetNamespace() != r.namespace:

@@ -105,7 +105,7 @@ func TestTypedWrites(t *testing.T) {
 
 // TestEveryResourceCanBeWritten makes and deletes one of each.
 func TestEveryResourceCanBeWritten(t *testing.T) {
-	inBubble(t, func(t *testing.T, c cluster) {
+	inBubble(t, func(_ *testing.T, c cluster) {
 		k := c.clientset()
 		meta := metav1.ObjectMeta{GenerateName: "made-"}
 		c.try(func(ctx context.Context) error {

@@ -240,10 +240,12 @@ type reconcile struct {
 	ends    bool // the binding is being deleted
 }
 
-// endpointPod is a target that should be registered, and its pod.
+// endpointPod is a target that should be registered, and its pod as LBC finds it:
+// by name. Its slice can still be that of an earlier pod of the name, which is then
+// the one that is meant.
 type endpointPod struct {
-	id  targetID
-	pod *pod
+	id         targetID
+	pod, meant *pod // meant is nil where the address is nobody's any more
 }
 
 // step runs f after d unless the leader was lost meanwhile.
@@ -381,7 +383,8 @@ func (w *World) wanted(b *TargetGroupBinding, g *TargetGroup) []endpointPod {
 		}
 		for _, e := range s.Endpoints {
 			if p, ip, belongs := w.endpointOf(b.Namespace, &e); belongs {
-				want = append(want, endpointPod{targetID{ip: ip, port: int(*s.Ports[i].Port)}, p})
+				id := targetID{ip: ip, port: int(*s.Ports[i].Port)}
+				want = append(want, endpointPod{id, p, w.meant(&e, p, id)})
 			}
 		}
 	}
@@ -405,6 +408,17 @@ func (w *World) endpointOf(namespace string, e *discoveryv1.Endpoint) (*pod, net
 	gated := len(p.obj.Spec.ReadinessGates) > 0 && !terminating &&
 		conditionTrue(p.obj, corev1.ContainersReady) && w.nodeReady(p.obj.Spec.NodeName)
 	return p, ip, ready || gated
+}
+
+// meant is the pod that an endpoint is about, where LBC found p by the name.
+func (w *World) meant(e *discoveryv1.Endpoint, p *pod, id targetID) *pod {
+	if q := w.byUID[e.TargetRef.UID]; q != nil {
+		return q
+	}
+	if slices.Contains(p.ips, id.ip) {
+		return p
+	}
+	return w.receiver(id)
 }
 
 // value is what p points to, or nothing.
@@ -470,8 +484,8 @@ func (r *reconcile) difference() (drop []targetID, add []endpointPod) {
 		if !listed[e.id] {
 			add = append(add, e)
 		} else if t := r.group.targets[e.id]; t != nil && !t.draining {
-			t.pod = r.w.podOf(e) // the address may have been given to another one meanwhile
-			r.w.lbc.own(r.binding, r.group).pods[e.id] = t.pod
+			t.pod = e.meant // the address may have been given to another one meanwhile
+			r.w.lbc.own(r.binding, r.group).pods[e.id] = e.meant
 		}
 	}
 	for _, t := range r.targets {
@@ -553,8 +567,7 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 			w.register(r.group, ids)
 			o := c.own(r.binding, r.group)
 			for _, e := range x.endpoints {
-				p := w.podOf(e)
-				r.group.targets[e.id].pod, o.pods[e.id] = p, p
+				r.group.targets[e.id].pod, o.pods[e.id] = e.meant, e.meant
 			}
 		},
 		then: func() {
@@ -563,15 +576,6 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 		},
 		refused: func() { c.landed(x) },
 	})
-}
-
-// podOf is the pod that an endpoint is really about: a slice may still hold the
-// address of an earlier pod of the same name.
-func (w *World) podOf(e endpointPod) *pod {
-	if slices.Contains(e.pod.ips, e.id.ip) {
-		return e.pod
-	}
-	return w.receiver(e.id)
 }
 
 // landed is the end of a registration's way, good or bad.

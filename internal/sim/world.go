@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // World is one simulated AWS account and one simulated Kubernetes cluster on a
@@ -48,6 +50,7 @@ type World struct {
 	aws         account
 	lbc         controller
 	pods        map[string]*pod         // by namespace/name; those whose object exists
+	byUID       map[types.UID]*pod      // all that ever were
 	listeners   map[targetID]*container // who last listened there
 	addresses   map[netip.Addr]*pod     // who was last given it, those of nodes apart
 	nodes       int                     // how many were ever made
