@@ -16,9 +16,11 @@ import (
 // what the waits cost.
 func TestHowSoonLeftIsSeen(t *testing.T) {
 	const ms = time.Millisecond
-	withHash := leftSeen(t, false, false, 400*ms)
-	leftSeen(t, false, true, 1300*ms)
-	without := leftSeen(t, true, false, 1300*ms)
+	withHash := leftSeen(t, false, false, 200*ms)
+	// Where there is no hash, looks come once a second, and one that is due less
+	// than half a second before another wait's confirming one gives way to it.
+	leftSeen(t, false, true, 1650*ms)
+	without := leftSeen(t, true, false, 1650*ms)
 	if withHash >= without {
 		t.Errorf("sixty waits cost %d calls with the checkpoint and %d without", withHash, without)
 	}
@@ -31,7 +33,7 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 	t.Helper()
 	var took []time.Duration
 	a := sim.DefaultAssumptions()
-	a.APILatency = sim.Range{Min: 100 * time.Millisecond, Max: 100 * time.Millisecond}
+	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	inBubble(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *bubble) {
 		s := &scene{bubble: b}
 		ordinary(sim.ALB)(s)
@@ -75,4 +77,45 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 		t.Errorf("the 99th percentile is %s, want %s at most", p99, goal)
 	}
 	return calls
+}
+
+// TestHowSoonAWaveIsSeen rolls ten pods at once: looks at one group are half a
+// second apart, but for the first hash.
+func TestHowSoonAWaveIsSeen(t *testing.T) {
+	a := sim.DefaultAssumptions()
+	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	var took []time.Duration
+	for seed := range uint64(10) {
+		inBubble(t, sim.Config{Seed: seed, Assumptions: a}, nil, func(b *bubble) {
+			d, _ := b.AddApp(sim.App{
+				Namespace: web, Name: "web", Kind: sim.ALB, Replicas: 20, Port: webPort, Grace: 2 * time.Minute,
+				Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+			})
+			up := false
+			b.WhenUp(d, b.svc.isReady, func() { up = true })
+			b.runUntil(5*time.Minute, func() bool { return up })
+			pods := slices.Clone(b.Pods())[:10]
+			for i, p := range pods { // the endpoints change ten times within two seconds
+				b.After(time.Duration(i)*200*time.Millisecond, func() { _ = b.DeletePod(web, p.Name) })
+			}
+			b.run(2 * time.Minute)
+			for _, p := range pods {
+				var answer server.Answer
+				if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
+					t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
+				}
+				for _, step := range answer.Targets[0].Timeline {
+					if at := p.Asked + time.Duration(float64(step.AfterSeconds)*float64(time.Second)); step.Event == "left" && p.Asked < p.Deregistered {
+						took = append(took, at-p.Deregistered)
+					}
+				}
+			}
+		})
+	}
+	slices.Sort(took)
+	p99 := took[len(took)*99/100]
+	t.Logf("left is seen after %s (median), %s (p99) of %d", took[len(took)/2], p99, len(took))
+	if p99 > 700*time.Millisecond {
+		t.Errorf("the 99th percentile is %s, want 0.7 s at most", p99)
+	}
 }

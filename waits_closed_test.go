@@ -269,19 +269,21 @@ func hostNetworkCases() []waitCase {
 			},
 		},
 		{
-			name: "a slice in another namespace names the pod", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
+			name: "a slice in another namespace names the pod", pod: patient, world: func(c *sim.Config) { c.NoCheckpoint = true }, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
 				s.lb = s.AddLoadBalancer("web", sim.ALB)
 				s.group = s.AddTargetGroup("web", webPort, s.lb)
 				s.AddService("front", "web", nil, webPort)
 				s.AddBinding("front", "web", "web", s.group)
 			},
-			up: func(s *scene) { s.sliceByHand("front", "web-1", webPort); s.run(time.Minute) },
+			up: func(s *scene) {
+				s.sliceByHand("front", "web-1", webPort)
+				s.Register(s.group, s.pod.IP, webPort) // the simulated controller looks for pods in the binding's namespace
+				s.run(time.Minute)
+			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(2*time.Second, func() {
-					_ = sim.Edit(s.World, "front", "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
-				})
+				s.After(2*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		},
 	}
@@ -401,9 +403,12 @@ func answerCases() (cases []waitCase) {
 		{"half of the answer", sim.Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)/2] }}},
 		{"a validation error after a good look", sim.Fault{Status: 400, Code: "ValidationError", Message: "not valid"}},
 	} {
-		good := a.Code != ""
+		good, after := a.Code != "", 30*time.Second
+		if good {
+			after += 5 * time.Second // what is refused is asked for at the cadence
+		}
 		cases = append(cases, waitCase{
-			name: a.name, pod: patient, outcome: "drained", after: 30*time.Second + settleALB, early: time.Second,
+			name: a.name, pod: patient, outcome: "drained", after: after + settleALB, early: after - 29*time.Second,
 			world: func(c *sim.Config) { c.NoCheckpoint = true }, // so that looks are frequent
 			stop: func(s *scene) {
 				s.StopController()

@@ -187,7 +187,7 @@ func (p *poller) confirming(now time.Time) turn {
 	moment := p.w.cfg.Spacing / 5
 	for s := range p.subs {
 		if asked := p.asked(s.plan.ConfirmAt); s.lacksConfirmation() && !asked.After(first.Add(moment)) {
-			at, by = later(at, asked), sooner(by, after(now, s.plan.Latest))
+			at, by = later(at, asked), sooner(by, s.plan.confirmBy(now))
 		}
 	}
 	return wanted(at, by).notBefore(p.confirmed.Add(moment))
@@ -222,7 +222,7 @@ func (p *poller) firstLooks(now time.Time) turn {
 		case !s.patient || !p.checkpoint.heard():
 			at, by = sooner(at, s.joined), sooner(by, after(now, s.plan.Latest))
 		case p.checkpoint.value != "":
-			patient = sooner(patient, s.joined.Add(p.w.cfg.Steady))
+			patient = sooner(patient, s.joined.Add(p.w.cfg.Busy))
 		default:
 			patient = sooner(patient, p.checkpoint.changed.Add(p.w.cfg.Busy))
 		}
@@ -247,7 +247,9 @@ func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
 		last = p.checkpoint.changed
 	case p.look != nil && p.look.Gone:
 		return turn{}, time.Time{}
-	case hash, p.allSettling():
+	case p.allSettling(): // that a target comes back can wait, too: it is confirmed in the end
+		every, t.class = 2*p.w.cfg.Steady, calm
+	case hash:
 		every, t.class = p.w.cfg.Steady, calm
 	}
 	t.at = last.Add(every)
