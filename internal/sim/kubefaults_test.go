@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,7 +46,12 @@ func TestLaggingWatches(t *testing.T) {
 				c.run(5 * time.Second)
 				c.remove(a)
 				c.run(time.Second)
+				before := len(log())
 				c.LagWatches(resource, 0)
+				c.run(0)
+				if got := len(log()); before != 3 || got != 4 {
+					t.Errorf("%d events before the lag ends and %d at its end", before, got)
+				}
 				c.put(newPod("c", nil))
 				c.run(time.Second)
 				want := []string{"add shop/a", "update shop/a", "add shop/b", "delete shop/a", "add shop/c"}
@@ -55,6 +61,24 @@ func TestLaggingWatches(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestShorterLag: what comes later does not overtake what is held back, nor let it
+// go.
+func TestShorterLag(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		_, log := c.podInformer()
+		c.LagWatches("pods", 30*time.Second)
+		c.put(newPod("a", nil))
+		c.LagWatches("pods", time.Second)
+		c.put(newPod("b", nil))
+		c.run(25 * time.Second)
+		early := len(log())
+		c.run(6 * time.Second)
+		if got := fmt.Sprint(early, log()); got != "0 [add shop/a add shop/b]" {
+			t.Errorf("early, and in the end: %s", got)
+		}
+	})
 }
 
 // TestLagOfOneResource leaves the others alone.

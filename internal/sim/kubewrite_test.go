@@ -285,7 +285,7 @@ func TestWatchTellsOfWrites(t *testing.T) {
 		c.StopController()
 		g := c.AddTargetGroup("web", 80, c.AddLoadBalancer("web", ALB))
 		b := c.AddBinding("shop", "web", "web", g)
-		b.Finalizers = []string{"test/one"}
+		b.Finalizers, b.Annotations = []string{"test/one"}, map[string]string{"v": "1"}
 		c.Apply(b)
 		var events func() []string
 		c.try(func(ctx context.Context) error {
@@ -296,7 +296,15 @@ func TestWatchTellsOfWrites(t *testing.T) {
 			return err
 		})
 		c.Delete(b)
+		at := b.DeletionTimestamp.Time
+		c.run(5 * time.Second)
 		c.Delete(b) // changes nothing
+		again := NewBinding("shop", "web", "web", g)
+		again.Finalizers = b.Finalizers
+		c.Apply(again)
+		if again.DeletionTimestamp == nil || !again.DeletionTimestamp.Equal(&metav1.Time{Time: at}) {
+			t.Errorf("deleted at %v, and after another deletion and an apply at %v", at, again.DeletionTimestamp)
+		}
 		if err := Edit(c.World, "shop", "web", func(b *TargetGroupBinding) { b.Finalizers = nil }); err != nil {
 			t.Error(err)
 		}
@@ -306,7 +314,7 @@ func TestWatchTellsOfWrites(t *testing.T) {
 		for _, e := range events() {
 			got = append(got, strings.Fields(e)[0])
 		}
-		if d := cmp.Diff([]string{"MODIFIED", "DELETED", "ADDED"}, got); d != "" {
+		if d := cmp.Diff([]string{"MODIFIED", "MODIFIED", "DELETED", "ADDED"}, got); d != "" { // the apply takes an annotation off
 			t.Errorf("watch (-want +got):\n%s", d)
 		}
 		if err := Edit(c.World, "shop", "gone", func(*corev1.Service) {}); err == nil {

@@ -183,11 +183,12 @@ func TestRemovedBinding(t *testing.T) {
 	})
 }
 
+// TestRemovedBindingWithoutLeader: the next leader has never heard of it.
 func TestRemovedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StopController()
+		gap := t.w.ChangeLeader()
 		t.w.Remove(t.binding)
-		t.run(t.w.ChangeLeader() + time.Minute)
+		t.run(gap + time.Minute)
 		t.want("removed", t.g, podHealthy)
 	})
 }
@@ -586,7 +587,9 @@ func TestLateRegistration(t *testing.T) {
 				if !leader {
 					t.w.StopController()
 				}
-				t.run(5 * time.Second)
+				if t.run(5 * time.Second); !t.w.choosable(p) {
+					t.Error("a registration that AWS has does not count")
+				}
 				t.want("on its way", t.g, podHealthy)
 				landed := time.Duration(0)
 				for landed == 0 && t.w.Now() < time.Minute {
