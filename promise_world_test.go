@@ -39,6 +39,7 @@ type promiseApp struct {
 	outerLB   *sim.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
 	graces    map[*sim.PodReport]time.Duration // of those that were deleted by hand
 	edited    bool                             // an edit is not taken back yet
+	edits     []time.Duration                  // when what ties its pods was edited
 }
 
 // settle is the longest settle time of the application's load balancers.
@@ -315,7 +316,7 @@ func (p *promise) planEdits(a *promiseApp) {
 				return
 			}
 			p.hit[e.name]++
-			a.edited = true
+			a.edited, a.edits = true, append(a.edits, p.world.Now())
 			p.world.After(p.between(0, 8*time.Second), func() {
 				if r := p.alive(a); r != nil {
 					p.deleteIn(a, r, a.Grace)
@@ -333,6 +334,7 @@ func (p *promise) undo(a *promiseApp, e edit, after time.Duration) {
 			p.undo(a, e, 5*time.Second)
 			return
 		}
+		a.edits = append(a.edits, p.world.Now())
 		e.undo(p, a)
 		a.edited = false
 	})

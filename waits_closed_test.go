@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +35,8 @@ func TestFailClosed(t *testing.T) {
 		{"clock and proxies", clockCases()},
 		{"API server", apiServerCases()},
 		{"answers that are none", answerCases()},
+		{"refusals", refusalCases()},
+		{"a budget that is too short", shortCases()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
@@ -424,6 +432,185 @@ func answerCases() (cases []waitCase) {
 		})
 	}
 	return cases
+}
+
+// refusalCases are reasons to refuse a wait that show too late: the caller has
+// waited, and would wait again.
+func refusalCases() []waitCase {
+	spent := func(words string) func(*testing.T, *scene, server.Answer) {
+		return func(t *testing.T, _ *scene, a server.Answer) {
+			t.Helper()
+			if !strings.Contains(a.LastError, words) {
+				t.Errorf("the last error is %q, want %q in it", a.LastError, words)
+			}
+		}
+	}
+	return []waitCase{
+		{
+			name: "a group that AWS refuses is bound in the middle of the wait", outcome: "budget_spent", after: time.Minute, also: spent("another account or Region"),
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(10*time.Second, func() {
+					b := sim.NewBinding(web, "foreign", "web", s.group)
+					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
+					s.Apply(b)
+				})
+			},
+		},
+		{
+			name: "AWS is slow to refuse", outcome: "budget_spent", after: time.Minute, also: spent("AccessDenied"),
+			up: func(s *scene) { s.FailAWS(fault("", sim.Fault{Hang: true})) },
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
+			},
+		},
+		{
+			name: "what AWS refused a moment ago is refused at once", status: http.StatusBadGateway, also: says("AccessDenied"),
+			up: func(s *scene) {
+				s.FailAWS(refuse("DescribeTargetHealth"))
+				s.answer(s.ask(webIP, "max-delay=10"))
+				s.FailAWS(fault("", sim.Fault{Hang: true}))
+				s.run(15 * time.Second)
+			},
+		},
+		{
+			name: "and is asked again after half a minute", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
+			up: func(s *scene) {
+				s.FailAWS(refuse("DescribeTargetHealth"))
+				s.answer(s.ask(webIP, "max-delay=10"))
+				s.FailAWS(nil)
+				s.run(31 * time.Second)
+			},
+		},
+		{
+			name: "an address is found in no group, late", query: "ip=10.9.9.9&namespace=default&max-delay=60", outcome: "budget_spent", after: 12 * time.Second, early: 2 * time.Second,
+			up: func(s *scene) {
+				s.FailAWS(fault("", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}))
+			},
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(12*time.Second, func() { s.FailAWS(nil) })
+			},
+		},
+	}
+}
+
+// shortCases are budgets that cannot hold the settle time. The caller is told,
+// and so is the log, at the start.
+func shortCases() []waitCase {
+	logged := func(words string) (func(*serviceConfig), func(*testing.T, *scene, server.Answer)) {
+		log := new(lockedBuffer)
+		early := -1
+		return func(c *serviceConfig) { c.log = slog.New(slog.NewTextHandler(log, nil)) },
+			func(t *testing.T, s *scene, a server.Answer) {
+				t.Helper()
+				warned(words)(t, s, a)
+				warned("requests may fail")(t, s, a)
+				if early = strings.Index(log.String(), words); early < 0 || early > strings.Index(log.String(), "wait over") {
+					t.Errorf("the log does not say %q before the end of the wait:\n%s", words, log)
+				}
+				if !strings.Contains(log.String(), `level=WARN msg="wait over"`) {
+					t.Errorf("the end of the wait is not logged as a warning:\n%s", log)
+				}
+			}
+	}
+	nlb := waitCase{name: "a minute behind an NLB", kind: sim.NLB, query: "max-delay=60", outcome: "settle_cut", after: time.Minute}
+	nlb.serve, nlb.also = logged("max-delay is 60.0 s, too short to settle for 2m0s")
+	grace := waitCase{
+		name: "a grace period of 22 s behind an ALB", query: "namespace=default", outcome: "settle_cut", event: deleted, after: 17600 * time.Millisecond, early: time.Second,
+		pod: func(p *sim.PodSpec) { p.Grace = 22 * time.Second },
+	}
+	grace.serve, grace.also = logged("raise terminationGracePeriodSeconds to 55 or more")
+	return []waitCase{nlb, grace, {
+		name: "a grace period that is short by a moment", query: "namespace=default", outcome: "settle_cut", event: deleted, after: 20 * time.Second, early: time.Second,
+		pod:  func(p *sim.PodSpec) { p.Grace = 25 * time.Second },
+		also: warned("Raise terminationGracePeriodSeconds by"),
+	}}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu  sync.Mutex // guards the rest; held for a moment only
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// TestDeletedGroup: a group that is gone is asked for once more, to confirm it,
+// and its trouble is none.
+func TestDeletedGroup(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		s.StopController()
+		_ = s.DeletePod(web, "web-1")
+		c := s.ask(webIP, "max-delay=60")
+		s.run(5 * time.Second)
+		s.DeleteTargetGroup(s.group)
+		a := s.answer(c).ok(t)
+		if gone := s.AWSCalls()["DescribeTargetHealth TargetGroupNotFound"]; a.Outcome != "drained" || a.LastError != "" || gone > 2 {
+			t.Errorf("%s, last error %q, asked for %d times when it was gone", a.Outcome, a.LastError, gone)
+		}
+	})
+}
+
+// TestNoCredentials: that AWS refuses us shows at the start, not with the first
+// hook.
+func TestNoCredentials(t *testing.T) {
+	log := new(lockedBuffer)
+	change := func(c *serviceConfig) {
+		c.log = slog.New(slog.NewTextHandler(log, nil))
+		c.aws.Credentials = credentials.NewStaticCredentialsProvider("AKIDUNKNOWN", "nothing", "")
+	}
+	inScene(t, change, func(s *scene) {
+		if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "check the credentials of the service") {
+			t.Errorf("the log does not tell:\n%s", text)
+		}
+		if body := s.metrics(t); !strings.Contains(body, "drain_wait_aws_accounts_denied 1\n") {
+			t.Errorf("the metrics do not tell:\n%s", body)
+		}
+	})
+}
+
+// TestReadinessFollowsTheWatches: a watch that is refused in mid-life makes a
+// replica unready in some minutes, and one that comes back makes it ready again.
+func TestReadinessFollowsTheWatches(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		ready := func() (int, string) {
+			c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/readyz"))
+			return c.status, string(c.body)
+		}
+		s.run(10 * time.Minute)
+		if status, body := ready(); status != http.StatusOK {
+			t.Fatalf("a quiet cluster makes it unready: %d %s", status, body)
+		}
+		s.FailKube(func(r *http.Request) bool {
+			return strings.HasSuffix(r.URL.Path, "/services") && r.URL.Query().Has("watch")
+		}, http.StatusForbidden)
+		s.CutWatches()
+		s.run(time.Minute)
+		if status, body := ready(); status != http.StatusOK {
+			t.Errorf("a minute without a watch makes it unready: %d %s", status, body)
+		}
+		s.run(4 * time.Minute)
+		if status, body := ready(); status != http.StatusServiceUnavailable || !strings.Contains(body, "services") {
+			t.Errorf("five minutes without a watch of Services: %d %s", status, body)
+		}
+		s.FailKube(nil, 0)
+		s.run(2 * time.Minute)
+		if status, body := ready(); status != http.StatusOK {
+			t.Errorf("it does not get ready again: %d %s", status, body)
+		}
+	})
 }
 
 // garble puts a body in the place of every answer.
