@@ -355,10 +355,8 @@ func (x *Index) bindingChanged(before, after *Binding) {
 			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
 		}
 	}
-	for _, b := range []*Binding{before, after} {
-		if b != nil {
-			x.learnBinding(b)
-		}
+	if after != nil { // before was learned when it came
+		x.learnBinding(after)
 	}
 	newest := cmp.Or(after, before)
 	x.outdate(newest.id(), newest.ResourceVersion, after)

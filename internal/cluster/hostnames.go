@@ -146,8 +146,7 @@ func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
 
 // hostChanged keeps what an Ingress or a Service said.
 func (x *Index) hostChanged(before, after *hostState) {
-	x.learnHost(before)
-	x.learnHost(after)
+	x.learnHost(after) // before was learned when it came
 	if s := cmp.Or(after, before); s != nil {
 		x.settleHost(s.namespace, s.String())
 	}

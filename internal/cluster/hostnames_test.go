@@ -232,6 +232,7 @@ status: {loadBalancer: {ingress: [{hostname: nlb.elb.example}]}}
 		{"of another IngressGroup", binding("x", "web", "ingress.k8s.aws/stack: others"), web, false, []string{"both", "team", "nlb"}},
 		{"of a Service of an Ingress' name", binding("x", "web", "service.k8s.aws/stack-namespace: default, service.k8s.aws/stack-name: both"), web, false, []string{"both", "team", "nlb"}},
 		{"of an Ingress of a Service's name", binding("x", "nlb", "ingress.k8s.aws/stack-namespace: default, ingress.k8s.aws/stack-name: nlb"), web, false, []string{"both", "team", "nlb"}},
+		{"of another Service", binding("z", "nlb", "service.k8s.aws/stack-namespace: default, service.k8s.aws/stack-name: other"), web, false, []string{"both", "team", "nlb"}},
 		{"a pod of nothing", "", "app: idle", false, nil},
 		{"an older pod of nothing", "", "app: idle", true, []string{"both?", "team?", "nlb?"}},
 		{"an older pod of nothing, accounted for", binding("x", "api", ofBoth) + binding("u", "web", ofTeam) + binding("z", "nlb", ofNLB), "app: idle", true, nil},

@@ -64,6 +64,7 @@ func TestIdentify(t *testing.T) {
 		{"by address, gone and given on", a, []string{"remove " + a, b}, Who{IP: netip.MustParseAddr(ip)}, "default/b", nil},
 		{"by address, made anew with another", a, []string{"remove " + a, at("default/a", other, "")}, Who{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
 		{"by address, made anew with the same", a, []string{"remove " + a, a}, Who{IP: netip.MustParseAddr(ip)}, "default/a", nil},
+		{"by address, made anew with the same, and another has it", a, []string{"remove " + a, a, at("other/b", ip, "")}, Who{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
 		{"by address, nobody", a, nil, Who{IP: netip.MustParseAddr("10.9.9.9")}, "", ErrNoPod},
 		{"two have it", "", []string{a, at("other/a", ip, "")}, Who{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
 		{"two have it, the namespace tells", "", []string{a, at("other/a", ip, "")}, Who{IP: netip.MustParseAddr(ip), Namespace: "other"}, "other/a", nil},
@@ -188,6 +189,19 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		w.pass(3 * tidyEvery)
 		if len(w.past)+len(w.reads) > 0 {
 			t.Error("kept without a watch")
+		}
+	})
+}
+
+// A pod that no watch has told of can have been tied to something before, even
+// where it shows no address yet.
+func TestPodThatOnlyALiveReadShowsIsOlder(t *testing.T) {
+	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
+		w.LagWatches("pods", time.Hour)
+		w.do(noStatus)
+		p, err := w.identify(Who{Namespace: "default", Pod: "a"})
+		if err != nil || w.view(p).since.IsZero() {
+			t.Errorf("error %v; older since %s", err, w.view(p).since)
 		}
 	})
 }

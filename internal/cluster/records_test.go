@@ -128,6 +128,7 @@ func TestForeignSlices(t *testing.T) {
 		{"named without a namespace", []string{far, named("kind: Pod, name: a")}, nil},
 		{"named in another namespace", []string{far, named("kind: Pod, namespace: third, name: a")}, nil},
 		{"no longer named", []string{far, named("kind: Pod, namespace: default, name: a"), named("kind: Pod, name: b")}, []string{"other/far"}},
+		{"older, and another binding is there", []string{far, strings.ReplaceAll(strings.ReplaceAll(far, "name: web", "name: api"), "name: far", "name: more"), named("kind: Pod, namespace: default, name: a"), "expire"}, []string{"other/far"}},
 		{"the binding was deleted", []string{far, named("kind: Pod, namespace: default, name: a"), "remove " + far}, []string{"other/far-"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -308,9 +309,13 @@ func TestUnswept(t *testing.T) {
 		w.do(tgb("new", "web", "new"))
 		check("new")
 		sweepAll()
+		gone := time.Now()
 		w.do("remove " + tgb("two", "web", "two"))
 		check("two-")
 		since := w.Unswept()[0].Since
+		if since.Before(gone) {
+			t.Errorf("a look since %s counts, but it went at %s", since, gone)
+		}
 		w.Swept(w.Unswept()[0].Binding, since.Add(-time.Millisecond), lookAt())
 		check("two-")
 		w.sweep("two", "10.0.0.9")
@@ -325,6 +330,9 @@ func TestUnswept(t *testing.T) {
 		check("")
 		w.do(tgb("two", "web", "two"), "remove "+tgb("two", "web", "two"))
 		check("two-") // it has been back in between
+		w.sweep("two", "10.0.0.9")
+		w.pass(lookAgain)
+		check("two-")
 		w.sweep("two")
 		w.do("expire")
 		if got := w.due(); got != "new one two- unknown" {
