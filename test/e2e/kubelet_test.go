@@ -41,6 +41,7 @@ type kubelet struct {
 // report is what happened to a pod.
 type report struct {
 	Namespace, Name string
+	UID             types.UID
 	Pod             *process // nil before it runs
 	Deleted         time.Time
 	// HookEnded is when its preStop hook was over; zero before and where there is
@@ -78,6 +79,11 @@ func startKubelet(ctx context.Context, t *testing.T, tb *testbed) *kubelet {
 	_, err := f.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { k.see(ctx, obj.(*corev1.Pod)) },
 		UpdateFunc: func(_, obj any) { k.see(ctx, obj.(*corev1.Pod)) },
+		DeleteFunc: func(obj any) {
+			if p, ok := obj.(*corev1.Pod); ok {
+				k.see(ctx, removed(p))
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +91,15 @@ func startKubelet(ctx context.Context, t *testing.T, tb *testbed) *kubelet {
 	f.Start(ctx.Done())
 	t.Cleanup(f.Shutdown)
 	return k
+}
+
+// removed is a pod whose object is gone while it runs, as when it was deleted
+// with a grace period of 0: the kubelet then stops it as its specification says.
+// kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod.
+func removed(p *corev1.Pod) *corev1.Pod {
+	p = p.DeepCopy()
+	p.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Duration(*p.Spec.TerminationGracePeriodSeconds) * time.Second)}
+	return p
 }
 
 // see gives the newest state of a pod to its worker.
@@ -96,7 +111,7 @@ func (k *kubelet) see(ctx context.Context, p *corev1.Pod) {
 	defer k.mu.Unlock()
 	w := k.workers[p.UID]
 	if w == nil {
-		w = &worker{k: k, updates: make(chan *corev1.Pod, 1), report: &report{Namespace: p.Namespace, Name: p.Name}}
+		w = &worker{k: k, updates: make(chan *corev1.Pod, 1), report: &report{Namespace: p.Namespace, Name: p.Name, UID: p.UID}}
 		k.workers[p.UID] = w
 		k.reports = append(k.reports, w.report)
 		k.tb.running.Go(func() {
@@ -148,7 +163,7 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	if w.process, err = startProcess(tb.dir, p.Namespace+"-"+p.Name, mounts); err != nil {
+	if w.process, err = startProcess(tb.dir, fmt.Sprintf("%s-%s-%.8s", p.Namespace, p.Name, p.UID), mounts); err != nil {
 		return err
 	}
 	defer w.process.kill()
@@ -330,8 +345,7 @@ func (w *worker) hook(ctx context.Context, p *corev1.Pod, killAt time.Time) erro
 	cmd.Stdout, cmd.Stderr = &out, &out
 	hookErr := cmd.Run()
 	ended := time.Now()
-	var maySend bool
-	err := w.k.tb.world.Do(ctx, "hook "+w.process.addr.String(), func() { maySend = w.k.tb.world.MaySend(w.process.addr) })
+	maySend, err := w.k.tb.maySend(ctx, w.process.addr)
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,15 @@ package e2e
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,15 +42,19 @@ var (
 	customResourceDefinitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 )
 
+// What LBC leaves on bindings and pods: pkg/annotations/constants.go,
+// controllers/elbv2/targetgroupbinding_controller.go, docs/deploy/pod_readiness_gate.md.
 const (
 	checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
+	timestampAnnotation  = "elbv2.k8s.aws/checkpoint-timestamp"
+	bindingFinalizer     = "elbv2.k8s.aws/resources"
 	gatePrefix           = "target-health.elbv2.k8s.aws/"
 )
 
 // controller plays the AWS Load Balancer Controller: it keeps the targets of
-// each TargetGroupBinding's group what the EndpointSlices say, by way of the
-// real SDK, and sees to checkpoints and readiness gates in the order in which
-// LBC does. What it takes is in the simulator's Assumptions.
+// each TargetGroupBinding's group what the EndpointSlices of its Service say, by
+// way of the real SDK, and sees to finalizers, checkpoints and readiness gates in
+// the order in which LBC does. What it takes is in the simulator's Assumptions.
 type controller struct {
 	tb       *testbed
 	elb      *elbv2.Client
@@ -132,39 +140,90 @@ func (c *controller) run(ctx context.Context) {
 	}
 }
 
-// reconcileAll sees to every binding. pending says that a pod still waits for
-// its readiness gate.
+// reconcileAll sees to every binding, whatever becomes of the others. pending
+// says that a pod still waits for its readiness gate.
 func (c *controller) reconcileAll(ctx context.Context) (pending bool, err error) {
 	list, err := c.bindings.List(labels.Everything())
-	if err != nil {
-		return false, err
-	}
 	for _, obj := range list {
 		b := obj.(*unstructured.Unstructured).DeepCopy()
-		p, err := c.reconcile(ctx, b)
-		if err != nil {
-			return false, fmt.Errorf("binding %s: %w", b.GetName(), err)
+		p, failed := c.reconcile(ctx, b)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("binding %s/%s: %w", b.GetNamespace(), b.GetName(), failed))
 		}
 		pending = pending || p
 	}
-	return pending, nil
+	return pending, err
 }
 
+// reconcile is one pass over one binding. LBC
+// pkg/targetgroupbinding/resource_manager.go, reconcileWithIPTargetType.
 func (c *controller) reconcile(ctx context.Context, b *unstructured.Unstructured) (pending bool, err error) {
-	arn, _, _ := unstructured.NestedString(b.Object, "spec", "targetGroupARN")
+	if b.GetDeletionTimestamp() != nil {
+		return false, c.cleanUp(ctx, b)
+	}
+	if err := c.setFinalizers(ctx, b, bindingFinalizer); err != nil {
+		return false, err
+	}
 	service, _, _ := unstructured.NestedString(b.Object, "spec", "serviceRef", "name")
 	want, err := c.wanted(b.GetNamespace(), service)
 	if err != nil {
 		return false, err
 	}
-	health, err := c.elb.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: &arn})
+	done := checkpoint(want, b)
+	if b.GetAnnotations()[checkpointAnnotation] == done {
+		return false, nil
+	}
+	have, err := c.targets(ctx, b)
 	if err != nil {
 		return false, err
+	}
+	if err := c.change(ctx, b, have, want); err != nil {
+		return false, err
+	}
+	if pending, err = c.openGates(ctx, b, have, want); pending || err != nil {
+		return pending, err
+	}
+	return false, c.annotate(ctx, b, done)
+}
+
+// cleanUp is the end of a binding that is being deleted: its targets are
+// deregistered, and then it may go.
+func (c *controller) cleanUp(ctx context.Context, b *unstructured.Unstructured) error {
+	if len(b.GetFinalizers()) == 0 {
+		return nil
+	}
+	have, err := c.targets(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := c.change(ctx, b, have, nil); err != nil {
+		return err
+	}
+	return c.setFinalizers(ctx, b)
+}
+
+// groupOf is the ARN of a binding's target group.
+func groupOf(b *unstructured.Unstructured) string {
+	arn, _, _ := unstructured.NestedString(b.Object, "spec", "targetGroupARN")
+	return arn
+}
+
+// targets are the states of the targets of a binding's group, by address.
+func (c *controller) targets(ctx context.Context, b *unstructured.Unstructured) (map[string]types.TargetHealthStateEnum, error) {
+	health, err := c.elb.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: aws.String(groupOf(b))})
+	if err != nil {
+		return nil, err
 	}
 	have := make(map[string]types.TargetHealthStateEnum)
 	for _, d := range health.TargetHealthDescriptions {
 		have[*d.Target.Id] = d.TargetHealth.State
 	}
+	return have, nil
+}
+
+// change deregisters what is not wanted and registers what is missing, and
+// before that empties the checkpoint, unless the binding goes.
+func (c *controller) change(ctx context.Context, b *unstructured.Unstructured, have map[string]types.TargetHealthStateEnum, want map[string]*corev1.Pod) error {
 	var drop, add []types.TargetDescription
 	target := func(ip string) types.TargetDescription {
 		return types.TargetDescription{Id: &ip, Port: aws.Int32(appPort)}
@@ -179,21 +238,28 @@ func (c *controller) reconcile(ctx context.Context, b *unstructured.Unstructured
 			add = append(add, target(ip))
 		}
 	}
-	if len(drop)+len(add) > 0 {
-		if err := c.checkpoint(ctx, b, ""); err != nil {
-			return false, err
+	arn := groupOf(b)
+	if len(drop)+len(add) > 0 && b.GetDeletionTimestamp() == nil {
+		if err := c.annotate(ctx, b, ""); err != nil {
+			return err
 		}
 	}
 	if len(drop) > 0 {
 		if _, err := c.elb.DeregisterTargets(ctx, &elbv2.DeregisterTargetsInput{TargetGroupArn: &arn, Targets: drop}); err != nil {
-			return false, err
+			return err
 		}
 	}
 	if len(add) > 0 {
 		if _, err := c.elb.RegisterTargets(ctx, &elbv2.RegisterTargetsInput{TargetGroupArn: &arn, Targets: add}); err != nil {
-			return false, err
+			return err
 		}
 	}
+	return nil
+}
+
+// openGates sets the readiness condition of each pod that is healthy. pending says
+// that another one is not yet.
+func (c *controller) openGates(ctx context.Context, b *unstructured.Unstructured, have map[string]types.TargetHealthStateEnum, want map[string]*corev1.Pod) (pending bool, err error) {
 	gate := corev1.PodConditionType(gatePrefix + b.GetName())
 	for ip, p := range want {
 		if conditionTrue(p, gate) || !slices.Contains(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: gate}) {
@@ -205,13 +271,10 @@ func (c *controller) reconcile(ctx context.Context, b *unstructured.Unstructured
 		}
 		status := corev1.PodStatus{Conditions: []corev1.PodCondition{condition(gate, true)}}
 		if err := c.tb.patchStatus(ctx, p, status); err != nil {
-			return false, err
+			return pending, err
 		}
 	}
-	if pending {
-		return true, nil
-	}
-	return false, c.checkpoint(ctx, b, hash(want))
+	return pending, nil
 }
 
 // wanted lists what should be registered, by address: endpoints that are ready,
@@ -243,23 +306,47 @@ func (c *controller) wanted(namespace, service string) (map[string]*corev1.Pod, 
 	return want, nil
 }
 
-func hash(want map[string]*corev1.Pod) string {
-	h := sha256.New()
+// checkpoint is what LBC writes when all is done: a hash of the endpoints and one
+// of the specification. LBC pkg/targetgroupbinding/utils.go.
+func checkpoint(want map[string]*corev1.Pod, b *unstructured.Unstructured) string {
+	endpoints, spec := sha256.New(), sha256.New()
 	for _, ip := range slices.Sorted(maps.Keys(want)) {
-		fmt.Fprintln(h, ip)
+		fmt.Fprintln(endpoints, ip, want[ip].CreationTimestamp.UnixMilli())
 	}
-	return fmt.Sprintf("%x/%x", h.Sum(nil), sha256.Sum256(nil))
+	fmt.Fprint(spec, b.Object["spec"])
+	return base64.RawURLEncoding.EncodeToString(endpoints.Sum(nil)) + "/" + base64.RawURLEncoding.EncodeToString(spec.Sum(nil))
 }
 
-// checkpoint writes the checkpoint annotation unless it is there.
-func (c *controller) checkpoint(ctx context.Context, b *unstructured.Unstructured, value string) error {
+// annotate writes the checkpoint unless it is there.
+func (c *controller) annotate(ctx context.Context, b *unstructured.Unstructured, value string) error {
 	if old, ok := b.GetAnnotations()[checkpointAnnotation]; ok && old == value {
 		return nil
 	}
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, checkpointAnnotation, value)
-	after, err := c.tb.dynamic.Resource(bindings).Namespace(b.GetNamespace()).Patch(ctx, b.GetName(), apitypes.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	if err == nil {
-		b.SetAnnotations(after.GetAnnotations())
+	return c.patchMeta(ctx, b, map[string]any{"annotations": map[string]string{
+		checkpointAnnotation: value, timestampAnnotation: strconv.FormatInt(time.Now().Unix(), 10),
+	}})
+}
+
+// setFinalizers makes these the finalizers of a binding.
+func (c *controller) setFinalizers(ctx context.Context, b *unstructured.Unstructured, finalizers ...string) error {
+	if slices.Equal(b.GetFinalizers(), finalizers) {
+		return nil
+	}
+	return c.patchMeta(ctx, b, map[string]any{"finalizers": finalizers})
+}
+
+// patchMeta merges into the metadata of a binding; one that is gone is no error.
+func (c *controller) patchMeta(ctx context.Context, b *unstructured.Unstructured, meta map[string]any) error {
+	patch, err := json.Marshal(map[string]any{"metadata": meta})
+	if err != nil {
+		return err
+	}
+	after, err := c.tb.dynamic.Resource(bindings).Namespace(b.GetNamespace()).Patch(ctx, b.GetName(), apitypes.MergePatchType, patch, metav1.PatchOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err == nil:
+		b.Object["metadata"] = after.Object["metadata"]
 	}
 	return err
 }
@@ -293,4 +380,10 @@ func (c *controller) state(ctx context.Context, a *application, r report) (types
 // listening tells the simulated health checks whether an application answers.
 func (tb *testbed) listening(ctx context.Context, addr netip.AddrPort, on bool) error {
 	return tb.world.Do(ctx, "listening "+addr.String(), func() { tb.world.SetListening(addr, on) })
+}
+
+// maySend says whether some load balancer node may still send a pod something new.
+func (tb *testbed) maySend(ctx context.Context, addr netip.AddrPort) (may bool, err error) {
+	err = tb.world.Do(ctx, "may send "+addr.String(), func() { may = tb.world.MaySend(addr) })
+	return may, err
 }

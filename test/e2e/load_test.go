@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
+
+	"drainwait/internal/sim"
 )
 
 // load is clients who send real requests, each to the pod that a node of the
@@ -17,14 +20,14 @@ type load struct {
 	running  sync.WaitGroup
 	mu       sync.Mutex // guards the rest
 	requests int
-	failed   []string // why
+	failed   []error // why
 }
 
 // rate is how many requests each load sends in a second.
 const rate = 50
 
-// startLoad begins to send requests through the load balancer of an application.
-func (tb *testbed) startLoad(t *testing.T, a *application) *load {
+// startLoad begins to send requests through the load balancer of a target group.
+func (tb *testbed) startLoad(t *testing.T, g *sim.TargetGroup) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
@@ -36,7 +39,7 @@ func (tb *testbed) startLoad(t *testing.T, a *application) *load {
 		for {
 			select {
 			case <-tick.C:
-				l.running.Go(func() { l.count(tb.request(client, a)) })
+				l.running.Go(func() { l.count(tb.request(client, g)) })
 			case <-ctx.Done():
 				return
 			}
@@ -46,11 +49,15 @@ func (tb *testbed) startLoad(t *testing.T, a *application) *load {
 	return l
 }
 
+// errNoTarget is a request that no pod has to do with: the load balancer knows
+// none.
+var errNoTarget = errors.New("no target")
+
 // request is one client's request. It is not cut where the load ends.
-func (tb *testbed) request(client *http.Client, a *application) error {
+func (tb *testbed) request(client *http.Client, g *sim.TargetGroup) error {
 	var url string
-	err := tb.world.Do(context.Background(), "request "+a.name, func() {
-		if addr, ok := tb.world.Pick(a.TargetGroup); ok {
+	err := tb.world.Do(context.Background(), "request "+g.ARN(), func() {
+		if addr, ok := tb.world.Pick(g); ok {
 			url = "http://" + addr.String() + "/"
 		}
 	})
@@ -58,7 +65,7 @@ func (tb *testbed) request(client *http.Client, a *application) error {
 	case err != nil:
 		return err
 	case url == "":
-		return fmt.Errorf("no target")
+		return errNoTarget
 	}
 	began := time.Now()
 	resp, err := client.Get(url)
@@ -80,13 +87,13 @@ func (l *load) count(err error) {
 	defer l.mu.Unlock()
 	l.requests++
 	if err != nil {
-		l.failed = append(l.failed, err.Error())
+		l.failed = append(l.failed, err)
 	}
 }
 
 // end stops the clients and says how many requests they made and why some
 // failed.
-func (l *load) end() (requests int, failed []string) {
+func (l *load) end() (requests int, failed []error) {
 	l.stop()
 	l.running.Wait()
 	return l.requests, l.failed

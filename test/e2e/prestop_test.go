@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"drainwait/internal/sim"
 )
 
 // The hook client asks another replica where the one that it waits for is
@@ -23,8 +25,8 @@ func TestReplicaKilled(t *testing.T) {
 	for _, r := range replicas {
 		r.awaitReady(t)
 	}
-	a := tb.createApplication(t, "web", 1, withHook(int64(grace.Seconds()), "/prestop", "--strict"))
-	tb.awaitRollout(t, a)
+	a := tb.createApplication(t, sim.ALB, "web", 1, withHook(int64(grace.Seconds()), "/prestop", "--strict"))
+	tb.awaitRollout(t, a.name)
 	pod := tb.kubelet.pods(a.name)[0]
 	tb.deletePod(t, pod)
 	var asked *replica

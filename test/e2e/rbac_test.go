@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,12 +32,15 @@ func (r right) String() string { return strings.Trim(r.verb+" "+r.resource+"."+r
 //
 // Without the right to list, the service is never ready where the API server
 // does not stream lists, which it is kept from here. Without the right to watch
-// it is ready, but sees changes only with the next list, up to half a minute
-// later: the change is made, the question is asked at once, and the answer is
-// another than that of a service that has all rights.
+// it is ready for some minutes. It sees what there is when it is asked, since it
+// then lists what matters; what there was before that is seen only with the next
+// list of all, up to half a minute later: changes are made and, where undo is
+// given, taken back, the question is asked at once, and the answer is another than
+// that of a service that has all rights.
 var losses = map[right]struct {
 	before  func(*namespace) // what the service knows
 	change  func(*namespace) // what it is not told
+	undo    func(*namespace) // takes the change back
 	query   string
 	answer  string // with all rights
 	without string
@@ -49,10 +51,12 @@ var losses = map[right]struct {
 	{"list", "networking.k8s.io", "ingresses"}:           {},
 	{"list", "elbv2.k8s.aws", "targetgroupbindings"}:     {},
 	{"list", "eks.amazonaws.com", "targetgroupbindings"}: {},
+	// A pod whose beginnings were not watched may be in any group.
 	{"watch", "", "pods"}: {
+		before: func(n *namespace) { n.createBinding(bindings.Group) },
 		change: (*namespace).createPod,
-		query:  "max-delay=1",
-		answer: "200 not_registered", without: "404 not_found",
+		query:  "max-delay=2",
+		answer: "200 not_registered", without: "200 budget_spent",
 	},
 	{"watch", "", "services"}: {
 		before: func(n *namespace) { n.createPod(); n.createService(true); n.createBinding(bindings.Group) },
@@ -63,24 +67,28 @@ var losses = map[right]struct {
 	{"watch", "discovery.k8s.io", "endpointslices"}: {
 		before: func(n *namespace) { n.createPod(); n.createService(false); n.createBinding(bindings.Group) },
 		change: func(n *namespace) { n.removeTarget(); n.createSlice() },
+		undo:   (*namespace).deleteSlice,
 		query:  "max-delay=2",
 		answer: "200 settle_cut", without: "200 not_registered",
 	},
 	{"watch", "networking.k8s.io", "ingresses"}: {
-		before: func(n *namespace) { n.createPod() },
+		before: func(n *namespace) { n.createPod(); n.createService(true) },
 		change: (*namespace).createIngress,
+		undo:   (*namespace).deleteIngress,
 		query:  "max-delay=2",
 		answer: "200 budget_spent", without: "200 not_registered",
 	},
 	{"watch", "elbv2.k8s.aws", "targetgroupbindings"}: {
 		before: func(n *namespace) { n.createPod(); n.createService(true) },
 		change: func(n *namespace) { n.createBinding("elbv2.k8s.aws") },
+		undo:   func(n *namespace) { n.deleteBinding("elbv2.k8s.aws") },
 		query:  "max-delay=2",
 		answer: "200 budget_spent", without: "200 not_registered",
 	},
 	{"watch", "eks.amazonaws.com", "targetgroupbindings"}: {
 		before: func(n *namespace) { n.createPod(); n.createService(true) },
 		change: func(n *namespace) { n.createBinding("eks.amazonaws.com") },
+		undo:   func(n *namespace) { n.deleteBinding("eks.amazonaws.com") },
 		query:  "max-delay=2",
 		answer: "200 budget_spent", without: "200 not_registered",
 	},
@@ -149,6 +157,15 @@ func TestRights(t *testing.T) {
 			}
 			if loss.change != nil {
 				loss.change(n)
+			}
+			if loss.undo != nil {
+				until(t, "news of the change", func() error {
+					if got := all.ask(t, query+"max-delay=0"); got != loss.answer {
+						return fmt.Errorf("the answer with all rights is %s", got)
+					}
+					return nil
+				})
+				loss.undo(n)
 			}
 			query += loss.query
 			if got := r.ask(t, query); got != loss.without {
@@ -354,6 +371,11 @@ func (n *namespace) createSlice() {
 	n.check(err)
 }
 
+func (n *namespace) deleteSlice() {
+	n.t.Helper()
+	n.check(n.tb.kube.DiscoveryV1().EndpointSlices(n.name).Delete(n.t.Context(), web, metav1.DeleteOptions{}))
+}
+
 // removeTarget takes the target off the group's list, as where the
 // deregistration delay is 0: the load balancer may still send to it.
 func (n *namespace) removeTarget() {
@@ -363,20 +385,20 @@ func (n *namespace) removeTarget() {
 
 func (n *namespace) createIngress() {
 	n.t.Helper()
-	ingresses := n.tb.kube.NetworkingV1().Ingresses(n.name)
-	i, err := ingresses.Create(n.t.Context(), &networkingv1.Ingress{
-		ObjectMeta: metav1.ObjectMeta{Name: web},
-		Spec: networkingv1.IngressSpec{DefaultBackend: &networkingv1.IngressBackend{
-			Service: &networkingv1.IngressServiceBackend{Name: web, Port: networkingv1.ServiceBackendPort{Number: 80}},
-		}},
-	}, metav1.CreateOptions{})
-	n.check(err)
-	i.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{Hostname: n.balancer.DNSName()}}
-	_, err = ingresses.UpdateStatus(n.t.Context(), i, metav1.UpdateOptions{})
-	n.check(err)
+	n.tb.createIngress(n.t, n.name, web, n.balancer)
 }
 
-func (n *namespace) createBinding(group string) {
+func (n *namespace) deleteIngress() {
 	n.t.Helper()
-	n.tb.createBinding(n.t, group, n.name, web, n.group)
+	n.check(n.tb.kube.NetworkingV1().Ingresses(n.name).Delete(n.t.Context(), web, metav1.DeleteOptions{}))
+}
+
+func (n *namespace) createBinding(api string) {
+	n.t.Helper()
+	n.tb.createBinding(n.t, binding{api: api, namespace: n.name, name: web, service: web, kind: sim.ALB, TargetGroup: n.group})
+}
+
+func (n *namespace) deleteBinding(api string) {
+	n.t.Helper()
+	n.check(n.tb.dynamic.Resource(bindingsOf(api)).Namespace(n.name).Delete(n.t.Context(), web, metav1.DeleteOptions{}))
 }

@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"drainwait/internal/sim"
 )
 
 // plainHook leaves it to the test to judge what the service answers, or that it
@@ -39,8 +41,8 @@ func TestAPIServerRestart(t *testing.T) {
 	r := tb.startService(t, tb.kubeconfigBy(t, w, tb.serviceKubeconfig(t)), "--settle-alb", "15s")
 	tb.nameService(t, r)
 	r.awaitReady(t)
-	a := tb.createApplication(t, "web", 5, withHook(120, plainHook...))
-	tb.awaitRollout(t, a)
+	a := tb.createApplication(t, sim.ALB, "web", 5, withHook(120, plainHook...))
+	tb.awaitRollout(t, a.name)
 	pods := tb.kubelet.pods(a.name)
 	settling, held, blind, meanwhile, after := pods[0], pods[1], pods[2], pods[3], pods[4]
 
@@ -75,14 +77,21 @@ func TestAPIServerRestart(t *testing.T) {
 	tb.deletePod(t, after)
 	for name, p := range map[string]report{"settling": settling, "held": held, "blind": blind, "meanwhile": meanwhile, "after": after} {
 		got := tb.awaitGone(t, p)
-		var answer struct{ Outcome string }
-		if err := json.Unmarshal(got.Output, &answer); err != nil || answer.Outcome != "drained" {
-			t.Errorf("%s: hook ended with %v %s; want drained", name, got.HookErr, got.Output)
-		}
-		if got.MaySend {
-			t.Errorf("%s: drained while it might still get requests", name)
-		}
+		got.checkDrained(t, name)
 		t.Logf("%s: held for %v", name, got.HookEnded.Sub(got.Deleted))
+	}
+}
+
+// checkDrained checks that the plain hook of a pod was told that it is drained, and
+// that this is so.
+func (r report) checkDrained(t *testing.T, name string) {
+	t.Helper()
+	var answer struct{ Outcome string }
+	if err := json.Unmarshal(r.Output, &answer); err != nil || answer.Outcome != "drained" {
+		t.Errorf("%s: hook ended with %v %s; want drained", name, r.HookErr, r.Output)
+	}
+	if r.MaySend {
+		t.Errorf("%s: hook ended while the pod might still get requests", name)
 	}
 }
 
@@ -241,7 +250,7 @@ func (tb *testbed) awaitReport(t *testing.T, r report, what string, ok func(repo
 	var found report
 	until(t, what+" of "+r.Name, func() error {
 		for _, found = range tb.kubelet.pods(r.Namespace) {
-			if found.Name == r.Name && ok(found) {
+			if found.UID == r.UID && ok(found) {
 				return nil
 			}
 		}

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"drainwait/internal/sim"
 )
 
 // example is a Deployment in deploy/examples.
@@ -27,29 +31,36 @@ func example(t *testing.T, name string) *appsv1.Deployment {
 }
 
 // A rolling update by the real controllers, under load: no request fails with any
-// of the hooks that are shipped as examples, and some do without one.
+// of the hooks that are shipped as examples, behind an ALB or an NLB, and some do
+// without one.
 func TestRollingUpdate(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
-	r := tb.startService(t, tb.serviceKubeconfig(t))
-	tb.nameService(t, r)
-	r.awaitReady(t)
+	r := tb.startNamed(t)
 	t.Run("hook", func(t *testing.T) {
-		for _, name := range []string{"hook-curl", "hook-client-init-container", "hook-client-in-image"} {
-			t.Run(name, func(t *testing.T) {
+		for _, c := range []struct {
+			name, hook string
+			kind       sim.Kind
+			replicas   int32
+			settle     time.Duration
+		}{
+			{"curl", "hook-curl", sim.ALB, 3, settleALB},
+			{"init-container", "hook-client-init-container", sim.ALB, 3, settleALB},
+			{"in-image", "hook-client-in-image", sim.ALB, 3, settleALB},
+			{"nlb", "hook-client-in-image", sim.NLB, 2, settleNLB},
+		} {
+			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				a := tb.createApplication(t, name, 3, example(t, name).Spec.Template)
+				a := tb.createApplication(t, c.kind, c.name, c.replicas, example(t, c.hook).Spec.Template)
 				requests, failed := tb.rollUnderLoad(t, a)
 				if len(failed) > 0 {
 					t.Errorf("%d of %d requests failed: %q", len(failed), requests, failed)
 				}
 				for _, p := range tb.kubelet.pods(a.name) {
-					if p.MaySend {
-						t.Errorf("pod %s stopped while it might still get requests", p.Name)
-					}
-					if p.HookErr != nil {
-						t.Errorf("hook of pod %s: %v %s", p.Name, p.HookErr, p.Output)
-					}
+					p.checkHook(t, c.settle)
+				}
+				if n := r.outcomes(t, a.name, "drained"); n != int(c.replicas) {
+					t.Errorf("%d of %d hooks were told that their pod is drained", n, c.replicas)
 				}
 			})
 		}
@@ -57,12 +68,53 @@ func TestRollingUpdate(t *testing.T) {
 			t.Parallel()
 			without := example(t, "hook-curl").Spec.Template
 			without.Spec.Containers[0].Lifecycle = nil
-			requests, failed := tb.rollUnderLoad(t, tb.createApplication(t, "none", 3, without))
+			requests, failed := tb.rollUnderLoad(t, tb.createApplication(t, sim.ALB, "none", 3, without))
 			if len(failed) == 0 {
 				t.Errorf("none of %d requests failed: this world does not test anything", requests)
 			}
 		})
 	})
+	r.checkRights(t)
+}
+
+// checkHook checks the hook of a pod that is gone: it succeeded, not before the
+// settle time was over, and when no load balancer sent to the pod any more.
+func (r report) checkHook(t *testing.T, settle time.Duration) {
+	t.Helper()
+	if r.Gone.IsZero() {
+		return
+	}
+	if r.HookErr != nil {
+		t.Errorf("hook of pod %s: %v %s", r.Name, r.HookErr, r.Output)
+	}
+	if r.MaySend {
+		t.Errorf("pod %s stopped while it might still get requests", r.Name)
+	}
+	if held := r.HookEnded.Sub(r.Deleted); held < settle {
+		t.Errorf("hook held pod %s for %v, which is less than the settle time of %v", r.Name, held, settle)
+	}
+}
+
+// outcomes counts the calls for pods of a namespace that a replica answered with
+// an outcome.
+func (r *replica) outcomes(t *testing.T, namespace, outcome string) (n int) {
+	t.Helper()
+	text, err := os.ReadFile(r.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(text) {
+		var entry struct{ Namespace, Outcome string }
+		if json.Unmarshal(line, &entry) == nil && entry.Namespace == namespace && entry.Outcome == outcome {
+			n++
+		}
+	}
+	return n
+}
+
+// checkRights checks that a replica was refused nothing by the API server.
+func (r *replica) checkRights(t *testing.T) {
+	t.Helper()
 	text, err := os.ReadFile(r.log)
 	if err != nil {
 		t.Fatal(err)
@@ -70,18 +122,15 @@ func TestRollingUpdate(t *testing.T) {
 	if strings.Contains(string(text), "forbidden") {
 		t.Errorf("the service wants rights that it is not deployed with:\n%s", text)
 	}
-	if n := strings.Count(string(text), `"outcome":"drained"`); n != 9 {
-		t.Errorf("%d of 9 hooks were told that their pod is drained:\n%s", n, text)
-	}
 }
 
 // rollUnderLoad carries out a rolling update and says what the clients saw.
-func (tb *testbed) rollUnderLoad(t *testing.T, a *application) (requests int, failed []string) {
+func (tb *testbed) rollUnderLoad(t *testing.T, a *application) (requests int, failed []error) {
 	t.Helper()
-	tb.awaitRollout(t, a)
-	l := tb.startLoad(t, a)
+	tb.awaitRollout(t, a.name)
+	l := tb.startLoad(t, a.TargetGroup)
 	tb.roll(t, a)
-	tb.awaitRollout(t, a)
+	tb.awaitRollout(t, a.name)
 	requests, failed = l.end()
 	for _, p := range tb.kubelet.pods(a.name) {
 		if !p.Gone.IsZero() {

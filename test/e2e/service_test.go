@@ -46,7 +46,7 @@ func (tb *testbed) startServiceIn(t *testing.T, environment []string, kubeconfig
 	}
 	cmd := exec.Command(program("drain-wait"), append([]string{
 		"--listen-address", addr.String() + ":8080", "--admin-address", addr.String() + ":9090",
-		"--kubeconfig", kubeconfig, "--settle-alb", settleALB.String(),
+		"--kubeconfig", kubeconfig, "--settle-alb", settleALB.String(), "--settle-nlb", settleNLB.String(),
 	}, args...)...)
 	cmd.Env = append(environment,
 		"AWS_ENDPOINT_URL="+tb.aws, "AWS_REGION="+sim.Region,
@@ -63,6 +63,16 @@ func (r *replica) ready() error {
 func (r *replica) awaitReady(t *testing.T) {
 	t.Helper()
 	until(t, "drain-wait ready", r.ready)
+}
+
+// startNamed starts the service with the rights that it is deployed with, under
+// the name by which hooks call it.
+func (tb *testbed) startNamed(t *testing.T) *replica {
+	t.Helper()
+	r := tb.startService(t, tb.serviceKubeconfig(t))
+	tb.nameService(t, r)
+	r.awaitReady(t)
+	return r
 }
 
 // nameService lets the pods find the service by its name in the cluster.

@@ -15,10 +15,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim"
@@ -27,10 +29,11 @@ import (
 // The simulated AWS and the settle time of the service both run five times as
 // fast as in the defaults, so the ratio of one to the other is the same: the
 // typical tail of an ALB, 12 to 18 s, is 2.4 to 3.6 s here, and the settle time
-// of 20 s is 4 s.
+// of 20 s is 4 s; those of an NLB, 105 to 115 s and 120 s, are 21 to 23 s and 24 s.
 const (
 	speed     = 5
 	settleALB = 4 * time.Second
+	settleNLB = 24 * time.Second
 )
 
 // scaled is the real length of a duration of the world.
@@ -164,70 +167,179 @@ func (tb *testbed) createDefinition(t *testing.T, group, version string) {
 	})
 }
 
-// application is a Deployment behind an ALB. Its namespace bears its name.
+// application is what runs behind a load balancer. Its namespace bears its name.
 type application struct {
 	*sim.TargetGroup
 	name string
 }
 
-// createApplication makes a namespace with a Deployment of such pods, its Service
-// and its TargetGroupBinding.
-func (tb *testbed) createApplication(t *testing.T, name string, replicas int32, template corev1.PodTemplateSpec) *application {
+// createApplication makes a namespace with a Deployment of such pods and all that
+// LBC needs and makes to put it behind a load balancer.
+func (tb *testbed) createApplication(t *testing.T, kind sim.Kind, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
-	ctx := t.Context()
-	a := &application{name: name}
-	if err := tb.world.Do(ctx, name, func() {
-		a.TargetGroup = tb.world.AddTargetGroup(name, appPort, tb.world.AddLoadBalancer(name, sim.ALB))
+	a := tb.createExposed(t, kind, name)
+	gate(&template, name)
+	tb.createDeployment(t, name, name, replicas, template)
+	return a
+}
+
+// createExposed makes all of an application but what runs in it: its namespace,
+// its Service and, for an ALB, its Ingress, the load balancer that these name in
+// their status, and its TargetGroupBinding.
+func (tb *testbed) createExposed(t *testing.T, kind sim.Kind, name string) *application {
+	t.Helper()
+	tb.createNamespace(t, name)
+	g, lb := tb.createGroup(t, kind, name)
+	s := service(name, name)
+	if kind == sim.NLB {
+		s.Spec.Type, s.Spec.LoadBalancerClass, s.Spec.AllocateLoadBalancerNodePorts = corev1.ServiceTypeLoadBalancer, new("service.k8s.aws/nlb"), new(false)
+	}
+	s, err := tb.kube.CoreV1().Services(name).Create(t.Context(), s, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind == sim.NLB {
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.DNSName()}}
+		if _, err := tb.kube.CoreV1().Services(name).UpdateStatus(t.Context(), s, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		tb.createIngress(t, name, name, lb)
+	}
+	tb.createBinding(t, binding{api: bindings.Group, namespace: name, name: name, service: name, kind: kind, TargetGroup: g, labels: stack(kind, name, name)})
+	return &application{g, name}
+}
+
+// createGroup makes a load balancer and its target group.
+func (tb *testbed) createGroup(t *testing.T, kind sim.Kind, name string) (g *sim.TargetGroup, lb *sim.LoadBalancer) {
+	t.Helper()
+	if err := tb.world.Do(t.Context(), name, func() {
+		lb = tb.world.AddLoadBalancer(name, kind)
+		g = tb.world.AddTargetGroup(name, appPort, lb)
 	}); err != nil {
 		t.Fatal(err)
 	}
-	tb.createNamespace(t, name)
-	labels := map[string]string{"app": name}
-	template.Labels = labels
+	return g, lb
+}
+
+// gate has the pods of a template wait until they are healthy in the group of a
+// binding.
+func gate(template *corev1.PodTemplateSpec, binding string) {
+	template.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(gatePrefix + binding)}}
+}
+
+// appLabel is the label by which pods are selected.
+const appLabel = "app"
+
+// labelled is a template as pods are made from it, with the label that a Service
+// selects.
+func labelled(template corev1.PodTemplateSpec, app string) (corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	template.Labels = map[string]string{appLabel: app}
 	template.Spec.Containers[0].Image = appImage
-	template.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(gatePrefix + name)}}
+	return template, &metav1.LabelSelector{MatchLabels: template.Labels}
+}
+
+func (tb *testbed) createDeployment(t *testing.T, namespace, name string, replicas int32, template corev1.PodTemplateSpec) {
+	t.Helper()
+	template, selector := labelled(template, name)
 	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
-	_, err1 := tb.kube.AppsV1().Deployments(name).Create(ctx, &appsv1.Deployment{
+	_, err := tb.kube.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Selector: selector,
 			Template: template,
 			Strategy: appsv1.DeploymentStrategy{RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &none, MaxSurge: &one}},
 		},
 	}, metav1.CreateOptions{})
-	_, err2 := tb.kube.CoreV1().Services(name).Create(ctx, &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.ServiceSpec{
-			Selector: labels,
-			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(appPort)}},
-		},
-	}, metav1.CreateOptions{})
-	if err := errors.Join(err1, err2); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	tb.createBinding(t, bindings.Group, name, name, a.TargetGroup)
-	return a
 }
 
-// createBinding binds a target group to the Service of the same name, as LBC or,
-// with its group, EKS Auto Mode does.
-func (tb *testbed) createBinding(t *testing.T, group, namespace, name string, g *sim.TargetGroup) {
-	t.Helper()
-	resource := bindings
-	if group != bindings.Group {
-		resource.Group, resource.Version = group, "v1"
+// service is a Service that selects the pods of an app.
+func service(name, app string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{appLabel: app},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(appPort)}},
+		},
 	}
-	_, err := tb.dynamic.Resource(resource).Namespace(namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+}
+
+func (tb *testbed) createService(t *testing.T, namespace, name, app string) {
+	t.Helper()
+	if _, err := tb.kube.CoreV1().Services(namespace).Create(t.Context(), service(name, app), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// createIngress makes an Ingress to the Service of the same name, whose status
+// names a load balancer.
+func (tb *testbed) createIngress(t *testing.T, namespace, name string, lb *sim.LoadBalancer) {
+	t.Helper()
+	ingresses := tb.kube.NetworkingV1().Ingresses(namespace)
+	i, err := ingresses.Create(t.Context(), &networkingv1.Ingress{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: networkingv1.IngressSpec{DefaultBackend: &networkingv1.IngressBackend{
+			Service: &networkingv1.IngressServiceBackend{Name: name, Port: networkingv1.ServiceBackendPort{Number: 80}},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{Hostname: lb.DNSName()}}
+	if _, err := ingresses.UpdateStatus(t.Context(), i, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// binding is a TargetGroupBinding to make. Its api is LBC's group or that of EKS
+// Auto Mode.
+type binding struct {
+	api, namespace, name, service string
+	kind                          sim.Kind
+	*sim.TargetGroup
+	labels map[string]string
+}
+
+// stack are the labels with which LBC says what it made a binding for: an Ingress
+// or, for an NLB, a Service. LBC pkg/deploy/tracking/provider.go.
+func stack(kind sim.Kind, namespace, name string) map[string]string {
+	prefix := "ingress.k8s.aws/"
+	if kind == sim.NLB {
+		prefix = "service.k8s.aws/"
+	}
+	return map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
+}
+
+// bindingsOf are the bindings of an API group.
+func bindingsOf(api string) schema.GroupVersionResource {
+	resource := bindings
+	if api != bindings.Group {
+		resource.Group, resource.Version = api, "v1"
+	}
+	return resource
+}
+
+func (tb *testbed) createBinding(t *testing.T, b binding) {
+	t.Helper()
+	resource, protocol := bindingsOf(b.api), "HTTP"
+	if b.kind == sim.NLB {
+		protocol = "TCP"
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": resource.GroupVersion().String(),
 		"kind":       "TargetGroupBinding",
-		"metadata":   map[string]any{"name": name},
+		"metadata":   map[string]any{"name": b.name},
 		"spec": map[string]any{
-			"targetGroupARN": g.ARN(), "targetType": "ip", "targetGroupProtocol": "HTTP",
-			"serviceRef": map[string]any{"name": name, "port": int64(80)},
+			"targetGroupARN": b.ARN(), "targetType": "ip", "targetGroupProtocol": protocol,
+			"serviceRef": map[string]any{"name": b.service, "port": int64(80)},
 		},
-	}}, metav1.CreateOptions{})
-	if err != nil {
+	}}
+	u.SetLabels(b.labels)
+	if _, err := tb.dynamic.Resource(resource).Namespace(b.namespace).Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -245,37 +357,53 @@ func (tb *testbed) createNamespace(t *testing.T, name string) {
 	})
 }
 
-// awaitRollout returns when the Deployment is as its specification wants it, and
-// no pod of it is left that is going.
-func (tb *testbed) awaitRollout(t *testing.T, a *application) {
+// awaitRollout returns when all Deployments and StatefulSets of a namespace are
+// as their specification wants them, and no pod is left that is going.
+func (tb *testbed) awaitRollout(t *testing.T, namespace string) {
 	t.Helper()
-	until(t, "rollout of "+a.name, func() error {
-		d, err := tb.kube.AppsV1().Deployments(a.name).Get(t.Context(), a.name, metav1.GetOptions{})
-		if err != nil {
+	until(t, "rollout in "+namespace, func() error {
+		deployments, err1 := tb.kube.AppsV1().Deployments(namespace).List(t.Context(), metav1.ListOptions{})
+		sets, err2 := tb.kube.AppsV1().StatefulSets(namespace).List(t.Context(), metav1.ListOptions{})
+		pods, err3 := tb.kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
-		pods, err := tb.kube.CoreV1().Pods(a.name).List(t.Context(), metav1.ListOptions{})
-		if err != nil {
-			return err
+		want := 0
+		reached := func(what string, replicas *int32, observed bool, updated, available int32) error {
+			want += int(*replicas)
+			if !observed || updated != *replicas || available != *replicas {
+				return fmt.Errorf("%s: %d updated, %d available; want %d", what, updated, available, *replicas)
+			}
+			return nil
 		}
-		want, s := int(*d.Spec.Replicas), d.Status
-		if s.ObservedGeneration < d.Generation || int(s.UpdatedReplicas) != want || int(s.AvailableReplicas) != want || len(pods.Items) != want {
-			return fmt.Errorf("%d pods, of which %d are updated and %d available; want %d", len(pods.Items), s.UpdatedReplicas, s.AvailableReplicas, want)
+		for _, d := range deployments.Items {
+			s := d.Status
+			if err := reached(d.Name, d.Spec.Replicas, s.ObservedGeneration >= d.Generation, s.UpdatedReplicas, s.AvailableReplicas); err != nil {
+				return err
+			}
+		}
+		for _, d := range sets.Items {
+			s := d.Status
+			if err := reached(d.Name, d.Spec.Replicas, s.ObservedGeneration >= d.Generation, s.UpdatedReplicas, s.AvailableReplicas); err != nil {
+				return err
+			}
+		}
+		if len(pods.Items) != want {
+			return fmt.Errorf("%d pods; want %d", len(pods.Items), want)
 		}
 		return nil
 	})
 }
 
+// rolled is a patch of a Deployment or a StatefulSet that begins a rolling update.
+func rolled() []byte {
+	return fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"e2e.example/rolled":%q}}}}}`, time.Now())
+}
+
 // roll starts a rolling update.
 func (tb *testbed) roll(t *testing.T, a *application) {
 	t.Helper()
-	until(t, "update of "+a.name, func() error {
-		d, err := tb.kube.AppsV1().Deployments(a.name).Get(t.Context(), a.name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		d.Spec.Template.Annotations = map[string]string{"e2e.example/rolled": time.Now().String()}
-		_, err = tb.kube.AppsV1().Deployments(a.name).Update(t.Context(), d, metav1.UpdateOptions{})
-		return err
-	})
+	if _, err := tb.kube.AppsV1().Deployments(a.name).Patch(t.Context(), a.name, types.MergePatchType, rolled(), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
