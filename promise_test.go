@@ -40,6 +40,9 @@ func TestPromises(t *testing.T) {
 	if sum.possible < 500 {
 		percent = 95 // a fault more or less weighs too much
 	}
+	if *promiseSeed > 0 {
+		return // one world is too few to count
+	}
 	if sum.possible == 0 || sum.drainedOfPossible*100 < percent*sum.possible {
 		t.Errorf("only %d of %d waits that had the time ended drained; the others:\n%s", sum.drainedOfPossible, sum.possible, strings.Join(sum.missed, "\n"))
 	}
@@ -120,7 +123,9 @@ func (p *promise) judgePod(sum *coverage, r *sim.PodReport) {
 		broke("not_terminating at %s, deleted at %s; deleted, unready, node unready: %t, %t, %t", r.Answered, r.Deleted, r.HookCall.Deleted, r.Unready, r.NodeUnready)
 	}
 	// Nobody can foresee an edit, or know of one that was made a moment ago.
-	unknown := func(edit time.Duration) bool { return r.Answered-time.Second < edit && edit < r.DeregisteredByController }
+	unknown := func(edit time.Duration) bool {
+		return r.Answered-time.Second < edit && edit < r.DeregisteredByController
+	}
 	if r.WrongWillNotLeave > 0 && !slices.ContainsFunc(p.appOf(r).edits, unknown) {
 		broke("will_not_leave at %s, and deregistered at %s", r.Answered, r.DeregisteredByController)
 	}
