@@ -13,12 +13,12 @@ import (
 
 // lists asks for live lists of the default namespace until they are known, for d
 // at most. It returns how often it was told to ask again.
-func (w *world) liveLists(since time.Time, ingresses bool, d time.Duration) (known bool, err error, woken int) {
+func (w *world) liveLists(since time.Time, ingresses bool, d time.Duration) (known bool, woken int, err error) {
 	w.t.Helper()
 	wake := make(chan struct{}, 1)
 	for end := time.Now().Add(d); ; {
 		if known, err = w.Lists("default", since, ingresses, wake); known || time.Now().After(end) {
-			return known, err, woken
+			return known, woken, err
 		}
 		for len(wake) == 0 && !time.Now().After(end) {
 			w.pass(10 * time.Millisecond)
@@ -52,14 +52,14 @@ func TestLists(t *testing.T) {
 		n := countLists(w)
 		stop := w.Watch(w.Address("default", netipAddr("10.9.9.9")), make(chan struct{}, 1))
 		began := time.Now()
-		if known, err, woken := w.liveLists(began, false, time.Second); !known || err != nil || woken != 1 {
+		if known, woken, err := w.liveLists(began, false, time.Second); !known || err != nil || woken != 1 {
 			t.Fatalf("known %t, error %v, woken %d times", known, err, woken)
 		}
 		one := map[string]int{"v1 services": 1, "discovery.k8s.io endpointslices": 1, "elbv2.k8s.aws targetgroupbindings": 1, "eks.amazonaws.com targetgroupbindings": 1}
 		if d := cmp.Diff(one, n); d != "" {
 			t.Errorf("lists (-want +got):\n%s", d)
 		}
-		if known, _, woken := w.liveLists(began, false, time.Second); !known || woken != 0 {
+		if known, woken, _ := w.liveLists(began, false, time.Second); !known || woken != 0 {
 			t.Error("not known the second time")
 		}
 		if known, _, _ := w.liveLists(began, true, time.Second); !known || n["networking.k8s.io ingresses"] != 1 {
@@ -68,7 +68,7 @@ func TestLists(t *testing.T) {
 		if known, _, _ := w.liveLists(time.Now(), false, time.Second); !known || n["v1 services"] != 3 || n["networking.k8s.io ingresses"] != 1 {
 			t.Errorf("from later on: known %t, lists %v", known, n)
 		}
-		if known, _, woken := w.liveLists(began, true, time.Second); !known || woken != 0 {
+		if known, woken, _ := w.liveLists(began, true, time.Second); !known || woken != 0 {
 			t.Error("Ingresses are not known any more")
 		}
 		stop()
@@ -122,10 +122,10 @@ func TestListsAreShared(t *testing.T) {
 
 func TestListsTrouble(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		break_ func(w *world)
-		known  bool
-		names  string
+		name    string
+		trouble func(w *world)
+		known   bool
+		names   string
 	}{
 		{"EKS is not served", func(*world) {}, true, ""},
 		{"Services fail", func(w *world) { w.failLists("services", 503) }, false, "Services of namespace default"},
@@ -148,9 +148,9 @@ func TestListsTrouble(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
-				tt.break_(w)
+				tt.trouble(w)
 				began := time.Now()
-				known, err, woken := w.liveLists(began, true, 5*time.Second)
+				known, woken, err := w.liveLists(began, true, 5*time.Second)
 				if known != tt.known || (err == nil) != tt.known {
 					t.Fatalf("known %t and error %v", known, err)
 				}
@@ -163,7 +163,7 @@ func TestListsTrouble(t *testing.T) {
 				w.FailKube(nil, 0)
 				w.ServeGroup(sim.GroupELBv2, true)
 				w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
-				if known, err, _ := w.liveLists(began, true, 2*time.Second); !known || err != nil {
+				if known, _, err := w.liveLists(began, true, 2*time.Second); !known || err != nil {
 					t.Errorf("when it is over: known %t, error %v", known, err)
 				}
 			})
@@ -217,7 +217,7 @@ func TestListsTie(t *testing.T) {
 				defer w.Watch(p, wake)()
 				w.LagWatches("", time.Hour)
 				w.do(tt.live...)
-				if known, err, _ := w.liveLists(time.Now(), true, time.Second); !known {
+				if known, _, err := w.liveLists(time.Now(), true, time.Second); !known {
 					t.Fatal(err)
 				}
 				w.do(tt.then...)
@@ -247,7 +247,7 @@ func TestListsAndWatches(t *testing.T) {
 			stop := w.Watch(p, make(chan struct{}, 1))
 			w.LagWatches("targetgroupbindings", time.Hour)
 			w.do(one)
-			if known, err, _ := w.liveLists(time.Now(), false, time.Second); !known {
+			if known, _, err := w.liveLists(time.Now(), false, time.Second); !known {
 				t.Fatal(err)
 			}
 			f(w, p, stop)
@@ -296,7 +296,7 @@ func TestListsAndWatches(t *testing.T) {
 		begin(t, func(w *world, p *Pod, stop func()) {
 			defer stop()
 			w.do("remove " + one)
-			if known, err, _ := w.liveLists(time.Now(), false, time.Second); !known {
+			if known, _, err := w.liveLists(time.Now(), false, time.Second); !known {
 				t.Fatal(err)
 			}
 			check(t, w, p, "one-")
@@ -319,7 +319,7 @@ func TestListsAndOtherPorts(t *testing.T) {
 					defer w.Watch(p, make(chan struct{}, 1))()
 					w.LagWatches("", time.Hour)
 					w.do(named(after))
-					if known, err, _ := w.liveLists(time.Now(), false, time.Second); !known {
+					if known, _, err := w.liveLists(time.Now(), false, time.Second); !known {
 						t.Fatal(err)
 					}
 					if got := strings.Join(w.candidates(p), " "); got != want {

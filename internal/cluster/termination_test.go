@@ -2,14 +2,16 @@ package cluster
 
 import (
 	"context"
-	"drainwait/internal/sim"
 	"errors"
 	"fmt"
-	corev1 "k8s.io/api/core/v1"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"drainwait/internal/sim"
 )
 
 func TestStays(t *testing.T) {
@@ -111,7 +113,7 @@ func TestDeletionIsRemembered(t *testing.T) {
 		return fmt.Sprintf("{kind: Pod, metadata: {name: a, deletionTimestamp: '2000-01-01T00:%sZ', deletionGracePeriodSeconds: %d, finalizers: [x/y]}, spec: {terminationGracePeriodSeconds: 300}, status: {phase: Running, podIP: 10.0.0.1}}", at, grace)
 	}
 	const alive = "{kind: Pod, metadata: {name: a}, spec: {terminationGracePeriodSeconds: 300}, status: {phase: Running, podIP: 10.0.0.1}}"
-	clock := func(min, sec int) time.Time { return time.Date(2000, 1, 1, 0, min, sec, 0, time.UTC) }
+	clock := func(minute, second int) time.Time { return time.Date(2000, 1, 1, 0, minute, second, 0, time.UTC) }
 	for _, tt := range []struct {
 		name  string
 		steps []string

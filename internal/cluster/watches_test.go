@@ -178,7 +178,7 @@ func TestGroupOfEKSWithoutBindings(t *testing.T) {
 		if err := w.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
 		}
-		if known, err, _ := w.liveLists(time.Now(), false, time.Second); !known {
+		if known, _, err := w.liveLists(time.Now(), false, time.Second); !known {
 			t.Errorf("lists are not known: %v", err)
 		}
 		// But once its bindings were seen, they do not vanish like that.
