@@ -235,7 +235,8 @@ func TestDeletedIngress(t *testing.T) {
 		{"by anybody", func(t *lbcTest) { t.w.Delete(NewIngress("shop", "web", "web")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			testLBC(t, nil, func(t *lbcTest) {
+			fast := func(as *Assumptions) { as.ControllerLag = Range{time.Millisecond, time.Millisecond} }
+			testLBC(t, fast, func(t *lbcTest) {
 				t.w.AddClients(t.g, 100)
 				nodesKnow := func() bool { return t.w.choosable(t.w.pods["shop/a"]) }
 				began := t.w.Now()
@@ -424,6 +425,43 @@ func TestThrottledController(t *testing.T) {
 	if long < 5 || long > 15 {
 		t.Errorf("%d of 20 gaps are beyond the half of their bounds", long)
 	}
+}
+
+// TestControllerGivesUp a call after ten tries, and begins its pass anew.
+func TestControllerGivesUp(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", Fault{Status: 503, Code: "ServiceUnavailable"}, func(nth int) bool { return nth <= 10 })
+		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
+		t.run(5 * time.Minute)
+		if len(*at) != 11 || (*at)[10]-(*at)[9] > time.Second {
+			t.Errorf("tried at %v, want the eleventh try soon after the tenth", *at)
+		}
+	})
+}
+
+// TestDeletedBindingOfNoGroup needs nothing more from AWS.
+func TestDeletedBindingOfNoGroup(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.w.DeleteTargetGroup(t.g)
+		t.w.Delete(t.binding)
+		t.run(2 * time.Second)
+		if t.exists() {
+			t.Error("the binding is still there")
+		}
+	})
+}
+
+// TestDeletedBindingThatIsRefused stays.
+func TestDeletedBindingThatIsRefused(t *testing.T) {
+	testLBC(t, nil, func(t *lbcTest) {
+		t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
+		t.w.Delete(t.binding)
+		t.run(time.Minute)
+		t.want("refused", t.g, podHealthy)
+		if !t.exists() {
+			t.Error("the binding is gone")
+		}
+	})
 }
 
 // TestRefusedController: a refusal fails the reconcile, which is tried again after 5

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // TestChoosable follows one pod through what load balancers know of it.
@@ -118,6 +119,11 @@ func TestNotTerminating(t *testing.T) {
 			w.After(20*time.Second, func() { _ = w.DeletePod("shop", "a") })
 		}, "0 false false false"},
 		{"shutdown of the node", func(w *World) { w.ShutdownNode("node-1") }, "1 false true true"},
+		{"a node that is not ready", func(w *World) {
+			n, _ := get[corev1.Node](w, "", "node-1")
+			w.setNodeReady(n, corev1.ConditionUnknown, "NodeStatusUnknown")
+			w.RestartContainer("shop", "a")
+		}, "1 false false true"},
 		{"not ready", func(w *World) {
 			w.pods["shop/a"].unready = true
 			w.setConditions(w.pods["shop/a"])
@@ -140,7 +146,7 @@ func TestNotTerminating(t *testing.T) {
 }
 
 // TestWillNotLeave: the answer is wrong where LBC deregisters the pod while its
-// object is there.
+// processes live.
 func TestWillNotLeave(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -162,7 +168,10 @@ func TestWillNotLeave(t *testing.T) {
 				w.AddBinding("shop", "web", "web", g)
 				p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
 				w.Run(t.Context(), 30*time.Second)
-				w.cfg.Assumptions.ControllerLag = Range{time.Second, time.Second}
+				w.cfg.Assumptions.ControllerLag = Range{time.Second, time.Second} // after the answer
+				if tt.publish {
+					w.cfg.Assumptions.ControllerLag, w.cfg.Assumptions.KubeletLag = Range{}, Range{time.Second, time.Second} // before the object is gone
+				}
 				w.cfg.Assumptions.ShutdownTime = Range{5 * time.Second, 5 * time.Second}
 				_ = w.DeletePod("shop", "a")
 				if tt.byHand {
