@@ -456,9 +456,6 @@ func (w *World) DeleteTargetGroup(g *TargetGroup) {
 // DeleteLoadBalancer deletes a load balancer: its nodes send nothing more, and its
 // groups are in no use.
 func (w *World) DeleteLoadBalancer(lb *LoadBalancer) {
-	for _, n := range lb.nodes {
-		clear(n.views)
-	}
 	for _, g := range lb.groups {
 		g.balancer = nil
 	}

@@ -235,7 +235,7 @@ func TestDeletedIngress(t *testing.T) {
 		{"by anybody", func(t *lbcTest) { t.w.Delete(NewIngress("shop", "web", "web")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fast := func(as *Assumptions) { as.ControllerLag = Range{time.Millisecond, time.Millisecond} }
+			fast := func(as *Assumptions) { as.ControllerLag, as.APILatency = Range{ms, ms}, Range{ms, ms} }
 			testLBC(t, fast, func(t *lbcTest) {
 				t.w.AddClients(t.g, 100)
 				nodesKnow := func() bool { return t.w.choosable(t.w.pods["shop/a"]) }
@@ -342,11 +342,15 @@ func TestSwitchedBackend(t *testing.T) {
 
 func TestSwitchedBackendWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StopController()
+		t.w.ChangeLeader()
+		t.w.StopController() // nor will there be one when that gap is over
 		t.w.AddService("shop", "green", nil, 8080)
 		t.w.SwitchBackend("shop", "web", "green")
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
+		if t.w.binding(bindingKey{GroupELBv2, "shop", "green"}) != nil {
+			t.Error("without a leader there is a new binding")
+		}
 		t.run(t.w.ChangeLeader() + 2*time.Second)
 		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 	})
@@ -479,6 +483,26 @@ func TestRefusedController(t *testing.T) {
 			if gap := ((*at)[i+1] - (*at)[i]).Round(time.Millisecond); gap != want {
 				t.Errorf("gap %d is %v, want %v", i, gap, want)
 			}
+		}
+	})
+}
+
+// TestRepeatedPasses: however often a binding fails at once, it is tried again once.
+func TestRepeatedPasses(t *testing.T) {
+	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = Range{}, Range{} }, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
+		t.w.StopController()
+		t.binding.Spec.ServiceRef.Name = "none"
+		t.w.Apply(t.binding)
+		t.w.lbc.idleTill = t.w.now
+		for i := range 4 {
+			t.w.enqueue(t.binding, time.Duration(i)*time.Millisecond)
+		}
+		t.run(4 * time.Millisecond)
+		*at = nil
+		t.run(10 * time.Millisecond)
+		if len(*at) != 1 { // the first failure asks for 5 ms, the others for more
+			t.Errorf("tried again at %v", *at)
 		}
 	})
 }
@@ -659,6 +683,9 @@ func TestHiddenBinding(t *testing.T) {
 		t.w.AddService("shop", "web", labels, 8080)
 		t.w.AddIngress("shop", "web", "web", lb)
 		b := t.w.AddHiddenBinding("shop", "web", "web", g)
+		if len(b.Labels) > 0 {
+			t.Errorf("it has the labels %v, and nobody knows which it should have", b.Labels)
+		}
 		t.w.AddBinding("shop", "web", "web", visible)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080})
 		t.run(30 * time.Second)
