@@ -91,9 +91,10 @@ type cluster struct {
 	dynamic   dynamic.Interface
 }
 
-// controllers are those that the tests need: what rolls Deployments and what
-// fills EndpointSlices, and what makes the account that pods of a namespace have.
-const controllers = "deployment-controller,replicaset-controller,endpointslice-controller,serviceaccount-controller"
+// controllers are those that the tests need: what rolls Deployments and
+// StatefulSets, what fills EndpointSlices, and what makes the account that pods of
+// a namespace have.
+const controllers = "deployment-controller,replicaset-controller,statefulset-controller,endpointslice-controller,serviceaccount-controller"
 
 // adminToken is that of a user who may do everything.
 const adminToken = "e2e-admin"

@@ -93,12 +93,11 @@ func startKubelet(ctx context.Context, t *testing.T, tb *testbed) *kubelet {
 	return k
 }
 
-// removed is a pod whose object is gone while it runs, as when it was deleted
-// with a grace period of 0: the kubelet then stops it as its specification says.
-// kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod.
+// removed is a pod whose object is gone, as where it was deleted with a grace
+// period of 0, while it may still run.
 func removed(p *corev1.Pod) *corev1.Pod {
 	p = p.DeepCopy()
-	p.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Duration(*p.Spec.TerminationGracePeriodSeconds) * time.Second)}
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = new(metav1.Now()), new(int64)
 	return p
 }
 
@@ -301,10 +300,20 @@ func (tb *testbed) patchStatus(ctx context.Context, p *corev1.Pod, status corev1
 // where the hook used up the grace period.
 const minTermination = 2 * time.Second
 
+// killTime is when a pod that is being deleted is killed. A grace period of 0 says
+// that the object goes at once: the pod then has that of its specification.
+// kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod.
+func killTime(p *corev1.Pod) time.Time {
+	if *p.DeletionGracePeriodSeconds > 0 {
+		return p.DeletionTimestamp.Time
+	}
+	return time.Now().Add(time.Duration(*p.Spec.TerminationGracePeriodSeconds) * time.Second)
+}
+
 // terminate is what the kubelet does with a pod that is being deleted: hook,
 // SIGTERM, SIGKILL when the grace is over, and the object is removed.
 func (w *worker) terminate(ctx context.Context, p *corev1.Pod) error {
-	tb, killAt := w.k.tb, p.DeletionTimestamp.Time
+	tb, killAt := w.k.tb, killTime(p)
 	w.note(func(r *report) { r.Deleted = time.Now() })
 	if err := w.hook(ctx, p, killAt); err != nil {
 		return err

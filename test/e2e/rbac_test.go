@@ -65,8 +65,13 @@ var losses = map[right]struct {
 		answer: "200 will_not_leave", without: "200 budget_spent",
 	},
 	{"watch", "discovery.k8s.io", "endpointslices"}: {
-		before: func(n *namespace) { n.createPod(); n.createService(false); n.createBinding(bindings.Group) },
-		change: func(n *namespace) { n.removeTarget(); n.createSlice() },
+		before: func(n *namespace) {
+			n.removeTarget() // else a look at the group would tie the pod to it
+			n.createPod()
+			n.createService(false)
+			n.createBinding(bindings.Group)
+		},
+		change: (*namespace).createSlice,
 		undo:   (*namespace).deleteSlice,
 		query:  "max-delay=2",
 		answer: "200 settle_cut", without: "200 not_registered",
