@@ -38,6 +38,7 @@ type promiseApp struct {
 	publishes bool                             // its Service publishes not-ready addresses
 	outerLB   *sim.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
 	graces    map[*sim.PodReport]time.Duration // of those that were deleted by hand
+	forced    map[*sim.PodReport]bool          // whose objects went at once
 	edited    bool                             // an edit is not taken back yet
 	edits     []time.Duration                  // when what ties its pods was edited
 }
@@ -246,7 +247,7 @@ func (p *promise) play(t *testing.T, change func(*serviceConfig), sum *coverage)
 }
 
 func (p *promise) addApp(i int) {
-	a := &promiseApp{graces: make(map[*sim.PodReport]time.Duration), kinds: []sim.Kind{sim.ALB}}
+	a := &promiseApp{graces: make(map[*sim.PodReport]time.Duration), forced: make(map[*sim.PodReport]bool), kinds: []sim.Kind{sim.ALB}}
 	a.App = sim.App{
 		Namespace: "default", Name: fmt.Sprint("app-", i), Kind: sim.ALB, Replicas: 2 + p.IntN(4), Port: 8080,
 		Grace: []time.Duration{30, 60, 90, 120}[p.IntN(4)] * time.Second,
@@ -411,6 +412,14 @@ func (p *promise) again(a *promiseApp, spec sim.PodSpec) {
 		return
 	}
 	r := p.world.Pods()[i]
+	if p.IntN(3) == 0 { // its processes and its hook go on beside the new one
+		p.hit["made anew by force"]++
+		_ = p.world.ForceDelete(r.Namespace, r.Name)
+		a.forced[r] = true
+		spec.Addresses = nil
+		p.world.AddPod(spec)
+		return
+	}
 	p.deleteIn(a, r, a.Grace)
 	var recreate func()
 	recreate = func() {

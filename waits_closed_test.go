@@ -212,6 +212,36 @@ func identityCases() []waitCase {
 			also: says("web-2", webIP),
 		},
 		{
+			name: "a pod made anew under its name", query: "pod=web-1&namespace=default&ip=IP", status: http.StatusNotFound,
+			stop: func(s *scene) {
+				_ = s.ForceDelete(web, "web-1") // its processes and its hook go on
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
+			},
+			also: says("web-1", webIP),
+		},
+		{
+			name: "a pod made anew under its name, and the hook names the address alone", pod: patient, outcome: "drained", after: settleALB, early: time.Second,
+			stop: func(s *scene) {
+				_ = s.ForceDelete(web, "web-1")
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
+			},
+		},
+		{
+			// The NLB's group has let go of it and lists it no more, while the NLB sends.
+			name: "an address that no pod has, of a pod that was in a group without a delay", pod: patient, outcome: "drained", after: settleNLB, early: time.Second,
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				nlb := s.AddLoadBalancer("tcp", sim.NLB)
+				s.outer = s.AddGroup(sim.TargetGroupSpec{Name: "tcp", Port: webPort, Balancer: nlb, DeregistrationDelay: new(time.Duration)})
+				s.AddBinding(web, "tcp", "web", s.outer)
+			},
+			stop: func(s *scene) {
+				s.AddClients(s.outer, 20)
+				_ = s.ForceDelete(web, "web-1")
+			},
+			also: targets(2),
+		},
+		{
 			name: "the address is new to the cache", outcome: "drained", event: deregistered, after: settleALB, early: time.Second, pod: patient,
 			// The watch of pods is a minute behind all the time.
 			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
@@ -373,7 +403,7 @@ func apiServerCases() []waitCase {
 		},
 		{
 			name: "nothing is known, and the API server is away", status: http.StatusServiceUnavailable, after: 2 * time.Second, early: time.Second,
-			prepare: func(s *scene) {},
+			prepare: func(*scene) {},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.run(100 * time.Millisecond)

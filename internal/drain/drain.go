@@ -185,7 +185,7 @@ type Result struct {
 	Waited, Budget time.Duration
 	BoundedBy      string
 	Targets        []TargetResult
-	// Warnings tell the operator what to mend.
+	// Warnings tell the operator what to put right.
 	Warnings []string
 	// LastError is the newest trouble with AWS or the API server where it was
 	// not over at the end.

@@ -10,7 +10,7 @@ import (
 	"drainwait/internal/elb"
 )
 
-// cure is what a caller can do whose pod cannot be told.
+// cure is what a caller can do whose pod is not known.
 const cure = "say which with ip=, pod= and namespace="
 
 // aboutPod is what troubles with reading the pod go under.
@@ -32,7 +32,7 @@ func (w *wait) identify() {
 	w.beside(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
 }
 
-// cached is the pod as the cache has it; nil where that cannot be told.
+// cached is the pod as the cache has it; nil where it shows none, or several.
 func (w *wait) cached() *cluster.Pod {
 	r := w.request
 	if r.Pod != "" {
@@ -91,7 +91,7 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 func (w *wait) setPod(p *cluster.Pod) {
 	if w.pod == nil || w.pod.UID != p.UID || w.pod.Name != p.Name {
 		w.close()
-		w.groups = make(map[elb.Group]*group)
+		w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)
 		w.addresses, w.termination = nil, termination{}
 		w.stopWatch = w.cluster.Watch(p, w.surveyWake)
 	}

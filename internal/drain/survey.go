@@ -16,13 +16,13 @@ import (
 // hold its pod. It is made anew on each change of the cluster and each answer,
 // from the caches of cluster and elb: nothing in it is remembered.
 type survey struct {
-	// open is what cannot be told yet.
+	// open is what is not known yet.
 	open []string
 	// refused is that AWS refuses to show something that is tied to the pod, and
 	// hidden that it refuses something that may or may not hold it.
 	refused, hidden error
 	unsupported     []string // load balancers of the pod that cannot be watched, and why
-	noAddress       []string // Ingresses and Services whose load balancer cannot be told
+	noAddress       []string // Ingresses and Services whose load balancer is not known
 	missing         []string // Ingresses that the caller names and that do not exist
 	live, ingresses bool     // the live lists were read
 	unread          error    // why not
@@ -57,6 +57,7 @@ func (w *wait) takeSurvey() {
 	for _, h := range s.Hostnames {
 		w.addHostname(h)
 	}
+	w.followRuledOut()
 	for _, name := range s.MissingIngresses {
 		w.warn("there is no Ingress %s/%s", w.pod.Namespace, name)
 	}
@@ -121,21 +122,50 @@ func (w *wait) addCandidate(c cluster.Candidate) {
 	if !ok || !w.canWatch(about, targetType, c.Tied && !c.Former) {
 		return
 	}
-	if !c.Tied && !w.lists(about, id, c) {
+	lists, known := true, true
+	if !c.Tied {
+		lists, known = w.lists(about, id, c)
+	}
+	if !known {
 		return
 	}
 	kind := elb.TypeOfProtocol(c.Protocol)
 	if kind == "" {
 		kind = w.typeOf(about, id)
 	}
-	w.follow(id, tie{
+	t := tie{
 		about: about, kind: kind, former: c.Former, seen: c.Seen,
 		publishesNotReady: c.PublishesNotReady, otherPorts: c.OtherPorts,
-	})
+	}
+	if lists {
+		w.follow(id, t)
+	} else {
+		w.ruleOut(id, t)
+	}
+}
+
+// ruleOut notes that a group does not list an address that no pod has.
+func (w *wait) ruleOut(id elb.Group, t tie) {
+	if w.pod.UID == "" {
+		w.ruledOut[id] = t
+	}
+}
+
+// followRuledOut follows, for an address that no pod has, all groups that might
+// have held it, as soon as one of them does: nothing tells of a pod that is gone
+// in which it was, and with a deregistration delay of 0 a group does not list it
+// while its load balancer still sends.
+func (w *wait) followRuledOut() {
+	if len(w.groups) == 0 {
+		return
+	}
+	for id, t := range w.ruledOut {
+		w.follow(id, t)
+	}
 }
 
 // identifyGroup finds the group of a binding and its target type; ok is false
-// where these cannot be told (yet).
+// where these are not known (yet).
 func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, targetType string, ok bool) {
 	id = groupOf(c.Binding)
 	if id.ARN != "" && c.TargetType != "" {
@@ -177,24 +207,25 @@ func (w *wait) canWatch(about, targetType string, tied bool) bool {
 	return targetType == cluster.TypeIP
 }
 
-// lists says whether a group that nothing ties to the pod lists it.
-func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) bool {
+// lists says whether a group that nothing ties to the pod lists it, if that is
+// known.
+func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, known bool) {
 	look, known, err := w.elb.Look(id, c.Since, true, w.surveyWake)
 	switch {
 	case !known:
 		w.trouble(about, err)
 		w.openFor("%s: its target group has not been looked at yet", about)
-		return false
+		return false, false
 	case err != nil:
 		w.refusedFor(about, false, err)
-		return false
+		return false, false
 	case look.Gone && !c.Former:
 		w.refusedFor(about, false, errNotOurs)
-		return false
+		return false, false
 	}
 	w.trouble(about, nil)
 	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
-	return len(targetsOf(look, w.addresses, c.OtherPorts)) > 0
+	return len(targetsOf(look, w.addresses, c.OtherPorts)) > 0, true
 }
 
 // targetsIn are the addresses that a look lists, and whether they are in
@@ -257,6 +288,7 @@ func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
 	if !w.canWatch(about, info.TargetType, tied) {
 		return
 	}
+	t := tie{about: about, kind: info.Type, seen: true, publishesNotReady: h.PublishesNotReady}
 	if _, followed := w.groups[info.Group]; !tied && !followed {
 		look, known, err := w.elb.Look(info.Group, w.began, true, w.surveyWake)
 		switch {
@@ -268,10 +300,11 @@ func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
 			w.refusedFor(about, false, err)
 			return
 		case len(targetsOf(look, w.addresses, nil)) == 0:
+			w.ruleOut(info.Group, t)
 			return
 		}
 	}
-	w.follow(info.Group, tie{about: about, kind: info.Type, seen: true, publishesNotReady: h.PublishesNotReady})
+	w.follow(info.Group, t)
 }
 
 // follow watches a group from now on, or learns one more tie to it.

@@ -20,7 +20,7 @@ type facts struct {
 	over bool
 
 	tally
-	// open: something that may hold the pod cannot be told yet.
+	// open: something that may hold the pod is not known yet.
 	open bool
 	// live: the pod, and what ties it to target groups, were read from the API
 	// server itself since the wait began; ingresses: so were the Ingresses.
@@ -31,7 +31,7 @@ type facts struct {
 	// address: no pod has the address that is asked about.
 	address bool
 
-	// refused is why the wait cannot be carried out: the pod cannot be told, or
+	// refused is why the wait cannot be carried out: the pod is not known, or
 	// AWS refuses to show a group that is tied to it. unable is why, where no
 	// group is tied to it, that does not mean that it is registered nowhere.
 	refused, unable error

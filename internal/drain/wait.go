@@ -49,9 +49,10 @@ type wait struct {
 
 	survey      survey
 	surveyed    map[elb.Group]tie // what the newest survey follows
+	ruledOut    map[elb.Group]tie // what does not list an address that no pod has
 	untyped     bool              // the type of some load balancer is being asked for
 	termination termination
-	unknown     error // why the pod cannot be told, for good
+	unknown     error // why it is not known which pod it is, for good
 
 	pastRefusal bool // a refusal would come too late
 	troubles    map[string]trouble

@@ -23,7 +23,7 @@ const longest = time.Hour
 // max-delay.
 var known = []string{"ip", "pod", "namespace", "ingress", "max-delay", "max-wait", "settle"}
 
-// badParameter is a known parameter with a value that cannot be meant.
+// badParameter is a known parameter with a value that makes no sense.
 type badParameter struct{ name, value, want string }
 
 func (e *badParameter) Error() string {
