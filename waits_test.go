@@ -54,11 +54,23 @@ type waitCase struct {
 	early time.Duration
 	// also checks more; may be nil.
 	also func(*testing.T, *scene, server.Answer)
+	// verdict, where not nil, is all that is checked.
+	verdict func(*testing.T, *scene)
 }
 
 // oneLook is the cadence of looks while something is going on, the space that a
 // confirming look keeps from the one before, and their ways there and back.
 const oneLook = 1800 * time.Millisecond
+
+// address is where the scene's pod is a target.
+func (s *scene) address() netip.AddrPort { return netip.AddrPortFrom(s.pod.IP, webPort) }
+
+// fresh makes a new pod with a label app, which is the scene's from then on.
+func (s *scene) fresh(app string) {
+	s.pod = s.AddPod(sim.PodSpec{
+		Namespace: web, Name: "web-3", Labels: map[string]string{"app": app}, Port: webPort, Grace: 5 * time.Minute, Hook: s.hook,
+	})
+}
 
 func called(s *scene) time.Duration       { return s.pod.Asked }
 func deregistered(s *scene) time.Duration { return s.pod.Deregistered }
@@ -123,6 +135,10 @@ func (c waitCase) run(t *testing.T) {
 			t.Fatal("the hook was not answered within 20 minutes")
 		}
 		s.run(4 * time.Minute) // for what comes too late
+		if c.verdict != nil {
+			c.verdict(t, s)
+			return
+		}
 		c.check(t, s)
 	})
 }

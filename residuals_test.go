@@ -1,0 +1,108 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"drainwait/internal/sim"
+)
+
+// TestBeyondUs has a world for each item under "What nobody can see in time" in
+// the README: there the service says go too early. Where one of them holds one
+// day, the README has to follow.
+func TestBeyondUs(t *testing.T) {
+	withoutDelay := func(s *scene) { behind{kinds: []sim.Kind{sim.NLB}}.prepare(s) }
+	for _, c := range []struct {
+		name    string
+		prepare func(*scene)
+		stop    func(*scene)
+		outcome string
+	}{
+		{
+			name: "a former leader's RegisterTargets lands late", prepare: ordinary(sim.ALB), outcome: "drained",
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Answered > 0 })
+				s.Register(s.group, s.pod.IP, webPort)
+			},
+		},
+		{
+			name: "a RegisterTargets hangs, and no look ever listed the pod", prepare: ordinary(sim.ALB), outcome: "drained",
+			stop: func(s *scene) {
+				s.HangRegistration(time.Minute)
+				s.fresh("web")
+				s.run(10 * time.Second)
+				_ = s.DeletePod(web, s.pod.Name)
+			},
+		},
+		{
+			name: "somebody else registers the pod in a group that has a binding", outcome: "drained",
+			prepare: func(s *scene) {
+				ordinary(sim.ALB)(s)
+				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.outer = s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB))
+				s.AddBinding(web, "shop", "shop", s.outer)
+			},
+			stop: func(s *scene) {
+				s.Register(s.outer, s.pod.IP, webPort)
+				s.run(time.Minute)
+				_ = s.DeletePod(web, "web-1")
+			},
+		},
+		{
+			name: "a tie is lost just before the service starts", prepare: withoutDelay, outcome: "not_registered",
+			stop: func(s *scene) {
+				s.binding.Spec.ServiceRef.Name = "green"
+				s.Apply(s.binding)
+				s.run(2 * time.Second)
+				s.restart()
+				s.run(5 * time.Second)
+				_ = s.DeletePod(web, "web-1")
+			},
+		},
+		{
+			name: "a tie comes and goes while the watch is behind", prepare: withoutDelay, outcome: "not_registered",
+			stop: func(s *scene) {
+				s.LagWatches("", 10*time.Minute)
+				s.SetSelector(s.service, map[string]string{"app": "fresh"})
+				s.fresh("fresh")
+				s.run(time.Minute)
+				s.SetSelector(s.service, map[string]string{"app": "web"})
+				s.run(2 * time.Second)
+				_ = s.DeletePod(web, s.pod.Name)
+			},
+		},
+		{
+			name: "an EndpointSlice in another namespace, and the cache is behind", outcome: "not_registered",
+			prepare: func(s *scene) {
+				s.lb = s.AddLoadBalancer("web", sim.ALB)
+				s.group = s.AddTargetGroup("web", webPort, s.lb)
+				s.AddService("front", "web", nil, webPort)
+				s.AddBinding("front", "web", "web", s.group)
+			},
+			stop: func(s *scene) {
+				s.LagWatches("endpointslices", 10*time.Minute)
+				s.sliceByHand("front", "web-1", webPort)
+				s.Register(s.group, s.pod.IP, webPort)
+				s.run(time.Minute)
+				_ = s.DeletePod(web, "web-1")
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			waitCase{
+				pod: patient, prepare: c.prepare, stop: c.stop,
+				verdict: func(t *testing.T, s *scene) {
+					s.run(2 * time.Minute)
+					if s.pod.Status != http.StatusOK || s.pod.Outcome != c.outcome {
+						t.Errorf("the answer is %d %q, want %q", s.pod.Status, s.pod.Outcome, c.outcome)
+					}
+					if s.pod.Premature == 0 && s.pod.LastArrival < s.pod.Answered && !s.MaySend(s.address()) {
+						t.Error("no load balancer sends after the answer: it is not beyond us any more")
+					}
+				},
+			}.run(t)
+		})
+	}
+}
