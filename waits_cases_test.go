@@ -30,6 +30,7 @@ func TestWaits(t *testing.T) {
 		{"trouble", troubleCases()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
 			for _, c := range group.cases {
 				t.Run(c.name, c.run)
 			}

@@ -39,6 +39,7 @@ func TestFailClosed(t *testing.T) {
 		{"a budget that is too short", shortCases()},
 	} {
 		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
 			for _, c := range group.cases {
 				t.Run(c.name, c.run)
 			}
