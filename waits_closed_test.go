@@ -221,6 +221,24 @@ func identityCases() []waitCase {
 			also: says("web-1", webIP),
 		},
 		{
+			// The controller is away: it takes the old one out late, and does not know the new one.
+			name: "a pod made anew under its name, and the hook names no address", query: "pod=web-1&namespace=default&max-delay=240",
+			pod: patient, outcome: "budget_spent", after: 4 * time.Minute, // both count, and the new one stays
+			stop: func(s *scene) {
+				s.ChangeLeader()
+				_ = s.ForceDelete(web, "web-1")
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
+			},
+		},
+		{
+			name: "a pod made anew under its name is not the one that asks", query: "pod=web-1&namespace=default&max-delay=40", outcome: "budget_spent", after: 40 * time.Second,
+			stop: func(s *scene) {
+				_ = s.ForceDelete(web, "web-1")
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
+				s.StopController()
+			},
+		},
+		{
 			name: "a pod made anew under its name, and the hook names the address alone", pod: patient, outcome: "drained", after: settleALB, early: time.Second,
 			stop: func(s *scene) {
 				_ = s.ForceDelete(web, "web-1")

@@ -69,8 +69,8 @@ type Request struct {
 	// Forwarded says that a proxy has passed the call on: the caller's address
 	// is the proxy's.
 	Forwarded bool
-	// Source is the caller's address, whatever IP is. Searches of the cluster go
-	// by source in turn.
+	// Source is the caller's address, whatever IP is; the zero value where there is
+	// none. Searches of the cluster go by source in turn.
 	Source netip.Addr
 	// Namespace and Pod name the pod; Namespace may stand alone with IP.
 	Namespace, Pod string

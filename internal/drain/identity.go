@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"drainwait/internal/cluster"
@@ -86,6 +87,22 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 	}
 }
 
+// caller is the address that a call comes from, where it names a pod alone; the
+// zero value where that is of no use. The pod can be another one by now than the
+// one that asks: a StatefulSet's is made anew under its name.
+func (w *wait) caller() netip.Addr {
+	if r := w.request; r.Pod != "" && !r.IP.IsValid() && !r.Forwarded {
+		return r.Source
+	}
+	return netip.Addr{}
+}
+
+// isCaller says whether the pod is the one that asks, as far as that shows.
+func (w *wait) isCaller() bool {
+	from := w.caller()
+	return !from.IsValid() || slices.Contains(w.pod.IPs, from)
+}
+
 // setPod takes in what is known of the pod now. Another pod than before begins
 // anew: what was followed for the other one says nothing of it.
 func (w *wait) setPod(p *cluster.Pod) {
@@ -96,7 +113,11 @@ func (w *wait) setPod(p *cluster.Pod) {
 		w.stopWatch = w.cluster.Watch(p, w.surveyWake)
 	}
 	w.pod = p
-	for _, ip := range p.IPs {
+	ips := p.IPs
+	if from := w.caller(); from.IsValid() && len(ips) > 0 {
+		ips = append(slices.Clip(ips), from) // it adds to what is looked for, and takes nothing away
+	}
+	for _, ip := range ips {
 		if !slices.Contains(w.addresses, ip) {
 			w.addresses = append(slices.Clip(w.addresses), ip)
 		}

@@ -232,7 +232,7 @@ func (w *wait) facts() facts {
 		early: !w.pastRefusal,
 		last:  !now.Before(w.began.Add(refuseWithin)),
 		tally: w.tally(),
-		stays: w.termination.stays && w.pod != nil && w.pod.KillAt.IsZero(),
+		stays: w.termination.stays && w.pod != nil && w.pod.KillAt.IsZero() && w.isCaller(),
 		open:  w.pod == nil || len(w.survey.open) > 0,
 	}
 	f.unread = cmp.Or(w.survey.unread, errNoAnswer)

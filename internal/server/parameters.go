@@ -44,7 +44,7 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 	req, warnings, err = ParseQuery(query)
 	caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
 	if notAddress == nil {
-		req.Source = caller.Addr().Unmap().WithZone("")
+		req.Source, req.Forwarded = caller.Addr().Unmap().WithZone(""), forwarded(r.Header)
 	}
 	if err != nil || req.Pod != "" || req.IP.IsValid() {
 		return req, warnings, err
@@ -52,7 +52,7 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 	if notAddress != nil {
 		return req, warnings, &badParameter{"ip", "", "an address, since the caller's is not known"}
 	}
-	req.IP, req.Inferred, req.Forwarded = req.Source, true, forwarded(r.Header)
+	req.IP, req.Inferred = req.Source, true
 	return req, warnings, nil
 }
 
