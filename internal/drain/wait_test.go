@@ -1,0 +1,368 @@
+package drain
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"drainwait/internal/cluster"
+	"drainwait/internal/elb"
+)
+
+// handMade is a wait of a pod that was read live with the lists of its namespace,
+// without a cluster and without AWS.
+func handMade(t *testing.T, r Request) *wait {
+	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler)), r)
+	w.pod = &cluster.Pod{Namespace: "default", Name: "web", UID: "web", Grace: 5 * time.Minute}
+	w.identified = true
+	w.survey.live = true
+	return w
+}
+
+// with follows one more group.
+func (w *wait) with(id elb.Group, p progress, publishes bool) {
+	w.groups[id] = &group{Group: id, progress: p, tie: tie{publishesNotReady: publishes}}
+}
+
+var (
+	rotating = progress{looked: true}
+	gone     = progress{looked: true, leftAt: start}
+	settled  = progress{looked: true, leftAt: start, confirmed: true}
+)
+
+// TestFacts changes one thing about an ordinary wait, and says what differs then
+// in the facts.
+func TestFacts(t *testing.T) {
+	none, minute := time.Duration(0), time.Minute
+	for _, c := range []struct {
+		name   string
+		delay  *time.Duration
+		change func(*wait)
+		want   func(*facts)
+	}{
+		{"ordinary", &minute, func(*wait) {}, func(*facts) {}},
+		{"no pod yet", &minute, func(w *wait) { w.pod = nil }, func(f *facts) { f.live, f.open = false, true }},
+		{"not identified", &minute, func(w *wait) { w.identified = false }, func(f *facts) { f.live = false }},
+		{"no live lists", &minute, func(w *wait) { w.survey.live = false }, func(f *facts) { f.live = false }},
+		{"live Ingresses", &minute, func(w *wait) { w.survey.ingresses = true }, func(f *facts) { f.ingresses = true }},
+		{"a question", &minute, func(w *wait) { w.openFor("what") }, func(f *facts) { f.open = true }},
+		{"refused", &minute, func(w *wait) { w.survey.refused = errTest }, func(f *facts) { f.refused = errTest }},
+		{"hidden", &minute, func(w *wait) { w.survey.hidden = errTest }, func(f *facts) { f.unable = errTest }},
+		{"an address", &minute, func(w *wait) { w.pod.UID = ""; w.pod.IPs = podIPs }, func(f *facts) { f.address, f.unable = true, ErrNotFound }},
+		{"stays", &minute, func(w *wait) { w.termination.stays = true }, func(f *facts) { f.stays = true }},
+		{"stays, and is deleted after all", &minute, func(w *wait) {
+			w.termination.stays = true
+			w.pod.KillAt = w.began.Add(time.Hour)
+		}, func(*facts) {}},
+		{"the pod cannot be read", &minute, func(w *wait) { w.trouble(aboutPod, errTest) }, func(f *facts) { f.unread = errTest }},
+		{"the lists cannot be read", &minute, func(w *wait) { w.survey.unread = errTest }, func(f *facts) { f.unread = errTest }},
+		{"a moment before the last one to refuse", &minute, func(*wait) { time.Sleep(2*time.Second - 1) }, func(*facts) {}},
+		{"the last moment to refuse", &minute, func(*wait) { time.Sleep(2 * time.Second) }, func(f *facts) { f.last = true }},
+		{"past that", &minute, func(w *wait) { w.pastRefusal = true }, func(f *facts) { f.early = false }},
+		{"a moment before the end", &minute, func(*wait) { time.Sleep(minute - 1) }, func(f *facts) { f.last = true }},
+		{"the end", &minute, func(*wait) { time.Sleep(minute) }, func(f *facts) { f.last, f.over = true, true }},
+		{"one look was taken", &none, func(w *wait) { w.with(webID, rotating, false) }, func(f *facts) { f.over, f.tally = true, tally{followed: 1, looked: 1} }},
+		{"one look was taken, and more are wanted", &minute, func(w *wait) { w.with(webID, rotating, false) }, func(f *facts) { f.tally = tally{followed: 1, looked: 1} }},
+		{"one look was taken, of two", &none, func(w *wait) {
+			w.with(webID, rotating, false)
+			w.with(shopID, progress{}, false)
+		}, func(f *facts) { f.tally = tally{followed: 2, looked: 1} }},
+		{"one look was taken, with a question", &none, func(w *wait) {
+			w.with(webID, rotating, false)
+			w.openFor("what")
+		}, func(f *facts) { f.open, f.tally = true, tally{followed: 1, looked: 1} }},
+		{"one look was taken, by a cache alone", &none, func(w *wait) {
+			w.with(webID, rotating, false)
+			w.survey.live = false
+		}, func(f *facts) { f.live, f.tally = false, tally{followed: 1, looked: 1} }},
+		{"nothing to look at", &none, func(*wait) {}, func(*facts) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := handMade(t, Request{MaxDelay: c.delay})
+				want := facts{early: true, live: true, unread: errNoAnswer}
+				c.change(w)
+				c.want(&want)
+				got := w.facts()
+				if !errors.Is(got.unable, want.unable) {
+					t.Errorf("unable: %v, want %v", got.unable, want.unable)
+				}
+				got.unable, want.unable = nil, nil
+				if got != want {
+					t.Errorf("got %+v, want %+v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestTally(t *testing.T) {
+	w := handMade(t, Request{})
+	for i, g := range []struct {
+		p         progress
+		publishes bool
+	}{
+		{progress{}, false}, {progress{}, true}, {rotating, false}, {rotating, true}, {gone, false}, {gone, true}, {settled, false}, {settled, true},
+	} {
+		w.with(elb.Group{ARN: fmt.Sprint(i)}, g.p, g.publishes)
+	}
+	if got, want := w.tally(), (tally{followed: 8, looked: 6, left: 4, confirmed: 2, stuck: 1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestJudge: a reason to refuse counts until the last moment to refuse, and what
+// the caller got wrong comes before what AWS refuses.
+func TestJudge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		delay := time.Minute
+		w := handMade(t, Request{MaxDelay: &delay})
+		w.pod.KillAt = w.began.Add(time.Hour)
+		w.survey.refused = fmt.Errorf("%w: no", ErrRefused)
+		if _, err := w.judge(); !errors.Is(err, ErrRefused) {
+			t.Errorf("at once: %v", err)
+		}
+		w.unknown = fmt.Errorf("%w: who", ErrNotFound)
+		time.Sleep(2 * time.Second)
+		if _, err := w.judge(); !errors.Is(err, ErrNotFound) {
+			t.Errorf("in the last moment: %v", err)
+		}
+		if o, err := w.judge(); o != "" || err != nil {
+			t.Errorf("after it: %q, %v", o, err)
+		}
+	})
+}
+
+func TestNextTurn(t *testing.T) {
+	delay := time.Minute
+	for _, c := range []struct {
+		name   string
+		change func(*wait)
+		want   time.Duration
+	}{
+		{"the last moment to refuse", func(*wait) {}, 2 * time.Second},
+		{"the check whether it is being deleted", func(w *wait) { w.pastRefusal = true }, 5 * time.Second},
+		{"another check", func(w *wait) { w.pastRefusal = true; w.termination.again = w.began.Add(7 * time.Second) }, 7 * time.Second},
+		{"the end, for a pod that is deleted", func(w *wait) { w.pastRefusal = true; w.pod.KillAt = w.began.Add(time.Hour) }, delay},
+		{"the end, for an address", func(w *wait) { w.pastRefusal = true; w.pod.UID = "" }, delay},
+		{"the end, without a pod", func(w *wait) { w.pastRefusal = true; w.pod = nil }, delay},
+		{"the end, while it is asked", func(w *wait) { w.pastRefusal = true; w.termination.asking = true }, delay},
+		{"the end, for a pod that leaves all the same", func(w *wait) { w.pastRefusal = true; w.termination.leaves = true }, delay},
+		{"the end, for a pod that stays", func(w *wait) { w.pastRefusal = true; w.termination.stays = true }, delay},
+	} {
+		w := handMade(t, Request{MaxDelay: &delay})
+		c.change(w)
+		if got := w.nextTurn().Sub(w.began); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestCheckedTermination(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		same, stays bool
+		err         error
+		want        termination
+		trouble     bool
+	}{
+		{"it stays", true, true, nil, termination{stays: true}, false},
+		{"it leaves", true, false, nil, termination{leaves: true}, false},
+		{"nobody knows", true, false, errTest, termination{again: at(1)}, true},
+		{"nobody knows, and it may stay", true, true, errTest, termination{again: at(1)}, true},
+		{"of another pod", false, true, nil, termination{asking: true}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := handMade(t, Request{})
+				w.termination.asking = true
+				w.checkedTermination(c.same, c.stays, c.err)
+				got := w.termination
+				if !got.again.IsZero() {
+					got.again = at(time.Until(got.again).Seconds())
+				}
+				if got != c.want || (w.lastError() != "") != c.trouble {
+					t.Errorf("got %+v, want %+v; the last error is %q", got, c.want, w.lastError())
+				}
+			})
+		})
+	}
+}
+
+func TestSettle(t *testing.T) {
+	cfg := DefaultConfig()
+	w := handMade(t, Request{})
+	for kind, want := range map[elb.Type]time.Duration{elb.ALB: cfg.SettleALB, elb.NLB: cfg.SettleNLB, "": cfg.SettleNLB} {
+		if got := w.settle(kind); got != want {
+			t.Errorf("%q: got %s, want %s", kind, got, want)
+		}
+	}
+	own := time.Duration(0)
+	w.request.Settle = &own
+	if got := w.settle(elb.NLB); got != 0 {
+		t.Errorf("the caller's: got %s, want 0", got)
+	}
+}
+
+// TestPlanOf: whoever has time for a single look takes it at once.
+func TestPlanOf(t *testing.T) {
+	long, short := time.Minute, time.Second
+	for _, delay := range []*time.Duration{nil, &long, &short} {
+		w := handMade(t, Request{MaxDelay: delay})
+		w.pod.DeletionSeen = at(0)
+		if got := w.planOf(&group{}).DeletionSeen; got.IsZero() != (delay == &short) {
+			t.Errorf("max-delay %v: the deletion was seen at %s", delay, got)
+		}
+	}
+}
+
+// TestLastError: the newest trouble that is not over.
+func TestLastError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := handMade(t, Request{})
+		errs := []error{errors.New("first"), errors.New("second")}
+		for _, step := range []struct {
+			about string
+			err   error
+			want  string
+		}{
+			{"b", errs[0], "first"}, {"a", errs[1], "second"},
+			{"b", errors.New("first"), "second"}, // the same as before
+			{"b", errors.New("third"), "third"},
+			{"b", nil, "second"}, {"a", nil, ""},
+		} {
+			time.Sleep(time.Second)
+			w.trouble(step.about, step.err)
+			if got := w.lastError(); got != step.want {
+				t.Errorf("after %s of %s: got %q, want %q", step.err, step.about, got, step.want)
+			}
+		}
+	})
+}
+
+// TestWarnOfBudget: a budget that cannot hold the settle time is told at once.
+func TestWarnOfBudget(t *testing.T) {
+	secs := func(n int) *time.Duration { d := time.Duration(n) * time.Second; return &d }
+	for _, c := range []struct {
+		name   string
+		delay  *time.Duration
+		grace  time.Duration
+		change func(*wait)
+		want   string
+	}{
+		{"enough", secs(120), time.Hour, func(*wait) {}, ""},
+		{"max-delay", secs(119), time.Hour, func(*wait) {}, "max-delay is 119.0 s, too short to settle for 2m0s"},
+		{"grace", nil, 124 * time.Second, func(*wait) {}, "grace period leaves 119.0 s, too short to settle for 2m0s after leaving " + webID.ARN + "; raise terminationGracePeriodSeconds to 155 or more"},
+		{"the type is not known yet", secs(60), time.Hour, func(w *wait) { w.untyped = true }, ""},
+		{"the pod is not known yet", secs(60), time.Hour, func(w *wait) { w.identified = false }, ""},
+	} {
+		w := handMade(t, Request{MaxDelay: c.delay})
+		w.pod.Grace = c.grace
+		w.groups[webID] = &group{Group: webID, tie: tie{kind: elb.NLB}}
+		c.change(w)
+		w.warnOfBudget()
+		w.warnOfBudget()
+		if got := strings.Join(w.warnings, "\n"); !strings.Contains(got, c.want) || (got == "") != (c.want == "") || len(w.warnings) > 1 {
+			t.Errorf("%s: got %q, want %q", c.name, w.warnings, c.want)
+		}
+	}
+}
+
+// TestUnable: why no group does not mean that the pod is registered nowhere.
+func TestUnable(t *testing.T) {
+	pod := &cluster.Pod{Namespace: "default", Name: "web", UID: "web"}
+	address := &cluster.Pod{Namespace: "default", IPs: podIPs}
+	for _, c := range []struct {
+		name   string
+		survey survey
+		pod    *cluster.Pod
+		want   error
+	}{
+		{"nothing in the way", survey{}, pod, nil},
+		{"instance targets", survey{unsupported: []string{"x"}, hidden: errTest}, pod, ErrUnsupported},
+		{"hidden", survey{hidden: errTest, noAddress: []string{"x"}}, pod, ErrRefused},
+		{"an address", survey{}, address, ErrNotFound},
+		{"no address of a load balancer", survey{noAddress: []string{"x"}}, pod, ErrNotFound},
+		{"no such Ingress", survey{missing: []string{"x"}}, pod, ErrNotFound},
+	} {
+		if err := c.survey.unable(c.pod); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+func TestCanWatch(t *testing.T) {
+	for _, c := range []struct {
+		targetType  string
+		tied        bool
+		can         bool
+		unsupported int
+	}{
+		{"ip", true, true, 0}, {"ip", false, true, 0}, {"instance", true, false, 1}, {"instance", false, false, 0}, {"alb", true, false, 0}, {"lambda", true, false, 0},
+	} {
+		w := handMade(t, Request{})
+		if can := w.canWatch("x", c.targetType, c.tied); can != c.can || len(w.survey.unsupported) != c.unsupported {
+			t.Errorf("%s, tied %t: got %t, and %q", c.targetType, c.tied, can, w.survey.unsupported)
+		}
+	}
+}
+
+// TestRefusedFor: what AWS refuses to show is a refusal where it is tied to the
+// pod, and else keeps the wait from saying that the pod is registered nowhere.
+func TestRefusedFor(t *testing.T) {
+	w := handMade(t, Request{})
+	w.refusedFor("x", false, errTest)
+	if s := w.survey; s.refused != nil || !errors.Is(s.hidden, errTest) || len(w.warnings) != 1 || w.lastError() != "" {
+		t.Errorf("not tied: %+v, warnings %q, last error %q", s, w.warnings, w.lastError())
+	}
+	w = handMade(t, Request{})
+	w.refusedFor("x", true, errTest)
+	if s := w.survey; !errors.Is(s.refused, ErrRefused) || !errors.Is(s.refused, errTest) || s.hidden != nil || w.lastError() == "" {
+		t.Errorf("tied: %+v, last error %q", s, w.lastError())
+	}
+}
+
+func TestGroupOf(t *testing.T) {
+	b := cluster.Binding{BindingSpec: cluster.BindingSpec{TargetGroupARN: "arn", TargetGroupName: "name", RoleARN: "role", ExternalID: "secret"}}
+	if got, want := groupOf(b), (elb.Group{ARN: "arn", RoleARN: "role", ExternalID: "secret"}); got != want {
+		t.Errorf("by ARN: got %+v, want %+v", got, want)
+	}
+	b.TargetGroupARN = ""
+	if got, want := groupOf(b), (elb.Group{Name: "name", RoleARN: "role", ExternalID: "secret"}); got != want {
+		t.Errorf("by name: got %+v, want %+v", got, want)
+	}
+}
+
+// TestDenied: a refusal of an account is told once, and until AWS answers.
+func TestDenied(t *testing.T) {
+	var log strings.Builder
+	s := &sweeper{Drainer: New(DefaultConfig(), nil, nil, slog.New(slog.NewTextHandler(&log, nil))), refused: make(map[access]string)}
+	ours, theirs := access{region: "eu-central-1"}, access{roleARN: "role"}
+	for _, step := range []struct {
+		access access
+		err    error
+		denied int
+		lines  int
+	}{
+		{ours, errTest, 0, 0}, // passes
+		{ours, elb.ErrRefused, 1, 1},
+		{ours, elb.ErrRefused, 1, 1},
+		{theirs, elb.ErrNoGroup, 2, 2},
+		{ours, nil, 1, 3},
+		{ours, nil, 1, 3},
+	} {
+		s.tellAccess(step.access, step.err)
+		if lines := strings.Count(log.String(), "\n"); s.Denied() != step.denied || lines != step.lines {
+			t.Errorf("after %+v: %d denied, %d lines", step, s.Denied(), lines)
+		}
+	}
+	if got := slices.Collect(maps.Keys(s.refused)); !slices.Equal(got, []access{theirs}) {
+		t.Errorf("refused: %v", got)
+	}
+}
