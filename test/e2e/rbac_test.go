@@ -147,7 +147,7 @@ func TestRights(t *testing.T) {
 			if loss.before != nil {
 				loss.before(n)
 			}
-			query := fmt.Sprintf("namespace=%s&pod=web&", n.name)
+			query := fmt.Sprintf("namespace=%s&pod=web&ip=%s&", n.name, n.address)
 			if missing.verb == "get" {
 				until(t, "news of the binding", func() error {
 					if got := r.ask(t, query+"max-delay=0"); got != "200 budget_spent" {
