@@ -24,10 +24,8 @@ type clock struct {
 	warned      bool
 }
 
-// Skew is the API server's clock less ours: zero where what was seen allows for
+// skew is the API server's clock less ours: zero where what was seen allows for
 // it, else the least that it can be.
-func (x *Index) Skew() time.Duration { return x.clock.skew() }
-
 func (c *clock) skew() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

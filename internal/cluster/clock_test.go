@@ -67,8 +67,8 @@ func TestSkew(t *testing.T) {
 				_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 45 * time.Second, Hook: sim.Hook{Hold: true}})
 				w.pass(20 * time.Second)
 				// Never more than there is, and less by no more than what the header leaves out.
-				if off := (skew - w.Skew()).Abs(); off > time.Second || w.Skew().Abs() > skew.Abs() {
-					t.Errorf("skew %s, want %s", w.Skew(), skew)
+				if off := (skew - w.clock.skew()).Abs(); off > time.Second || w.clock.skew().Abs() > skew.Abs() {
+					t.Errorf("skew %s, want %s", w.clock.skew(), skew)
 				}
 				kill := time.Now().Add(45 * time.Second)
 				if err := w.DeletePod("default", "a"); err != nil {
@@ -90,13 +90,13 @@ func TestSkew(t *testing.T) {
 // The API server's clock is set while we watch; the next answers tell.
 func TestSkewChanges(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
-		if w.Skew() != 0 {
-			t.Errorf("skew %s, want none", w.Skew())
+		if w.clock.skew() != 0 {
+			t.Errorf("skew %s, want none", w.clock.skew())
 		}
 		w.SkewClock(-time.Hour)
 		w.pass(10 * time.Second)
 		w.do("cut")
-		if got := w.Skew(); got < -time.Hour || got > -time.Hour+time.Second {
+		if got := w.clock.skew(); got < -time.Hour || got > -time.Hour+time.Second {
 			t.Errorf("skew %s, want an hour behind", got)
 		}
 	})

@@ -31,7 +31,7 @@ type Pod struct {
 	Grace time.Duration
 	// KillAt is when the kubelet kills it, by our clock: the earliest
 	// deletionTimestamp that was seen, which lies ahead by the grace period, less
-	// the [Index.Skew] of now. Zero while the pod is not being deleted. Where the
+	// the skew of the API server's clock that is known now. Zero while the pod is not being deleted. Where the
 	// skew is too large to be corrected, it is when the deletion was seen and the
 	// grace period.
 	KillAt time.Time
@@ -106,26 +106,16 @@ func (x *Index) Refresh(p *Pod) *Pod {
 		return p
 	}
 	newest := p.raw
-	if c := get[corev1.Pod](x.pods, p.Key()); c != nil && c.UID == p.UID {
-		newest = newer(newest, c)
-	}
-	if live := x.liveRead(p.UID); live != nil {
-		newest = newer(newest, live)
+	for _, known := range x.podsNamed(p.Key()) {
+		if known.UID == p.UID && laterVersion(known.ResourceVersion, newest.ResourceVersion) {
+			newest = known
+		}
 	}
 	q := x.newPod(newest)
 	if newest == p.raw && q.KillAt.Equal(p.KillAt) && q.Grace == p.Grace && q.DeletionSeen.Equal(p.DeletionSeen) {
 		return p
 	}
 	return q
-}
-
-// newer is that of two states of a pod which the API server made later; a where
-// they are the same.
-func newer(a, b *corev1.Pod) *corev1.Pod {
-	if laterVersion(b.ResourceVersion, a.ResourceVersion) {
-		return b
-	}
-	return a
 }
 
 // laterVersion says whether a resource version is later than another. KEP-5504

@@ -381,7 +381,7 @@ func TestGaps(t *testing.T) {
 // formers counts the records that have ended.
 func (w *world) formers() int {
 	n := 0
-	for r := range w.allRecords() {
+	for r := range w.bindingRecords() {
 		if r.former() {
 			n++
 		}
@@ -446,8 +446,10 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 func (w *world) end(namespace, name string, cleared bool) {
 	b := &Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2, Service: "web"}
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
-	w.learnBinding(b)
-	w.settle(b.id())
+	w.mu.Lock()
+	w.learn(bindingRecord(b))
+	w.settle(namespace)
+	w.mu.Unlock()
 	if cleared {
 		w.pass(time.Millisecond)
 		w.Swept(*b, time.Now(), lookAt())
@@ -464,7 +466,7 @@ func TestAtMostAThousandFormers(t *testing.T) {
 			w.end("other", fmt.Sprint(i), false)
 		}
 		has := func(name string) bool {
-			return len(w.records["default"][bindingID{sim.GroupELBv2, "default", name}]) == 1
+			return slices.ContainsFunc(slices.Collect(w.bindingRecords()), func(r *record) bool { return r.from == origin{sim.GroupELBv2, "default", name} })
 		}
 		if w.formers() != maxFormers || !has("first") || has("cleared") {
 			t.Errorf("%d former bindings; the first: %t, the cleared one: %t", w.formers(), has("first"), has("cleared"))

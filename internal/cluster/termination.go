@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,16 +63,15 @@ func gracePeriod(p *corev1.Pod) time.Duration {
 // are read from the API server itself: the caches may lag behind. An error means
 // that it cannot be told.
 func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
-	pod, err := x.kube.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+	pod, err := x.readPod(ctx, p.Namespace, p.Name)
 	switch {
-	case apierrors.IsNotFound(err):
+	case errors.Is(err, ErrNoPod):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("get pod %s: %w", p.Key(), err)
+		return false, err
 	}
 	x.learnPod(pod)
-	switch {
-	case pod.UID != p.UID, pod.DeletionTimestamp != nil, !conditionTrue(pod.Status.Conditions, corev1.PodReady):
+	if pod.UID != p.UID || pod.DeletionTimestamp != nil || !conditionTrue(pod.Status.Conditions, corev1.PodReady) {
 		return false, nil
 	}
 	node, err := x.kube.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})

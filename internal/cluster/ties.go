@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 )
 
 // past is what was seen of a pod, or of an address that no pod has and that is
@@ -30,11 +32,7 @@ type past struct {
 	gates     []string     // names of bindings whose readiness condition it carries
 	listed    []groupKey   // groups that a look showed it in
 	end       end
-
-	cached bool        // the informer has it
-	pins   int         // watches
-	live   *corev1.Pod // the newest that was read live, where that is newer than what the informer has
-	read   time.Time   // when it was last read live or asked for
+	read      time.Time // when it was last read or asked for
 }
 
 // in says whether a Service of a namespace is among those of the pod.
@@ -42,12 +40,28 @@ func (h *past) in(namespace string) bool {
 	return h != nil && slices.ContainsFunc(h.services, func(s string) bool { return strings.HasPrefix(s, namespace+"/") })
 }
 
+// namespaces are that of the pod and those of its Services.
+func (h *past) namespaces() iter.Seq[string] {
+	all := map[string]bool{h.namespace: true}
+	for _, s := range h.services {
+		ns, _, _ := strings.Cut(s, "/")
+		all[ns] = true
+	}
+	return maps.Keys(all)
+}
+
 // see notes what a pod shows of itself; live is what was read from the API
 // server itself. It returns what is known of the pod's end.
 func (x *Index) see(p *corev1.Pod, live bool) end {
-	now, ips := time.Now(), addresses(p)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	return x.pastOf(p, live).end
+}
+
+// pastOf is what is remembered of a pod, and of what it shows now. Called with the
+// lock.
+func (x *Index) pastOf(p *corev1.Pod, live bool) *past {
+	now, ips := time.Now(), addresses(p)
 	h := x.past[p.UID]
 	if h == nil {
 		h = &past{namespace: p.Namespace, name: p.Name, created: p.CreationTimestamp.Time, seen: now, late: live || len(ips) > 0}
@@ -63,42 +77,41 @@ func (x *Index) see(p *corev1.Pod, live bool) end {
 	}
 	h.end.see(p)
 	h.read = now
-	if live && (h.live == nil || laterVersion(p.ResourceVersion, h.live.ResourceVersion)) {
-		h.live = p
-		x.reads[p.UID] = h
-	}
-	return h.end
+	return h
 }
 
 // learnPod remembers what a live read shows as if the watch had told it.
 func (x *Index) learnPod(p *corev1.Pod) *corev1.Pod {
 	trimmed, _ := trimPod(p) // no error: it is a pod
 	p = trimmed.(*corev1.Pod)
-	x.see(p, true)
+	x.mu.Lock()
+	x.pastOf(p, true)
+	if !slices.ContainsFunc(x.podsNamed(key(p)), func(known *corev1.Pod) bool { return !laterVersion(p.ResourceVersion, known.ResourceVersion) }) {
+		_ = x.reads.Update(p) // no error: it has a name
+	}
+	x.mu.Unlock()
 	x.tieAll(p)
 	x.wake(p.Namespace, p.Name)
 	return p
 }
 
-// liveRead is the newest that was read live of a pod, where that is newer than
-// what the cache had.
-func (x *Index) liveRead(uid types.UID) *corev1.Pod {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if h := x.past[uid]; h != nil {
-		return h.live
+// dropRead drops what was read live of a pod that the informer has told of since.
+// Called with the lock.
+func (x *Index) dropRead(p *corev1.Pod, gone bool) {
+	read := get[corev1.Pod](stores{x.reads}, key(p))
+	if read != nil && (gone && read.UID == p.UID || !gone && !laterVersion(read.ResourceVersion, p.ResourceVersion)) {
+		_ = x.reads.Delete(read) // no error: it has a name
 	}
-	return nil
 }
 
-// uncached are the pods of a namespace that only live reads showed.
-func (x *Index) uncached(namespace string) []*corev1.Pod {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+func key(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
+
+// podsNamed are the pods of a name, by the informer and by live reads.
+func (x *Index) podsNamed(key string) []*corev1.Pod {
 	var pods []*corev1.Pod
-	for _, h := range x.reads {
-		if !h.cached && h.live != nil && h.namespace == namespace {
-			pods = append(pods, h.live)
+	for _, ss := range []stores{x.pods, {x.reads}} {
+		if p := get[corev1.Pod](ss, key); p != nil {
+			pods = append(pods, p)
 		}
 	}
 	return pods
@@ -111,37 +124,34 @@ func (x *Index) tie(p *corev1.Pod, services ...string) bool {
 		return false
 	}
 	x.mu.Lock()
-	known := x.past[p.UID] != nil
-	x.mu.Unlock()
-	if !known { // the handler of pods is behind
-		x.see(p, false)
-	}
-	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.past[p.UID]
-	if h == nil {
-		return false // dropped in between
+	if h == nil { // the handler of pods is behind
+		h = x.pastOf(p, false)
 	}
 	before := len(h.services)
 	for _, s := range services {
 		h.services = add(h.services, s)
-		x.crossed = x.crossed || !strings.HasPrefix(s, p.Namespace+"/")
 	}
 	return len(h.services) > before
 }
 
-// tieAll ties a pod to all that ties it now, by the caches and by the live lists.
+// tieAll ties a pod to all that ties it now, by all pictures.
 func (x *Index) tieAll(p *corev1.Pod) {
-	live := x.liveList(p.Namespace)
+	x.mu.Lock()
+	pictures := x.pictures(p.Namespace)
+	x.mu.Unlock()
 	var found []string
-	for _, s := range slices.Concat(by[*corev1.Service](x.services, byNamespace, p.Namespace), live.services) {
-		if selects(s, p.Labels) {
-			found = append(found, s.Namespace+"/"+s.Name)
+	for _, picture := range pictures {
+		for _, s := range by[*corev1.Service](picture.services, byNamespace, p.Namespace) {
+			if selects(s, p.Labels) {
+				found = append(found, s.Namespace+"/"+s.Name)
+			}
 		}
-	}
-	for _, s := range slices.Concat(by[*discoveryv1.EndpointSlice](x.slices, byPod, p.Namespace+"/"+p.Name), live.slices) {
-		if service := serviceOf(s); service != "" && names(s, p) {
-			found = append(found, service)
+		for _, s := range by[*discoveryv1.EndpointSlice](picture.slices, byPod, key(p)) {
+			if service := serviceOf(s); service != "" && names(s, p) {
+				found = append(found, service)
+			}
 		}
 	}
 	x.tie(p, found...)
@@ -154,30 +164,6 @@ func add[T comparable](list []T, v T) []T {
 	return append(list, v)
 }
 
-// pin keeps what is remembered of a pod until unpin.
-func (x *Index) pin(p *Pod) {
-	if p.raw != nil {
-		x.see(p.raw, false)
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	h := x.past[p.id()]
-	if h == nil {
-		h = &past{namespace: p.Namespace, name: p.Name, ips: p.IPs, seen: time.Now(), late: true}
-		x.past[p.id()] = h
-	}
-	h.pins++
-}
-
-// unpin is called with the lock.
-func (x *Index) unpin(id types.UID) {
-	h := x.past[id]
-	h.pins--
-	if h.pins == 0 && !h.cached && h.live == nil {
-		delete(x.past, id)
-	}
-}
-
 // keepRead is how long a pod that only a live read showed is remembered without
 // a watch.
 const keepRead = time.Minute
@@ -185,11 +171,27 @@ const keepRead = time.Minute
 func (x *Index) tidyPast() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for id, h := range x.past {
-		if !h.cached && h.pins == 0 && time.Since(h.read) > keepRead {
-			delete(x.past, id)
-			delete(x.reads, id)
-		}
+	for id := range x.past {
+		x.forget(id)
+	}
+}
+
+// forget drops what is remembered of a pod that nobody watches, that the informer
+// does not have, and that no live read has just shown. Called with the lock.
+func (x *Index) forget(id types.UID) {
+	h := x.past[id]
+	if h == nil || slices.ContainsFunc(x.watches[h.namespace][h.name], func(w *watch) bool { return w.id == id }) {
+		return
+	}
+	key := h.namespace + "/" + h.name
+	cached, read := get[corev1.Pod](x.pods, key), get[corev1.Pod](stores{x.reads}, key)
+	isRead := read != nil && read.UID == id
+	if cached != nil && cached.UID == id || isRead && time.Since(h.read) <= keepRead {
+		return
+	}
+	delete(x.past, id)
+	if isRead {
+		_ = x.reads.Delete(read) // no error: it has a name
 	}
 }
 
@@ -228,15 +230,17 @@ func (x *Index) countGaps(o *metav1.ListOptions) {
 
 func (x *Index) podChanged(before, after *corev1.Pod) {
 	if before != nil && (after == nil || before.UID != after.UID) {
-		x.uncache(before.UID)
+		x.podGone(before)
 		defer x.wake(before.Namespace, before.Name)
 		before = nil
 	}
 	if after == nil {
 		return
 	}
-	x.see(after, false)
-	x.cache(after)
+	x.mu.Lock()
+	x.pastOf(after, false)
+	x.dropRead(after, false)
+	x.mu.Unlock()
 	if before == nil || !maps.Equal(before.Labels, after.Labels) {
 		if before != nil {
 			x.tieAll(before) // a Service that is there by now selected what the pod was before
@@ -246,36 +250,18 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 	x.wake(after.Namespace, after.Name)
 }
 
-// cache notes that the informer has a pod.
-func (x *Index) cache(p *corev1.Pod) {
+func (x *Index) podGone(p *corev1.Pod) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	h := x.past[p.UID]
-	h.cached = true
-	if h.live != nil && !laterVersion(h.live.ResourceVersion, p.ResourceVersion) {
-		h.live = nil
-		delete(x.reads, p.UID)
-	}
-}
-
-// uncache notes that it has it no longer.
-func (x *Index) uncache(uid types.UID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.reads, uid)
-	if h := x.past[uid]; h != nil {
-		h.cached, h.live = false, nil
-		if h.pins == 0 {
-			delete(x.past, uid)
-		}
-	}
+	x.dropRead(p, true)
+	x.forget(p.UID)
 }
 
 func (x *Index) serviceChanged(before, after *corev1.Service) {
 	if after != nil && (before == nil || !maps.Equal(before.Spec.Selector, after.Spec.Selector)) {
 		x.tieSelected(after)
 	}
-	x.hostChanged(serviceHost(before), serviceHost(after))
+	x.hostChanged(serviceRecords(before), serviceRecords(after))
 	if before == nil || after == nil || !sameService(before, after) {
 		x.wakeNamespace(cmp.Or(after, before).Namespace)
 	}
@@ -283,7 +269,7 @@ func (x *Index) serviceChanged(before, after *corev1.Service) {
 
 // tieSelected ties the pods that a Service selects.
 func (x *Index) tieSelected(s *corev1.Service) {
-	for _, p := range slices.Concat(by[*corev1.Pod](x.pods, byNamespace, s.Namespace), x.uncached(s.Namespace)) {
+	for _, p := range by[*corev1.Pod](append(stores{x.reads}, x.pods...), byNamespace, s.Namespace) {
 		if selects(s, p.Labels) && x.tie(p, s.Namespace+"/"+s.Name) {
 			x.wake(p.Namespace, p.Name)
 		}
@@ -303,12 +289,7 @@ func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
 	service := serviceOf(s)
 	for _, key := range podKeys(s) {
-		namespace, _, _ := strings.Cut(key, "/")
-		pods := x.uncached(namespace)
-		if p := get[corev1.Pod](x.pods, key); p != nil {
-			pods = append(pods, p)
-		}
-		for _, p := range pods {
+		for _, p := range x.podsNamed(key) {
 			if service != "" && names(s, p) && x.tie(p, service) {
 				x.wake(p.Namespace, p.Name)
 			}
@@ -385,6 +366,8 @@ func podKeys(s *discoveryv1.EndpointSlice) []string {
 	}
 	return slices.Collect(maps.Keys(keys))
 }
+
+var sliceIndexers = cache.Indexers{byPod: slicePods, byService: sliceService}
 
 // slicePods indexes EndpointSlices by the pods that they name.
 func slicePods(obj any) ([]string, error) {

@@ -142,7 +142,7 @@ spec: {selector: {app: web}, publishNotReadyAddresses: true}`, []string{noStatus
 				if d := cmp.Diff(tt.want, w.candidates(p)); d != "" {
 					t.Errorf("candidates (-want +got):\n%s", d)
 				}
-				if v := w.view(p); slices.ContainsFunc(v.pod.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
+				if v := w.view(p); slices.ContainsFunc(v.past.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
 					t.Error("a Service without a name is tied to the pod")
 				}
 			})

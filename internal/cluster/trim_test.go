@@ -91,7 +91,7 @@ spec:
   rules: [{host: www, http: {paths: [{path: /, backend: {service: {name: api}}}]}}]
 status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
 			i := obj.(*networkingv1.Ingress)
-			return []any{*ingressHost(i), i.Status.LoadBalancer}
+			return []any{ingressRecords(i), i.Status.LoadBalancer}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -100,7 +100,7 @@ status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tt.read(full), tt.read(once), cmp.AllowUnexported(hostState{}, origin{}), cmp.FilterPath(unexported, cmp.Ignore()), cmp.Comparer(sameAddr)); d != "" {
+			if d := cmp.Diff(tt.read(full), tt.read(once), cmp.AllowUnexported(record{}, link{}, origin{}), cmp.FilterPath(unexported, cmp.Ignore()), cmp.Comparer(sameAddr)); d != "" {
 				t.Errorf("what is read (-whole +trimmed):\n%s", d)
 			}
 			checkTrimmed(t, tt.trim, full, once)
