@@ -47,8 +47,6 @@ type Binding struct {
 	BindingSpec       `json:"spec"`
 	// API is the API group that serves it.
 	API string `json:"-"`
-	// Service is spec.serviceRef.name, in the binding's namespace.
-	Service string `json:"-"`
 }
 
 // BindingSpec is the part of the specification that matters here.
@@ -91,27 +89,25 @@ func trimBinding(obj any) (any, error) {
 	if value, ok := annotations[checkpointAnnotation]; ok {
 		b.Annotations = map[string]string{checkpointAnnotation: value}
 	}
-	b.API, b.Service = u.GroupVersionKind().Group, b.ServiceRef.Name
+	b.API = u.GroupVersionKind().Group
 	return b, nil
 }
 
 // source reads the bindings of one API group for as long as the cluster serves
 // it. A cluster may serve none, one or both, and that can change.
 type source struct {
-	x        *Index
-	gvr      schema.GroupVersionResource
-	paths    []string      // of the watches
-	known    chan struct{} // closed when it was found out once what there is
-	setKnown func()
-	state    atomic.Int32 // the serving of the last answer
+	x     *Index
+	gvr   schema.GroupVersionResource
+	paths []string     // of the watches
+	known atomic.Bool  // it was found out once what there is
+	state atomic.Int32 // the serving of the last answer
 	// wasServed says that it was served, and was not absent since.
 	wasServed atomic.Bool
 	stores    stores // none while the group is not served; guarded by the Index's lock
 }
 
 func newSource(x *Index, gvr schema.GroupVersionResource) *source {
-	s := &source{x: x, gvr: gvr, known: make(chan struct{})}
-	s.setKnown = sync.OnceFunc(func() { close(s.known) })
+	s := &source{x: x, gvr: gvr}
 	for _, ns := range x.namespaces {
 		s.paths = append(s.paths, watchPath(groupPath(gvr.GroupVersion()), ns, gvr.Resource))
 	}
@@ -152,7 +148,7 @@ func (s *source) run(ctx context.Context) {
 			continue
 		}
 		s.x.ages.heard(s.paths...)
-		s.setKnown()
+		s.known.Store(true)
 		pause(ctx, absentRetry)
 	}
 }
@@ -254,8 +250,8 @@ func (s *source) follow(outer context.Context) {
 		running.Go(func() { inf.RunWithContext(ctx) })
 	}
 	running.Go(func() {
-		if r.waitSynced(ctx) {
-			s.setKnown()
+		if cache.WaitForCacheSync(ctx.Done(), r.hasSynced) {
+			s.known.Store(true)
 		}
 	})
 	s.stay(ctx, suspect)

@@ -73,13 +73,13 @@ spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 			BindingSpec: BindingSpec{
 				TargetGroupARN: "arn:whole", TargetType: TypeIP, Protocol: "HTTPS", RoleARN: "arn:role", ExternalID: "secret",
 			},
-			API: "elbv2.k8s.aws", Service: "web",
+			API: "elbv2.k8s.aws",
 		}
 		whole.ServiceRef.Name, whole.ServiceRef.Port = "web", intstr.FromString("https")
 		byName := Binding{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "by-name"},
 			BindingSpec: BindingSpec{TargetGroupName: "web"},
-			API:         "elbv2.k8s.aws", Service: "web",
+			API:         "elbv2.k8s.aws",
 		}
 		byName.ServiceRef.Name, byName.ServiceRef.Port = "web", intstr.FromInt32(80)
 

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,7 +59,6 @@ type Index struct {
 	slices     stores
 	ingresses  stores
 	bindings   []*source
-	synced     atomic.Bool
 	// reads holds pods as live reads showed them, where that is newer than what
 	// the informers have. It changes with the lock.
 	reads cache.Indexer
@@ -117,7 +115,7 @@ func New(cfg Config) (*Index, error) {
 		x.bindings = append(x.bindings, newSource(x, gvr))
 	}
 	err := errors.Join(
-		pods.setUp(trimPod, cache.Indexers{byAddress: podAddresses}, handler(x.podChanged)),
+		pods.setUp(trimPod, cache.Indexers{byAddress: indexer(podAddresses)}, handler(x.podChanged)),
 		services.setUp(trimService, nil, handler(x.serviceChanged)),
 		endpoints.setUp(trimSlice, sliceIndexers, handler(x.sliceChanged)),
 		ingresses.setUp(trimIngress, nil, handler(x.ingressChanged)),
@@ -161,9 +159,6 @@ func (x *Index) Run(ctx context.Context) {
 	for _, s := range x.bindings {
 		running.Go(func() { s.run(ctx) })
 	}
-	if x.waitSynced(ctx) {
-		x.synced.Store(true)
-	}
 	for ctx.Err() == nil {
 		pause(ctx, tidyEvery)
 		x.tidyPast()
@@ -176,27 +171,6 @@ func (x *Index) Run(ctx context.Context) {
 	}
 	running.Wait()
 }
-
-// waitSynced returns true when everything was read once, false when ctx ends
-// before. How many replicas there are is not waited for.
-func (x *Index) waitSynced(ctx context.Context) bool {
-	for _, r := range x.resources {
-		if !r.waitSynced(ctx) {
-			return false
-		}
-	}
-	for _, s := range x.bindings {
-		select {
-		case <-s.known:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
-}
-
-// Synced says whether everything was read once.
-func (x *Index) Synced() bool { return x.synced.Load() }
 
 func pause(ctx context.Context, d time.Duration) {
 	select {
@@ -212,8 +186,7 @@ type work struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu   sync.Mutex // guards over, so that nothing is added to running after it
-	over bool
+	mu sync.Mutex // guards the end, so that nothing is added to running after it
 }
 
 func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background()) }
@@ -222,7 +195,7 @@ func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background(
 func (w *work) start(f func(context.Context)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.over {
+	if w.ctx.Err() == nil {
 		w.running.Go(func() { f(w.ctx) })
 	}
 }
@@ -230,8 +203,7 @@ func (w *work) start(f func(context.Context)) {
 // end returns when all that was started is over.
 func (w *work) end() {
 	w.mu.Lock()
-	w.over = true
-	w.mu.Unlock()
 	w.cancel()
+	w.mu.Unlock()
 	w.running.Wait()
 }

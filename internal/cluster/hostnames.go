@@ -145,7 +145,7 @@ func (v *view) hostnames(named []origin) []Hostname {
 		untied := func(r *record) bool { return !r.ties(v.past, v.born) }
 		tied := slices.DeleteFunc(slices.Clone(rs), untied)
 		isNamed := slices.Contains(named, n.from)
-		if isNamed || v.follows(rs[0], tied) {
+		if isNamed || v.follows(rs, tied) {
 			out = append(out, Hostname{
 				Name: n.hostname, From: n.from.String(), Ingress: n.from.kind == kindIngress,
 				Tied: isNamed || len(tied) > 0, PublishesNotReady: v.allPublish(tied),
@@ -156,12 +156,12 @@ func (v *view) hostnames(named []origin) []Hostname {
 	return out
 }
 
-// follows says whether the host name of a record is to be followed: not where
-// bindings account for all that ties it to the pod, and, where nothing does, only
-// for a pod whose ties can have escaped us.
-func (v *view) follows(r *record, tied []*record) bool {
+// follows says whether the host name of some records, of which some are tied to
+// the pod, is to be followed: not where bindings account for all that ties it,
+// and, where nothing does, only for a pod whose ties can have escaped us.
+func (v *view) follows(all, tied []*record) bool {
 	if len(tied) == 0 {
-		return !v.since.IsZero() && r.from.namespace == v.past.namespace && !v.accountsFor(r, true)
+		return !v.since.IsZero() && all[0].from.namespace == v.past.namespace && slices.ContainsFunc(all, func(r *record) bool { return !v.accountsFor(r, true) })
 	}
 	return slices.ContainsFunc(tied, func(r *record) bool { return !v.accountsFor(r, false) })
 }
@@ -212,11 +212,7 @@ func backends(i *networkingv1.Ingress) []string {
 	return names
 }
 
-func trimIngress(obj any) (any, error) {
-	i, ok := obj.(*networkingv1.Ingress)
-	if !ok {
-		return obj, nil
-	}
+var trimIngress = trimmer(func(i *networkingv1.Ingress) *networkingv1.Ingress {
 	out := &networkingv1.Ingress{
 		ObjectMeta: trimMeta(i.ObjectMeta),
 		Spec:       networkingv1.IngressSpec{DefaultBackend: i.Spec.DefaultBackend, Rules: i.Spec.Rules},
@@ -225,5 +221,5 @@ func trimIngress(obj any) (any, error) {
 	if group, ok := i.Annotations[groupAnnotation]; ok {
 		out.Annotations = map[string]string{groupAnnotation: group}
 	}
-	return out, nil
-}
+	return out
+})

@@ -31,9 +31,9 @@ type Pod struct {
 	Grace time.Duration
 	// KillAt is when the kubelet kills it, by our clock: the earliest
 	// deletionTimestamp that was seen, which lies ahead by the grace period, less
-	// the skew of the API server's clock that is known now. Zero while the pod is not being deleted. Where the
-	// skew is too large to be corrected, it is when the deletion was seen and the
-	// grace period.
+	// the skew of the API server's clock as it is known now. Zero while the pod is
+	// not being deleted. Where the skew is too large to be corrected, it is when the
+	// deletion was seen and the grace period.
 	KillAt time.Time
 	// DeletionSeen is when we first saw that it is being deleted; zero while it is
 	// not. A deletion is never taken back, whatever a watch that is behind shows.
@@ -142,7 +142,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	x.addEnd(out, x.see(p, false))
+	x.addEnd(out, x.see(p))
 	return out
 }
 
@@ -198,23 +198,18 @@ func conditionTrue(cs []corev1.PodCondition, t corev1.PodConditionType) bool {
 
 // podAddresses indexes pods by all of their addresses. A completed pod keeps
 // its address while another may have it already.
-func podAddresses(obj any) ([]string, error) {
-	p, ok := obj.(*corev1.Pod)
-	if !ok || completed(p) {
-		return nil, nil
+func podAddresses(p *corev1.Pod) []string {
+	if completed(p) {
+		return nil
 	}
 	var keys []string
 	for _, ip := range addresses(p) {
 		keys = append(keys, ip.String())
 	}
-	return keys, nil
+	return keys
 }
 
-func trimPod(obj any) (any, error) {
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
+var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{
 		ObjectMeta: trimMeta(p.ObjectMeta),
 		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds},
@@ -237,8 +232,8 @@ func trimPod(obj any) (any, error) {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		}
 	}
-	return out, nil
-}
+	return out
+})
 
 // hooked stands for any preStop hook.
 var hooked = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}

@@ -77,7 +77,7 @@ func (r *record) ties(h *past, born time.Time) bool {
 }
 
 func bindingRecord(b *Binding) *record {
-	return &record{link: link{from: origin{b.API, b.Namespace, b.Name}, service: b.Namespace + "/" + b.Service, spec: b.BindingSpec}, binding: b}
+	return &record{link: link{from: origin{b.API, b.Namespace, b.Name}, service: b.Namespace + "/" + b.ServiceRef.Name, spec: b.BindingSpec}, binding: b}
 }
 
 // records are what a picture of a namespace amounts to.
@@ -232,13 +232,26 @@ func (x *Index) Swept(b Binding, began time.Time, targets iter.Seq2[netip.Addr, 
 	for ip, inRotation := range targets {
 		listed[ip.Unmap()] = listed[ip.Unmap()] || inRotation
 	}
-	var woken []*past
+	for _, h := range x.take(b.group(), began, listed) {
+		x.wake(h.namespace, h.name)
+	}
+}
+
+// take is [Index.Swept] with the lock. It returns the pods that are newly tied.
+func (x *Index) take(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*past) {
 	x.mu.Lock()
-	pods := x.listedPods(listed)
+	defer x.mu.Unlock()
+	var records []*record
 	for r := range x.bindingRecords() {
-		if r.spec.group() != b.group() {
-			continue
+		if r.spec.group() == group {
+			records = append(records, r)
 		}
+	}
+	if !slices.ContainsFunc(records, func(r *record) bool { return !r.swept.Equal(began) }) {
+		return nil // this look was taken in before, and each survey of a wait brings it again
+	}
+	pods := x.listedPods(listed)
+	for _, r := range records {
 		if r.swept.Before(began) {
 			r.swept = began
 		}
@@ -248,17 +261,14 @@ func (x *Index) Swept(b Binding, began time.Time, targets iter.Seq2[netip.Addr, 
 				continue
 			}
 			anyInRotation = anyInRotation || inRotation
-			if h.namespace == r.from.namespace && !slices.Contains(h.listed, b.group()) {
-				h.listed = append(h.listed, b.group())
-				woken = append(woken, h)
+			if h.namespace == r.from.namespace && !slices.Contains(h.listed, group) {
+				h.listed = append(h.listed, group)
+				tied = append(tied, h)
 			}
 		}
 		r.cleared = r.cleared || r.former() && began.After(r.ended) && !anyInRotation
 	}
-	x.mu.Unlock()
-	for _, h := range woken {
-		x.wake(h.namespace, h.name)
-	}
+	return tied
 }
 
 // listedPods are the pods and the watched addresses that a look lists, and

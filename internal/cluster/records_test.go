@@ -228,6 +228,30 @@ func TestSwept(t *testing.T) {
 	}
 }
 
+// A look that is taken in again says nothing new, but of a binding that came since.
+func TestSweptAgain(t *testing.T) {
+	inIndexed(t, Config{}, tgb("one", "web", "one"), func(t *testing.T, w *world) {
+		began := time.Now()
+		for range 2 {
+			w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, began, lookAt())
+			if got := w.due(); got != "" {
+				t.Errorf("due: %q", got)
+			}
+			w.do(tgb("twin", "blue", "one"))
+			if got := w.due(); got != "twin" {
+				t.Errorf("due with a new binding of the group: %q", got)
+			}
+			w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, began, lookAt())
+			if got := w.due(); got != "" {
+				t.Errorf("due: %q", got)
+			}
+			w.do("remove "+tgb("twin", "blue", "one"), tgb("one", "web", "one"))
+			w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, time.Now(), lookAt())
+			began = time.Now()
+		}
+	})
+}
+
 // An address that no pod has is tied to what lists it from then on.
 func TestAddress(t *testing.T) {
 	inIndexed(t, Config{}, tgb("one", "web", "one")+sep+tgb("two", "web", "two")+sep+tgb("gone", "web", "gone")+sep+strings.ReplaceAll(tgb("far", "web", "far"), "name: far", "name: far, namespace: other"), func(t *testing.T, w *world) {
@@ -444,7 +468,8 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 
 // end makes a former binding, cleared or not.
 func (w *world) end(namespace, name string, cleared bool) {
-	b := &Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2, Service: "web"}
+	b := &Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2}
+	b.ServiceRef.Name = "web"
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
 	w.mu.Lock()
 	w.learn(bindingRecord(b))

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -37,17 +36,6 @@ func (r *resource) setUp(trim cache.TransformFunc, indexers cache.Indexers, h ca
 		}
 	}
 	return nil
-}
-
-// waitSynced returns true when everything was read once, false when ctx ends
-// before.
-func (r *resource) waitSynced(ctx context.Context) bool {
-	for _, inf := range r.informers {
-		if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
-			return false
-		}
-	}
-	return true
 }
 
 func (r *resource) hasSynced() bool {
@@ -149,8 +137,27 @@ func handler[T any](changed func(before, after *T)) cache.ResourceEventHandler {
 	}
 }
 
-// trimMeta and the other trim functions keep of each object what this package
-// reads: a cluster has many pods. They may see an object twice.
+// trimmer makes a function for informers of one that keeps of each object what
+// this package reads: a cluster has many pods. It may see an object twice.
+func trimmer[T any](trim func(*T) *T) cache.TransformFunc {
+	return func(obj any) (any, error) {
+		if o, ok := obj.(*T); ok {
+			return trim(o), nil
+		}
+		return obj, nil
+	}
+}
+
 func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
+}
+
+// indexer makes an index function of one that lists the keys of an object.
+func indexer[T any](keys func(*T) []string) cache.IndexFunc {
+	return func(obj any) ([]string, error) {
+		if o, ok := obj.(*T); ok {
+			return keys(o), nil
+		}
+		return nil, nil
+	}
 }

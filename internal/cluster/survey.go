@@ -57,7 +57,7 @@ type Survey struct {
 // load balancers count in any case.
 func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 	if p.raw != nil {
-		x.see(p.raw, false)
+		x.see(p.raw)
 		x.tieAll(p.raw)
 	}
 	x.mu.Lock()

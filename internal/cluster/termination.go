@@ -42,7 +42,7 @@ func (x *Index) addEnd(p *Pod, e end) {
 		return
 	}
 	p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.seen.Add(e.grace)
-	if skew, ok := x.clock.correction(); ok {
+	if skew, ok := x.clock.skew(); ok {
 		p.KillAt = e.kill.Add(-skew)
 	}
 }

@@ -50,16 +50,15 @@ func (h *past) namespaces() iter.Seq[string] {
 	return maps.Keys(all)
 }
 
-// see notes what a pod shows of itself; live is what was read from the API
-// server itself. It returns what is known of the pod's end.
-func (x *Index) see(p *corev1.Pod, live bool) end {
+// see notes what a pod shows of itself, and returns what is known of its end.
+func (x *Index) see(p *corev1.Pod) end {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.pastOf(p, live).end
+	return x.pastOf(p, false).end
 }
 
-// pastOf is what is remembered of a pod, and of what it shows now. Called with the
-// lock.
+// pastOf is what is remembered of a pod, with what it shows of itself now; live is
+// what was read from the API server itself. Called with the lock.
 func (x *Index) pastOf(p *corev1.Pod, live bool) *past {
 	now, ips := time.Now(), addresses(p)
 	h := x.past[p.UID]
@@ -262,7 +261,7 @@ func (x *Index) serviceChanged(before, after *corev1.Service) {
 		x.tieSelected(after)
 	}
 	x.hostChanged(serviceRecords(before), serviceRecords(after))
-	if before == nil || after == nil || !sameService(before, after) {
+	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status) {
 		x.wakeNamespace(cmp.Or(after, before).Namespace)
 	}
 }
@@ -288,9 +287,13 @@ func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 // tieNamed ties the pods that an EndpointSlice names.
 func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
 	service := serviceOf(s)
-	for _, key := range podKeys(s) {
-		for _, p := range x.podsNamed(key) {
-			if service != "" && names(s, p) && x.tie(p, service) {
+	if service == "" {
+		return
+	}
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		for _, p := range x.podsNamed(refKey(s, e)) {
+			if isOf(s, e, p) && x.tie(p, service) {
 				x.wake(p.Namespace, p.Name)
 			}
 		}
@@ -307,16 +310,7 @@ func selects(s *corev1.Service, podLabels map[string]string) bool {
 	return len(s.Spec.Selector) > 0
 }
 
-// sameService says whether two states of a Service are the same to us.
-func sameService(a, b *corev1.Service) bool {
-	return equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
-}
-
-func trimService(obj any) (any, error) {
-	s, ok := obj.(*corev1.Service)
-	if !ok {
-		return obj, nil
-	}
+var trimService = trimmer(func(s *corev1.Service) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: trimMeta(s.ObjectMeta),
 		Spec: corev1.ServiceSpec{
@@ -325,8 +319,8 @@ func trimService(obj any) (any, error) {
 			PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses,
 		},
 		Status: corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer},
-	}, nil
-}
+	}
+})
 
 // serviceOf is the namespace/name of an EndpointSlice's Service; "" for none.
 func serviceOf(s *discoveryv1.EndpointSlice) string {
@@ -356,42 +350,24 @@ func names(s *discoveryv1.EndpointSlice, p *corev1.Pod) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return isOf(s, &e, p) })
 }
 
-// podKeys are the pods that an EndpointSlice names.
-func podKeys(s *discoveryv1.EndpointSlice) []string {
-	keys := make(map[string]bool)
+var sliceIndexers = cache.Indexers{byPod: indexer(slicePods), byService: indexer(sliceService)}
+
+// slicePods are the pods that an EndpointSlice names.
+func slicePods(s *discoveryv1.EndpointSlice) []string {
+	var keys []string
 	for i := range s.Endpoints {
 		if key := refKey(s, &s.Endpoints[i]); key != "" {
-			keys[key] = true
+			keys = append(keys, key)
 		}
 	}
-	return slices.Collect(maps.Keys(keys))
+	return keys
 }
 
-var sliceIndexers = cache.Indexers{byPod: slicePods, byService: sliceService}
-
-// slicePods indexes EndpointSlices by the pods that they name.
-func slicePods(obj any) ([]string, error) {
-	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
-		return podKeys(s), nil
-	}
-	return nil, nil
-}
-
-// sliceService indexes EndpointSlices by their Service.
-func sliceService(obj any) ([]string, error) {
-	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
-		return []string{serviceOf(s)}, nil
-	}
-	return nil, nil
-}
+func sliceService(s *discoveryv1.EndpointSlice) []string { return []string{serviceOf(s)} }
 
 // trimSlice keeps the first address of each endpoint alone: LBC registers no
 // other (pkg/backend/endpoint_resolver.go).
-func trimSlice(obj any) (any, error) {
-	s, ok := obj.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return obj, nil
-	}
+var trimSlice = trimmer(func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	out := &discoveryv1.EndpointSlice{ObjectMeta: trimMeta(s.ObjectMeta)}
 	out.Labels = map[string]string{discoveryv1.LabelServiceName: s.Labels[discoveryv1.LabelServiceName]}
 	for _, p := range s.Ports {
@@ -405,5 +381,5 @@ func trimSlice(obj any) (any, error) {
 			})
 		}
 	}
-	return out, nil
-}
+	return out
+})

@@ -237,7 +237,7 @@ func TestPastIsDropped(t *testing.T) {
 func TestPodChangesAheadOfService(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue"), func(t *testing.T, w *world) {
 		before := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "x"}}
-		w.see(before, false)
+		w.see(before)
 		before.Labels = map[string]string{"app": "blue"}
 		after := before.DeepCopy()
 		after.Labels = map[string]string{"app": "idle"}

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -110,10 +109,14 @@ func (x *Index) WatchAge() time.Duration {
 	return age
 }
 
+// Synced says whether everything was read once. How many replicas there are does
+// not count.
+func (x *Index) Synced() bool { return x.unread() == nil }
+
 // Ready says why the caches cannot be trusted now; nil where they can.
 func (x *Index) Ready() error {
-	if !x.synced.Load() {
-		return x.unread()
+	if err := x.unread(); err != nil {
+		return err
 	}
 	for _, s := range x.bindings {
 		if serving(s.state.Load()) == versionGone {
@@ -134,11 +137,9 @@ func (x *Index) unread() error {
 		}
 	}
 	for _, s := range x.bindings {
-		select {
-		case <-s.known:
-		default:
+		if !s.known.Load() {
 			return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", s.gvr.GroupResource())
 		}
 	}
-	return errors.New("not read yet: the index has not begun")
+	return nil
 }
