@@ -36,6 +36,9 @@ const sharedGroup = "eks.amazonaws.com"
 // group's targets. LBC pkg/annotations/constants.go.
 const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
 
+// bindingKeys are the labels and annotations of bindings that are read.
+var bindingKeys = []string{checkpointAnnotation, ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
+
 // TypeIP is the target type of groups whose targets are pods; "instance" is the
 // other one.
 const TypeIP = "ip"
@@ -76,19 +79,7 @@ func trimBinding(obj any) (any, error) {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, b); err != nil {
 		return nil, err
 	}
-	labels, annotations := b.Labels, b.Annotations
-	b.ObjectMeta = trimMeta(b.ObjectMeta)
-	for _, key := range stackLabels {
-		if value, ok := labels[key]; ok {
-			if b.Labels == nil {
-				b.Labels = make(map[string]string)
-			}
-			b.Labels[key] = value
-		}
-	}
-	if value, ok := annotations[checkpointAnnotation]; ok {
-		b.Annotations = map[string]string{checkpointAnnotation: value}
-	}
+	b.ObjectMeta = trimMeta(b.ObjectMeta, bindingKeys...)
 	b.API = u.GroupVersionKind().Group
 	return b, nil
 }

@@ -41,8 +41,6 @@ const (
 	serviceStackName      = "service.k8s.aws/stack-name"
 )
 
-var stackLabels = []string{ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
-
 func ingressRecords(i *networkingv1.Ingress) []*record {
 	if i == nil {
 		return nil
@@ -187,11 +185,6 @@ func (v *view) noAddress() []string {
 	return slices.Sorted(maps.Keys(tied))
 }
 
-// hasIngress says whether an Ingress is there.
-func (v *view) hasIngress(o origin) bool {
-	return slices.ContainsFunc(v.records, func(r *record) bool { return r.from == o && !r.former() })
-}
-
 // backends names the Services that an Ingress sends to.
 func backends(i *networkingv1.Ingress) []string {
 	var names []string
@@ -213,13 +206,9 @@ func backends(i *networkingv1.Ingress) []string {
 }
 
 var trimIngress = trimmer(func(i *networkingv1.Ingress) *networkingv1.Ingress {
-	out := &networkingv1.Ingress{
-		ObjectMeta: trimMeta(i.ObjectMeta),
+	return &networkingv1.Ingress{
+		ObjectMeta: trimMeta(i.ObjectMeta, groupAnnotation),
 		Spec:       networkingv1.IngressSpec{DefaultBackend: i.Spec.DefaultBackend, Rules: i.Spec.Rules},
 		Status:     networkingv1.IngressStatus{LoadBalancer: i.Status.LoadBalancer},
 	}
-	if group, ok := i.Annotations[groupAnnotation]; ok {
-		out.Annotations = map[string]string{groupAnnotation: group}
-	}
-	return out
 })

@@ -148,8 +148,27 @@ func trimmer[T any](trim func(*T) *T) cache.TransformFunc {
 	}
 }
 
-func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
+// trimMeta keeps of an object what names it, and the labels and annotations of some
+// keys.
+func trimMeta(m metav1.ObjectMeta, keys ...string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		Labels: pick(m.Labels, keys), Annotations: pick(m.Annotations, keys),
+	}
+}
+
+// pick is nil where m has none of the keys.
+func pick(m map[string]string, keys []string) map[string]string {
+	var out map[string]string
+	for _, key := range keys {
+		if value, ok := m[key]; ok {
+			if out == nil {
+				out = make(map[string]string)
+			}
+			out[key] = value
+		}
+	}
+	return out
 }
 
 // indexer makes an index function of one that lists the keys of an object.

@@ -74,7 +74,7 @@ func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 	for _, name := range ingresses {
 		o := origin{kindIngress, p.Namespace, name}
 		named = append(named, o)
-		if !v.hasIngress(o) {
+		if !slices.ContainsFunc(v.records, func(r *record) bool { return r.from == o && !r.former() }) {
 			s.MissingIngresses = append(s.MissingIngresses, name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -81,10 +82,8 @@ func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("get node %s of pod %s: %w", pod.Spec.NodeName, p.Key(), err)
 	}
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue, nil
-		}
+	isReady := func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	}
-	return false, nil
+	return slices.ContainsFunc(node.Status.Conditions, isReady), nil
 }

@@ -368,8 +368,7 @@ func sliceService(s *discoveryv1.EndpointSlice) []string { return []string{servi
 // trimSlice keeps the first address of each endpoint alone: LBC registers no
 // other (pkg/backend/endpoint_resolver.go).
 var trimSlice = trimmer(func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
-	out := &discoveryv1.EndpointSlice{ObjectMeta: trimMeta(s.ObjectMeta)}
-	out.Labels = map[string]string{discoveryv1.LabelServiceName: s.Labels[discoveryv1.LabelServiceName]}
+	out := &discoveryv1.EndpointSlice{ObjectMeta: trimMeta(s.ObjectMeta, discoveryv1.LabelServiceName)}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, discoveryv1.EndpointPort{Port: p.Port})
 	}
