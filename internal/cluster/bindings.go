@@ -297,7 +297,7 @@ func (x *Index) bindingChanged(before, after *Binding) {
 		x.learn(bindingRecord(after))
 	}
 	x.outdate(newest, after == nil)
-	x.settle(newest.Namespace)
+	x.settle(bindingRecord(newest).from)
 	x.mu.Unlock()
 	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
 		x.wakeNamespace(newest.Namespace)

@@ -61,7 +61,8 @@ type Index struct {
 	bindings   []*source
 	// reads holds pods as live reads showed them, where that is newer than what
 	// the informers have. It changes with the lock.
-	reads cache.Indexer
+	reads    cache.Indexer
+	seenPods stores // reads, and pods
 
 	// mu guards what follows, and the stores of the bindings. It is held across
 	// reads of stores, which call nothing of ours but index functions, and across
@@ -111,6 +112,7 @@ func New(cfg Config) (*Index, error) {
 	}
 	x.resources = []resource{pods, services, endpoints, ingresses}
 	x.pods, x.services, x.slices, x.ingresses = pods.stores(), services.stores(), endpoints.stores(), ingresses.stores()
+	x.seenPods = append(stores{x.reads}, x.pods...)
 	for _, gvr := range bindingGroups {
 		x.bindings = append(x.bindings, newSource(x, gvr))
 	}

@@ -97,8 +97,8 @@ func (x *Index) hostChanged(before, after []*record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.learn(after...) // before was learned when it came
-	if all := slices.Concat(before, after); len(all) > 0 {
-		x.settle(all[0].from.namespace)
+	if both := slices.Concat(before, after); len(both) > 0 {
+		x.settle(both[0].from)
 	}
 }
 
@@ -157,9 +157,9 @@ func (v *view) hostnames(named []origin) []Hostname {
 // follows says whether the host name of some records, of which some are tied to
 // the pod, is to be followed: not where bindings account for all that ties it,
 // and, where nothing does, only for a pod whose ties can have escaped us.
-func (v *view) follows(all, tied []*record) bool {
+func (v *view) follows(leads, tied []*record) bool {
 	if len(tied) == 0 {
-		return !v.since.IsZero() && all[0].from.namespace == v.past.namespace && slices.ContainsFunc(all, func(r *record) bool { return !v.accountsFor(r, true) })
+		return !v.since.IsZero() && leads[0].from.namespace == v.past.namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
 	}
 	return slices.ContainsFunc(tied, func(r *record) bool { return !v.accountsFor(r, false) })
 }

@@ -106,7 +106,7 @@ func (x *Index) Refresh(p *Pod) *Pod {
 		return p
 	}
 	newest := p.raw
-	for _, known := range x.podsNamed(p.Key()) {
+	for _, known := range all[corev1.Pod](x.seenPods, p.Key()) {
 		if known.UID == p.UID && laterVersion(known.ResourceVersion, newest.ResourceVersion) {
 			newest = known
 		}

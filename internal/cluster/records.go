@@ -29,7 +29,7 @@ const (
 	kindService = "Service" // of type LoadBalancer
 )
 
-// origin is what leads to a Service.
+// origin is what leads to a Service; without a name, all that does in a namespace.
 type origin struct{ kind, namespace, name string }
 
 // String is how an origin is shown: "Ingress default/web".
@@ -80,53 +80,64 @@ func bindingRecord(b *Binding) *record {
 	return &record{link: link{from: origin{b.API, b.Namespace, b.Name}, service: b.Namespace + "/" + b.ServiceRef.Name, spec: b.BindingSpec}, binding: b}
 }
 
-// records are what a picture of a namespace amounts to.
-func (p picture) records(namespace string) []*record {
+// records are what a picture amounts to for an origin, and for what has its name.
+func (p picture) records(o origin) []*record {
 	var out []*record
-	for _, b := range by[*Binding](p.bindings, byNamespace, namespace) {
+	for _, b := range of[Binding](o, p.bindings) {
 		out = append(out, bindingRecord(b))
 	}
-	for _, i := range by[*networkingv1.Ingress](p.ingresses, byNamespace, namespace) {
+	for _, i := range of[networkingv1.Ingress](o, p.ingresses) {
 		out = append(out, ingressRecords(i)...)
 	}
-	for _, s := range by[*corev1.Service](p.services, byNamespace, namespace) {
+	for _, s := range of[corev1.Service](o, p.services) {
 		out = append(out, serviceRecords(s)...)
 	}
 	return out
+}
+
+// of finds the objects that have the name of an origin.
+func of[T any](o origin, ss stores) []*T {
+	if o.name == "" {
+		return by[*T](ss, byNamespace, o.namespace)
+	}
+	return all[T](ss, o.namespace+"/"+o.name)
 }
 
 // learn keeps what objects say, and says whether something of it is new. Called
 // with the lock.
 func (x *Index) learn(rs ...*record) (news bool) {
 	for _, r := range rs {
-		all := x.records[r.from.namespace]
-		if all == nil {
-			all = make(map[link]*record)
-			x.records[r.from.namespace] = all
+		known := x.records[r.from.namespace]
+		if known == nil {
+			known = make(map[link]*record)
+			x.records[r.from.namespace] = known
 		}
-		if old := all[r.link]; old != nil {
+		if old := known[r.link]; old != nil {
 			old.binding, old.ingressGroup = r.binding, r.ingressGroup
 		} else {
-			all[r.link], news = r, true
+			known[r.link], news = r, true
 		}
 	}
 	return news
 }
 
-// settle ends the records of a namespace that nothing shows any more, and brings
+// settle ends the records of an origin that nothing shows any more, and brings
 // those back to life that something shows. It looks itself at what there is, so
 // that handlers and live lists need not come in any order. Called with the lock.
-func (x *Index) settle(namespace string) {
-	pictures := x.pictures(namespace)
+func (x *Index) settle(o origin) {
+	pictures := x.pictures(o.namespace)
 	shown := make(map[link]int)
 	for _, p := range pictures {
-		for _, r := range p.records(namespace) {
+		for _, r := range p.records(o) {
 			shown[r.link]++
 		}
 	}
 	ended := false
-	for link, r := range x.records[namespace] {
-		n := shown[link]
+	for _, r := range x.records[o.namespace] {
+		if o.name != "" && r.from != o {
+			continue
+		}
+		n := shown[r.link]
 		r.everywhere = n == len(pictures)
 		switch {
 		case n > 0:

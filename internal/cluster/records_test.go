@@ -465,7 +465,7 @@ func (w *world) end(namespace, name string, cleared bool) {
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
 	w.mu.Lock()
 	w.learn(bindingRecord(b))
-	w.settle(namespace)
+	w.settle(bindingRecord(b).from)
 	w.mu.Unlock()
 	if cleared {
 		w.pass(time.Millisecond)

@@ -89,12 +89,21 @@ func by[T any](ss stores, index, key string) []T {
 	return out
 }
 
-// get finds an object by namespace/name; nil where there is none.
-func get[T any](ss stores, key string) *T {
+// all finds the objects of a namespace/name; each store has one at most.
+func all[T any](ss stores, key string) []*T {
+	var out []*T
 	for _, s := range ss {
 		if obj, ok, _ := s.GetByKey(key); ok { // no error: the key is given
-			return obj.(*T)
+			out = append(out, obj.(*T))
 		}
+	}
+	return out
+}
+
+// get finds the first object of a namespace/name; nil where there is none.
+func get[T any](ss stores, key string) *T {
+	for _, obj := range all[T](ss, key) {
+		return obj
 	}
 	return nil
 }

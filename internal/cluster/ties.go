@@ -85,7 +85,7 @@ func (x *Index) learnPod(p *corev1.Pod) *corev1.Pod {
 	p = trimmed.(*corev1.Pod)
 	x.mu.Lock()
 	x.pastOf(p, true)
-	if !slices.ContainsFunc(x.podsNamed(key(p)), func(known *corev1.Pod) bool { return !laterVersion(p.ResourceVersion, known.ResourceVersion) }) {
+	if !slices.ContainsFunc(all[corev1.Pod](x.seenPods, key(p)), func(known *corev1.Pod) bool { return !laterVersion(p.ResourceVersion, known.ResourceVersion) }) {
 		_ = x.reads.Update(p) // no error: it has a name
 	}
 	x.mu.Unlock()
@@ -104,17 +104,6 @@ func (x *Index) dropRead(p *corev1.Pod, gone bool) {
 }
 
 func key(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
-
-// podsNamed are the pods of a name, by the informer and by live reads.
-func (x *Index) podsNamed(key string) []*corev1.Pod {
-	var pods []*corev1.Pod
-	for _, ss := range []stores{x.pods, {x.reads}} {
-		if p := get[corev1.Pod](ss, key); p != nil {
-			pods = append(pods, p)
-		}
-	}
-	return pods
-}
 
 // tie notes that Services, as namespace/name, select a pod or name it in an
 // EndpointSlice. It says whether that is new.
@@ -268,7 +257,7 @@ func (x *Index) serviceChanged(before, after *corev1.Service) {
 
 // tieSelected ties the pods that a Service selects.
 func (x *Index) tieSelected(s *corev1.Service) {
-	for _, p := range by[*corev1.Pod](append(stores{x.reads}, x.pods...), byNamespace, s.Namespace) {
+	for _, p := range by[*corev1.Pod](x.seenPods, byNamespace, s.Namespace) {
 		if selects(s, p.Labels) && x.tie(p, s.Namespace+"/"+s.Name) {
 			x.wake(p.Namespace, p.Name)
 		}
@@ -292,7 +281,7 @@ func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
 	}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
-		for _, p := range x.podsNamed(refKey(s, e)) {
+		for _, p := range all[corev1.Pod](x.seenPods, refKey(s, e)) {
 			if isOf(s, e, p) && x.tie(p, service) {
 				x.wake(p.Namespace, p.Name)
 			}
