@@ -96,9 +96,9 @@ func (x *Index) learnPod(p *corev1.Pod) *corev1.Pod {
 
 // dropRead drops what was read live of a pod that the informer has told of since.
 // Called with the lock.
-func (x *Index) dropRead(p *corev1.Pod, gone bool) {
+func (x *Index) dropRead(p *corev1.Pod) {
 	read := get[corev1.Pod](stores{x.reads}, key(p))
-	if read != nil && (gone && read.UID == p.UID || !gone && !laterVersion(read.ResourceVersion, p.ResourceVersion)) {
+	if read != nil && !laterVersion(read.ResourceVersion, p.ResourceVersion) {
 		_ = x.reads.Delete(read) // no error: it has a name
 	}
 }
@@ -218,7 +218,10 @@ func (x *Index) countGaps(o *metav1.ListOptions) {
 
 func (x *Index) podChanged(before, after *corev1.Pod) {
 	if before != nil && (after == nil || before.UID != after.UID) {
-		x.podGone(before)
+		x.mu.Lock()
+		x.dropRead(before)
+		x.forget(before.UID)
+		x.mu.Unlock()
 		defer x.wake(before.Namespace, before.Name)
 		before = nil
 	}
@@ -227,7 +230,7 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 	}
 	x.mu.Lock()
 	x.pastOf(after, false)
-	x.dropRead(after, false)
+	x.dropRead(after)
 	x.mu.Unlock()
 	if before == nil || !maps.Equal(before.Labels, after.Labels) {
 		if before != nil {
@@ -236,13 +239,6 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 		x.tieAll(after)
 	}
 	x.wake(after.Namespace, after.Name)
-}
-
-func (x *Index) podGone(p *corev1.Pod) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.dropRead(p, true)
-	x.forget(p.UID)
 }
 
 func (x *Index) serviceChanged(before, after *corev1.Service) {
