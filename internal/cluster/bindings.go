@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +36,9 @@ const sharedGroup = "eks.amazonaws.com"
 // group's targets. LBC pkg/annotations/constants.go.
 const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
 
+// bindingKeys are the labels and annotations of bindings that are read.
+var bindingKeys = []string{checkpointAnnotation, ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
+
 // TypeIP is the target type of groups whose targets are pods; "instance" is the
 // other one.
 const TypeIP = "ip"
@@ -48,8 +50,6 @@ type Binding struct {
 	BindingSpec       `json:"spec"`
 	// API is the API group that serves it.
 	API string `json:"-"`
-	// Service is spec.serviceRef.name, in the binding's namespace.
-	Service string `json:"-"`
 }
 
 // BindingSpec is the part of the specification that matters here.
@@ -79,20 +79,8 @@ func trimBinding(obj any) (any, error) {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, b); err != nil {
 		return nil, err
 	}
-	labels, annotations := b.Labels, b.Annotations
-	b.ObjectMeta = trimMeta(b.ObjectMeta)
-	for _, key := range stackLabels {
-		if value, ok := labels[key]; ok {
-			if b.Labels == nil {
-				b.Labels = make(map[string]string)
-			}
-			b.Labels[key] = value
-		}
-	}
-	if value, ok := annotations[checkpointAnnotation]; ok {
-		b.Annotations = map[string]string{checkpointAnnotation: value}
-	}
-	b.API, b.Service = u.GroupVersionKind().Group, b.ServiceRef.Name
+	b.ObjectMeta = trimMeta(b.ObjectMeta, bindingKeys...)
+	b.API = u.GroupVersionKind().Group
 	return b, nil
 }
 
@@ -101,18 +89,20 @@ func trimBinding(obj any) (any, error) {
 type source struct {
 	x     *Index
 	gvr   schema.GroupVersionResource
-	known chan struct{} // closed when it was found out once what there is
-	// versionGone says that the group is served, but not in the version that is
-	// known here.
-	versionGone atomic.Bool
-	wasServed   atomic.Bool // and was not missing since
-
-	mu        sync.Mutex // guards informers; not held across calls
-	informers caches     // nil while the group is not served
+	paths []string     // of the watches
+	known atomic.Bool  // it was found out once what there is
+	state atomic.Int32 // the serving of the last answer
+	// wasServed says that it was served, and was not absent since.
+	wasServed atomic.Bool
+	stores    stores // none while the group is not served; guarded by the Index's lock
 }
 
 func newSource(x *Index, gvr schema.GroupVersionResource) *source {
-	return &source{x: x, gvr: gvr, known: make(chan struct{})}
+	s := &source{x: x, gvr: gvr}
+	for _, ns := range x.namespaces {
+		s.paths = append(s.paths, watchPath(groupPath(gvr.GroupVersion()), ns, gvr.Resource))
+	}
+	return s
 }
 
 // How long the source waits before it asks again whether its group is served,
@@ -133,10 +123,6 @@ const (
 
 // run follows the group until ctx ends.
 func (s *source) run(ctx context.Context) {
-	var once sync.Once
-	known := func() { once.Do(func() { close(s.known) }) }
-	path := "discovery of " + s.gvr.Group
-	s.x.ages.expect(path)
 	for ctx.Err() == nil {
 		state, err := s.ask(ctx)
 		if err != nil {
@@ -148,35 +134,31 @@ func (s *source) run(ctx context.Context) {
 		}
 		s.tell(state)
 		if state == served {
-			s.x.ages.forget(path)
-			s.follow(ctx, known)
-			s.x.ages.expect(path)
+			s.follow(ctx)
 			pause(ctx, errorRetry) // what discovery promised was not there
 			continue
 		}
-		s.x.ages.heard(path)
-		known()
+		s.x.ages.heard(s.paths...)
+		s.known.Store(true)
 		pause(ctx, absentRetry)
 	}
 }
 
 // tell logs what changes, once.
 func (s *source) tell(state serving) {
-	gone := state == versionGone
-	switch was := s.versionGone.Swap(gone); {
-	case gone && !was:
+	was := serving(s.state.Swap(int32(state)))
+	switch {
+	case state == was:
+	case state == versionGone:
 		s.x.cfg.Log.Warn("the API server no longer serves the version of TargetGroupBindings that is known here: not ready until it does, or until a newer version of this program is installed",
 			"group", s.gvr.Group, "version", s.gvr.Version)
-	case was && !gone:
+	case was == versionGone:
 		s.x.cfg.Log.Info("the version of TargetGroupBindings is in order again", "group", s.gvr.Group, "served", state == served)
-	case state == absent && s.wasServed.Load():
+	case state == absent:
 		s.x.cfg.Log.Warn("the cluster no longer serves TargetGroupBindings of this API group", "group", s.gvr.Group)
 	}
-	switch state {
-	case served:
-		s.wasServed.Store(true)
-	case absent:
-		s.wasServed.Store(false)
+	if state != versionGone {
+		s.wasServed.Store(state == served)
 	}
 }
 
@@ -222,126 +204,80 @@ func (s *source) has(ctx context.Context, gv schema.GroupVersion) (bool, error) 
 	return slices.ContainsFunc(found.APIResources, func(r metav1.APIResource) bool { return r.Name == s.gvr.Resource }), err
 }
 
+func groupPath(gv schema.GroupVersion) string { return "/apis/" + gv.Group + "/" + gv.Version }
+
 func (s *source) get(ctx context.Context, path string, into runtime.Object) error {
 	return s.x.kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(into)
 }
 
-// follow keeps informers on the group until it is no longer served or ctx ends.
-func (s *source) follow(outer context.Context, known func()) {
-	ctx, cancel := context.WithCancel(outer)
-	suspect := make(chan struct{}, 1)
-	var factories []dynamicinformer.DynamicSharedInformerFactory
-	var informers caches
+// informers makes those of the group, which put a token into suspect when the API
+// server answers that there is no such thing.
+func (s *source) informers(suspect chan<- struct{}) *resource {
+	r := new(resource)
 	for _, ns := range s.x.namespaces {
-		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.x.dynamic, 0, ns, s.x.countGaps)
-		factories, informers = append(factories, f), append(informers, s.informer(f, suspect))
+		inf := dynamicinformer.NewFilteredDynamicInformer(s.x.dynamic, s.gvr, ns, 0, cache.Indexers{byNamespace: cache.MetaNamespaceIndexFunc}, s.x.countGaps).Informer()
+		_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) { // fails only on a started informer
+			if apierrors.IsNotFound(err) {
+				signal(suspect)
+				return
+			}
+			cache.DefaultWatchErrorHandler(ctx, r, err)
+		})
+		r.add(groupPath(s.gvr.GroupVersion()), ns, s.gvr.Resource, inf)
 	}
-	for _, path := range s.watchPaths() {
-		s.x.ages.expect(path)
-	}
-	s.set(informers)
-	for _, f := range factories {
-		f.Start(ctx.Done())
-	}
-	s.stay(ctx, informers, suspect, known)
-	cancel()
-	for _, f := range factories {
-		f.Shutdown()
-	}
-	for _, path := range s.watchPaths() {
-		s.x.ages.forget(path)
-	}
-	if outer.Err() == nil {
-		s.set(nil)
-		s.x.dropBindings(informers)
-	}
+	return r
 }
 
-// informer makes one that puts a token into suspect when the API server answers
-// that there is no such thing.
-func (s *source) informer(f dynamicinformer.DynamicSharedInformerFactory, suspect chan<- struct{}) cache.SharedIndexInformer {
-	inf := f.ForResource(s.gvr).Informer()
-	_ = inf.SetTransform(trimBinding) // fails only on a started informer, as the next
-	_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
-		if apierrors.IsNotFound(err) {
-			signal(suspect)
-			return
+// follow keeps informers on the group until discovery says that it is gone, or
+// ctx ends.
+func (s *source) follow(outer context.Context) {
+	ctx, cancel := context.WithCancel(outer)
+	suspect := make(chan struct{}, 1)
+	r := s.informers(suspect)
+	_ = r.setUp(trimBinding, nil, handler(s.x.bindingChanged)) // fails only on started informers
+	s.set(r.stores())
+	var running sync.WaitGroup
+	for _, inf := range r.informers {
+		running.Go(func() { inf.RunWithContext(ctx) })
+	}
+	running.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), r.hasSynced) {
+			s.known.Store(true)
 		}
-		cache.DefaultWatchErrorHandler(ctx, r, err)
 	})
-	_, _ = inf.AddEventHandler(handler(s.x.bindingChanged))
-	return inf
+	s.stay(ctx, suspect)
+	cancel()
+	running.Wait()
+	if outer.Err() != nil {
+		return
+	}
+	s.set(nil)
+	for _, store := range r.stores() {
+		for _, b := range store.List() {
+			s.x.bindingChanged(b.(*Binding), nil) // it went with its group
+		}
+	}
 }
 
 // stay returns when discovery says that the group is gone, or when ctx ends.
-func (s *source) stay(ctx context.Context, informers caches, suspect <-chan struct{}, known func()) {
-	synced := make(chan struct{})
-	var waiting sync.WaitGroup
-	waiting.Go(func() {
-		for _, inf := range informers {
-			if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
-				return
-			}
-		}
-		close(synced)
-	})
-	for ctx.Err() == nil {
+func (s *source) stay(ctx context.Context, suspect <-chan struct{}) {
+	for {
 		select {
-		case <-synced:
-			known()
-			synced = nil
 		case <-suspect:
 			if state, err := s.ask(ctx); err == nil && state != served {
 				return
 			}
 			pause(ctx, errorRetry)
 		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-func (s *source) set(informers caches) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.informers = informers
-}
-
-func (s *source) current() caches {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.informers
-}
-
-// Bindings lists the bindings of a namespace that the cache has, in order of
-// name.
-func (x *Index) Bindings(namespace string) []Binding {
-	var out []Binding
-	for _, s := range x.bindings {
-		for _, b := range by[*Binding](s.current(), byNamespace, namespace) {
-			out = append(out, *b)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Binding) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-// cachedBinding is nil where the cache has none.
-func (x *Index) cachedBinding(id bindingID) *Binding {
-	for _, s := range x.bindings {
-		if s.gvr.Group == id.api {
-			return get[Binding](s.current(), id.namespace+"/"+id.name)
-		}
-	}
-	return nil
-}
-
-// dropBindings tells of bindings that went with their group.
-func (x *Index) dropBindings(cs caches) {
-	for _, c := range cs {
-		for _, b := range c.GetIndexer().List() {
-			x.bindingChanged(b.(*Binding), nil)
-		}
-	}
+func (s *source) set(stores stores) {
+	s.x.mu.Lock()
+	defer s.x.mu.Unlock()
+	s.stores = stores
 }
 
 // bindingChanged keeps what bindings said, passes checkpoints on and wakes the
@@ -355,12 +291,14 @@ func (x *Index) bindingChanged(before, after *Binding) {
 			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
 		}
 	}
-	if after != nil { // before was learned when it came
-		x.learnBinding(after)
-	}
 	newest := cmp.Or(after, before)
-	x.outdate(newest.id(), newest.ResourceVersion, after)
-	x.settle(newest.id())
+	x.mu.Lock()
+	if after != nil { // before was learned when it came
+		x.learn(bindingRecord(after))
+	}
+	x.outdate(newest, after == nil)
+	x.settle(bindingRecord(newest).from)
+	x.mu.Unlock()
 	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
 		x.wakeNamespace(newest.Namespace)
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,19 @@ kind: TargetGroupBinding
 metadata: {name: tgb-auto}
 spec: {targetGroupARN: "arn:auto", targetType: ip, serviceRef: {name: web, port: 80}}
 `
+
+// bindingsOf are the bindings of a namespace that the informers have, in order of
+// name.
+func (w *world) bindingsOf(namespace string) []Binding {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []Binding
+	for _, b := range by[*Binding](w.pictures(namespace)[0].bindings, byNamespace, namespace) {
+		out = append(out, *b)
+	}
+	slices.SortFunc(out, func(a, b Binding) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
 
 func bindingNames(bs []Binding) []string {
 	var out []string
@@ -59,17 +73,17 @@ spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 			BindingSpec: BindingSpec{
 				TargetGroupARN: "arn:whole", TargetType: TypeIP, Protocol: "HTTPS", RoleARN: "arn:role", ExternalID: "secret",
 			},
-			API: "elbv2.k8s.aws", Service: "web",
+			API: "elbv2.k8s.aws",
 		}
 		whole.ServiceRef.Name, whole.ServiceRef.Port = "web", intstr.FromString("https")
 		byName := Binding{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "by-name"},
 			BindingSpec: BindingSpec{TargetGroupName: "web"},
-			API:         "elbv2.k8s.aws", Service: "web",
+			API:         "elbv2.k8s.aws",
 		}
 		byName.ServiceRef.Name, byName.ServiceRef.Port = "web", intstr.FromInt32(80)
 
-		got := w.Bindings("default")
+		got := w.bindingsOf("default")
 		for i := range got {
 			got[i].UID, got[i].ResourceVersion = "", ""
 		}
@@ -139,7 +153,7 @@ func TestBindingGroups(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, bindings+sep+eksBinding, func(t *testing.T, w *world) {
 				tt.steps(w)
-				if d := cmp.Diff(tt.want, bindingNames(w.Bindings("default"))); d != "" {
+				if d := cmp.Diff(tt.want, bindingNames(w.bindingsOf("default"))); d != "" {
 					t.Errorf("bindings (-want +got):\n%s", d)
 				}
 				if err := w.Ready(); err != nil && !tt.unready {
@@ -171,7 +185,7 @@ func TestBindingGroupsAtStart(t *testing.T) {
 				if err := w.Ready(); err != nil {
 					t.Errorf("not ready after a second: %v", err)
 				}
-				if d := cmp.Diff(tt.want, bindingNames(w.Bindings("default"))); d != "" {
+				if d := cmp.Diff(tt.want, bindingNames(w.bindingsOf("default"))); d != "" {
 					t.Errorf("bindings (-want +got):\n%s", d)
 				}
 			})

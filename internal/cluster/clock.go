@@ -24,21 +24,17 @@ type clock struct {
 	warned      bool
 }
 
-// Skew is the API server's clock less ours: zero where what was seen allows for
-// it, else the least that it can be.
-func (x *Index) Skew() time.Duration { return x.clock.skew() }
-
-func (c *clock) skew() time.Duration {
+// skew is the API server's clock less ours: zero where what was seen allows for
+// it, else the least that it can be. ok says that it is of use.
+func (c *clock) skew() (skew time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.leastSkew()
 }
 
-func (c *clock) leastSkew() time.Duration { return max(c.least, min(c.most, 0)) }
-
-// correction is the skew, and whether it is of use.
-func (c *clock) correction() (skew time.Duration, ok bool) {
-	skew = c.skew()
+// leastSkew is called with the lock.
+func (c *clock) leastSkew() (skew time.Duration, ok bool) {
+	skew = max(c.least, min(c.most, 0))
 	return skew, skew.Abs() <= maxSkew
 }
 
@@ -65,15 +61,15 @@ func (c *clock) take(least, most time.Duration) (skew time.Duration, tooLarge bo
 	} else {
 		c.least, c.most = max(c.least, least), min(c.most, most)
 	}
-	skew = c.leastSkew()
-	tooLarge = skew.Abs() > maxSkew && !c.warned
+	skew, ok := c.leastSkew()
+	tooLarge = !ok && !c.warned
 	c.warned = c.warned || tooLarge
 	return skew, tooLarge
 }
 
 // born is a creationTimestamp by our clock, at the earliest.
 func (x *Index) born(created time.Time) time.Time {
-	skew, ok := x.clock.correction()
+	skew, ok := x.clock.skew()
 	switch {
 	case created.IsZero():
 		return created

@@ -10,11 +10,9 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
@@ -55,28 +53,28 @@ type Index struct {
 	work       work
 	searches   searches
 	factories  []informers.SharedInformerFactory
-	pods       caches
-	services   caches
-	slices     caches
-	ingresses  caches
+	resources  []resource // what every cluster serves
+	pods       stores
+	services   stores
+	slices     stores
+	ingresses  stores
 	bindings   []*source
-	synced     atomic.Bool
+	// reads holds pods as live reads showed them, where that is newer than what
+	// the informers have. It changes with the lock.
+	reads    cache.Indexer
+	seenPods stores // reads, and pods
 
-	// mu guards what follows. It is held across reads of the informers' caches,
-	// which call nothing of ours but index functions, and across no other call.
+	// mu guards what follows, and the stores of the bindings. It is held across
+	// reads of stores, which call nothing of ours but index functions, and across
+	// no other call.
 	mu sync.Mutex
 	// past holds what was seen of each pod that exists or is watched.
 	past map[types.UID]*past
-	// reads holds those of them whose newest state came from a live read.
-	reads map[types.UID]*past
 	// gap is when the newest list was begun that did not go on where a watch had
 	// ended: before it, changes can have been missed.
 	gap time.Time
-	// crossed says that an EndpointSlice named a pod of another namespace once.
-	crossed bool
-	// records and hosts are by namespace.
-	records map[string]map[bindingID][]*record
-	hosts   map[string]map[string]*host
+	// records are by namespace.
+	records map[string]map[link]*record
 	// forgotten is, by namespace, when a former binding was last dropped that
 	// could still matter.
 	forgotten map[string]time.Time
@@ -103,26 +101,30 @@ func New(cfg Config) (*Index, error) {
 	if len(x.namespaces) == 0 {
 		x.namespaces = []string{corev1.NamespaceAll}
 	}
+	var pods, services, endpoints, ingresses resource
 	for _, ns := range x.namespaces {
 		f := informers.NewSharedInformerFactoryWithOptions(x.kube, 0, informers.WithNamespace(ns), informers.WithTweakListOptions(x.countGaps))
 		x.factories = append(x.factories, f)
-		x.pods = append(x.pods, f.Core().V1().Pods().Informer())
-		x.services = append(x.services, f.Core().V1().Services().Informer())
-		x.slices = append(x.slices, f.Discovery().V1().EndpointSlices().Informer())
-		x.ingresses = append(x.ingresses, f.Networking().V1().Ingresses().Informer())
+		pods.add("/api/v1", ns, "pods", f.Core().V1().Pods().Informer())
+		services.add("/api/v1", ns, "services", f.Core().V1().Services().Informer())
+		endpoints.add("/apis/discovery.k8s.io/v1", ns, "endpointslices", f.Discovery().V1().EndpointSlices().Informer())
+		ingresses.add("/apis/networking.k8s.io/v1", ns, "ingresses", f.Networking().V1().Ingresses().Informer())
+	}
+	x.resources = []resource{pods, services, endpoints, ingresses}
+	x.pods, x.services, x.slices, x.ingresses = pods.stores(), services.stores(), endpoints.stores(), ingresses.stores()
+	x.seenPods = append(stores{x.reads}, x.pods...)
+	for _, gvr := range bindingGroups {
+		x.bindings = append(x.bindings, newSource(x, gvr))
 	}
 	err := errors.Join(
-		x.pods.setUp(trimPod, cache.Indexers{byAddress: podAddresses}, handler(x.podChanged)),
-		x.services.setUp(trimService, nil, handler(x.serviceChanged)),
-		x.slices.setUp(trimSlice, cache.Indexers{byPod: slicePods, byService: sliceService}, handler(x.sliceChanged)),
-		x.ingresses.setUp(trimIngress, nil, handler(x.ingressChanged)),
+		pods.setUp(trimPod, cache.Indexers{byAddress: indexer(podAddresses)}, handler(x.podChanged)),
+		services.setUp(trimService, nil, handler(x.serviceChanged)),
+		endpoints.setUp(trimSlice, sliceIndexers, handler(x.sliceChanged)),
+		ingresses.setUp(trimIngress, nil, handler(x.ingressChanged)),
 		x.followReplicas(),
 	)
 	if err != nil {
 		return nil, err
-	}
-	for _, g := range bindingGroups {
-		x.bindings = append(x.bindings, newSource(x, g))
 	}
 	return x, nil
 }
@@ -130,13 +132,14 @@ func New(cfg Config) (*Index, error) {
 // init makes what is remembered; it is empty.
 func (x *Index) init() {
 	x.work.init()
+	x.searches.init()
 	x.clock.warn = func(skew time.Duration) {
 		x.cfg.Log.Warn("the clock of the API server is too far from ours to be of use: the end of a pod's grace period is counted from when its deletion is seen; check the clocks",
 			"skew", skew)
 	}
-	x.past, x.reads = make(map[types.UID]*past), make(map[types.UID]*past)
-	x.records = make(map[string]map[bindingID][]*record)
-	x.hosts = make(map[string]map[string]*host)
+	x.reads = newStore(nil)
+	x.past = make(map[types.UID]*past)
+	x.records = make(map[string]map[link]*record)
 	x.forgotten = make(map[string]time.Time)
 	x.lists = make(map[string]*lists)
 	x.watches = make(map[string]map[string][]*watch)
@@ -150,9 +153,7 @@ const tidyEvery = time.Minute
 // goroutines are gone: at once, or within a minute where client-go backs off from
 // an API server that refuses connections.
 func (x *Index) Run(ctx context.Context) {
-	for _, path := range x.watchPaths() {
-		x.ages.expect(path)
-	}
+	x.ages.heard(x.watchPaths()...)
 	for _, f := range x.factories {
 		f.Start(ctx.Done())
 	}
@@ -160,12 +161,11 @@ func (x *Index) Run(ctx context.Context) {
 	for _, s := range x.bindings {
 		running.Go(func() { s.run(ctx) })
 	}
-	if x.waitSynced(ctx) {
-		x.synced.Store(true)
-	}
 	for ctx.Err() == nil {
 		pause(ctx, tidyEvery)
-		x.tidy()
+		x.tidyPast()
+		x.tidyLists()
+		x.tidyRecords()
 	}
 	x.work.end()
 	for _, f := range x.factories {
@@ -173,35 +173,6 @@ func (x *Index) Run(ctx context.Context) {
 	}
 	running.Wait()
 }
-
-// tidy drops what need not be remembered any more.
-func (x *Index) tidy() {
-	x.tidyPast()
-	x.tidyLists()
-	x.tidyRecords()
-	x.tidyHosts()
-}
-
-// waitSynced returns true when everything was read once, false when ctx ends
-// before. How many replicas there are is not waited for.
-func (x *Index) waitSynced(ctx context.Context) bool {
-	for _, inf := range slices.Concat(x.pods, x.services, x.slices, x.ingresses) {
-		if !cache.WaitFor(ctx, "", inf.HasSyncedChecker()) {
-			return false
-		}
-	}
-	for _, s := range x.bindings {
-		select {
-		case <-s.known:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
-}
-
-// Synced says whether everything was read once.
-func (x *Index) Synced() bool { return x.synced.Load() }
 
 func pause(ctx context.Context, d time.Duration) {
 	select {
@@ -217,8 +188,7 @@ type work struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu   sync.Mutex // guards over, so that nothing is added to running after it
-	over bool
+	mu sync.Mutex // guards the end, so that nothing is added to running after it
 }
 
 func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background()) }
@@ -227,7 +197,7 @@ func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background(
 func (w *work) start(f func(context.Context)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.over {
+	if w.ctx.Err() == nil {
 		w.running.Go(func() { f(w.ctx) })
 	}
 }
@@ -235,78 +205,7 @@ func (w *work) start(f func(context.Context)) {
 // end returns when all that was started is over.
 func (w *work) end() {
 	w.mu.Lock()
-	w.over = true
-	w.mu.Unlock()
 	w.cancel()
+	w.mu.Unlock()
 	w.running.Wait()
-}
-
-// caches are the informer caches of one resource, one for each namespace that
-// is read, or one for all.
-type caches []cache.SharedIndexInformer
-
-const (
-	byAddress   = "address"
-	byNamespace = cache.NamespaceIndex
-	byPod       = "pod"
-	byService   = "service"
-)
-
-func (cs caches) setUp(trim cache.TransformFunc, indexers cache.Indexers, h cache.ResourceEventHandler) error {
-	for _, c := range cs {
-		_, err := c.AddEventHandler(h)
-		if err := errors.Join(c.SetTransform(trim), c.AddIndexers(indexers), err); err != nil {
-			return fmt.Errorf("set up informer: %w", err)
-		}
-	}
-	return nil
-}
-
-// by lists what an index holds under a key.
-func by[T any](cs caches, index, key string) []T {
-	var out []T
-	for _, c := range cs {
-		objs, err := c.GetIndexer().ByIndex(index, key)
-		if err != nil {
-			panic(fmt.Sprintf("cluster: %v", err)) // the index was never added: a mistake in this package
-		}
-		for _, o := range objs {
-			out = append(out, o.(T))
-		}
-	}
-	return out
-}
-
-// get finds an object by namespace/name; nil where there is none.
-func get[T any](cs caches, key string) *T {
-	for _, c := range cs {
-		if obj, ok, _ := c.GetIndexer().GetByKey(key); ok { // no error: the key is given
-			return obj.(*T)
-		}
-	}
-	return nil
-}
-
-// handler calls changed with the old and the new state of an object; one of
-// them is nil when it appears or is gone.
-func handler[T any](changed func(before, after *T)) cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { changed(nil, obj.(*T)) },
-		UpdateFunc: func(before, after any) { changed(before.(*T), after.(*T)) },
-		DeleteFunc: func(obj any) {
-			// The watch missed the deletion; what is here is the last known state.
-			if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = unknown.Obj
-			}
-			if before, ok := obj.(*T); ok {
-				changed(before, nil)
-			}
-		},
-	}
-}
-
-// trimMeta and the other trim functions keep of each object what this package
-// reads: a cluster has many pods. They may see an object twice.
-func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
 }

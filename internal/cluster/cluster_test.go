@@ -356,7 +356,7 @@ metadata: {name: web, namespace: two}
 					if got := w.Pod(ns, name) != nil; got != want {
 						t.Errorf("pod of namespace %s found: %t, want %t", ns, got, want)
 					}
-					if got := len(w.Bindings(ns)); got != map[bool]int{true: 1}[want] {
+					if got := len(w.bindingsOf(ns)); got != map[bool]int{true: 1}[want] {
 						t.Errorf("%d bindings in namespace %s, should be read: %t", got, ns, want)
 					}
 				}

@@ -84,8 +84,8 @@ spec: {selector: {app: web}}
 	all := []Hostname{
 		{Name: "both-1.elb.example", From: "Ingress default/both", Ingress: true},
 		{Name: "api-1.elb.example", From: "Ingress default/default", Ingress: true},
-		{Name: "web-1.elb.example", From: "Ingress default/web", Ingress: true},
 		{Name: "nlb-of-web-1.elb.example", From: "Ingress default/web", Ingress: true},
+		{Name: "web-1.elb.example", From: "Ingress default/web", Ingress: true},
 		{Name: "nlb-1.elb.example", From: "Service default/nlb"},
 		{Name: "nlb-2.elb.example", From: "Service default/nlb-of-api"},
 	}
@@ -310,14 +310,14 @@ status: {loadBalancer: {ingress: [{hostname: nlb-1.elb.example}]}}`
 			}
 			w.do("remove " + pod(""))
 			w.pass(2 * tidyEvery)
-			if len(w.Index.hosts) > 0 {
+			if len(w.records) > 0 {
 				t.Error("kept when the pod is gone")
 			}
 		})
 		inIndexed(t, Config{}, service("web", "app: web")+sep+ingress, func(t *testing.T, w *world) {
 			w.do("remove " + ingress)
 			w.pass(keepFormer - 10*time.Second)
-			if len(w.Index.hosts) == 0 {
+			if len(w.records) == 0 {
 				t.Error("dropped before ten minutes")
 			}
 		})

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -34,14 +35,14 @@ func (x *Index) Identify(ctx context.Context, w Who) (*Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	pod := x.newPod(p)
+	pod := x.newPod(x.learnPod(p))
 	if w.IP.IsValid() && !w.Inferred && !slices.Contains(pod.IPs, w.IP.Unmap()) {
 		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), w.IP, pod.IPs)
 	}
 	return pod, nil
 }
 
-// readPod reads a pod by name, and remembers what it shows.
+// readPod reads a pod by name from the API server itself.
 func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	p, err := x.kube.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
@@ -50,7 +51,7 @@ func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Po
 	case err != nil:
 		return nil, fmt.Errorf("get pod %s/%s: %w", namespace, name, err)
 	}
-	return x.learnPod(p), nil
+	return p, nil
 }
 
 // identifyAddress confirms the pod that the cache has at an address, or else
@@ -59,9 +60,9 @@ func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Po
 func (x *Index) identifyAddress(ctx context.Context, w Who) (*Pod, error) {
 	cached, err := x.PodAt(w.IP, w.Namespace)
 	if err == nil && !cached.HostNetwork {
-		p, err := x.kube.CoreV1().Pods(cached.Namespace).Get(ctx, cached.Name, metav1.GetOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("get pod %s: %w", cached.Key(), err)
+		p, err := x.readPod(ctx, cached.Namespace, cached.Name)
+		if err != nil && !errors.Is(err, ErrNoPod) {
+			return nil, err
 		}
 		if err == nil {
 			p := x.learnPod(p)

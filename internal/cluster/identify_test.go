@@ -187,7 +187,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		}
 		stop()
 		w.pass(3 * tidyEvery)
-		if len(w.past)+len(w.reads) > 0 {
+		if len(w.past)+len(w.reads.List()) > 0 {
 			t.Error("kept without a watch")
 		}
 	})
@@ -231,7 +231,7 @@ func TestRefresh(t *testing.T) {
 		}
 		w.pass(2 * time.Minute)
 		w.LagWatches("pods", 0)
-		if w.past[p.UID].live != nil || len(w.reads) > 0 {
+		if len(w.reads.List()) > 0 {
 			t.Error("what was read live is kept although the cache has it")
 		}
 		w.do(first)

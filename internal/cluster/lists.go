@@ -10,39 +10,34 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/cache"
 )
 
 // Bounds of the live lists of a namespace.
 const (
 	listFor   = 10 * time.Second       // how long they may take
 	listAgain = 500 * time.Millisecond // how long after a failure they are asked for again
-	keepList  = time.Minute            // how long they are kept that nobody watches
 )
 
 // liveList is one whole list of a namespace, from the API server itself.
 type liveList struct {
-	began     time.Time // zero for none
-	services  []*corev1.Service
-	slices    []*discoveryv1.EndpointSlice
-	bindings  map[bindingID]*Binding // kept up to date by later events
-	versions  map[string]string      // resource versions of the lists of bindings, by API group
-	ingresses []*networkingv1.Ingress
-	all       bool // ingresses were listed
+	picture        // its bindings are kept up to date by later events, with the lock
+	began          time.Time
+	ingressesBegan time.Time // those are of an earlier list where they were not listed again; zero for none
+	versions       []string  // resource versions of the lists of bindings, one for each API group
 }
 
 // lists are the live lists of a namespace. The Index's lock guards them.
 type lists struct {
-	newest         liveList
-	ingresses      []*networkingv1.Ingress // of the newest list that has them
-	ingressesBegan time.Time
-	running        bool
-	wantIngresses  bool      // by the next
-	again          time.Time // not before
-	err            error     // of the tries since the newest
-	wakes          map[chan<- struct{}]bool
+	newest        *liveList // nil for none
+	running       bool      // or pausing after a failure
+	wantIngresses bool      // by the next
+	err           error     // of the tries since the newest
+	wakes         map[chan<- struct{}]bool
 }
 
 // Lists asks for one live list each of the TargetGroupBindings of both API
@@ -65,7 +60,7 @@ func (x *Index) Lists(namespace string, since time.Time, ingresses bool, wake ch
 	}
 	l.wakes[wake] = true
 	l.wantIngresses = l.wantIngresses || ingresses
-	if !l.running && !time.Now().Before(l.again) {
+	if !l.running {
 		l.running = true
 		x.work.start(func(ctx context.Context) { x.fetchLists(ctx, namespace, l) })
 	}
@@ -75,31 +70,29 @@ func (x *Index) Lists(namespace string, since time.Time, ingresses bool, wake ch
 // covers is called with the lock.
 func (l *lists) covers(since time.Time, ingresses bool) bool {
 	has := func(began time.Time) bool { return !began.IsZero() && !began.Before(since) }
-	return has(l.newest.began) && (!ingresses || has(l.ingressesBegan))
+	return l.newest != nil && has(l.newest.began) && (!ingresses || has(l.newest.ingressesBegan))
 }
 
 // fetchLists makes one whole list, remembers what it shows and wakes those who
 // wait for it.
 func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	x.mu.Lock()
-	all := l.wantIngresses
+	ingresses := l.wantIngresses
 	l.wantIngresses = false
 	x.mu.Unlock()
-	list, err := x.readLists(ctx, namespace, all)
+	list, err := x.readLists(ctx, namespace, ingresses)
 	if err == nil {
 		x.learnLists(namespace, l, list)
 	}
 	x.mu.Lock()
-	l.running, l.err = false, err
-	if err != nil {
-		l.again = time.Now().Add(listAgain)
-	}
+	l.err = err
 	x.mu.Unlock()
 	if err != nil {
 		pause(ctx, listAgain)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	l.running = false
 	for wake := range l.wakes {
 		signal(wake)
 	}
@@ -108,21 +101,28 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 
 // readLists reads a namespace without a resource version: what the API server
 // answers then is what etcd has, and not what a cache had.
-func (x *Index) readLists(ctx context.Context, namespace string, all bool) (liveList, error) {
+func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool) (*liveList, error) {
 	ctx, cancel := context.WithTimeout(ctx, listFor)
 	defer cancel()
-	list := liveList{began: time.Now(), bindings: make(map[bindingID]*Binding), versions: make(map[string]string), all: all}
-	reads := []func() error{
-		func() (err error) { list.services, err = x.listServices(ctx, namespace); return err },
-		func() (err error) { list.slices, err = x.listSlices(ctx, namespace); return err },
+	l := &liveList{began: time.Now(), versions: make([]string, len(x.bindings))}
+	var reads []func() error
+	read := func(resource string, store cache.Indexer, list lister, trim cache.TransformFunc) stores {
+		reads = append(reads, func() error {
+			_, err := readInto(ctx, store, namespace, resource, list, trim)
+			return err
+		})
+		return stores{store}
 	}
-	if all {
-		reads = append(reads, func() (err error) { list.ingresses, err = x.listIngresses(ctx, namespace); return err })
+	l.services = read("Services", newStore(nil), listerOf(x.kube.CoreV1().Services(namespace).List), trimService)
+	l.slices = read("EndpointSlices", newStore(sliceIndexers), listerOf(x.kube.DiscoveryV1().EndpointSlices(namespace).List), trimSlice)
+	if ingresses {
+		l.ingressesBegan = l.began
+		l.ingresses = read("Ingresses", newStore(nil), listerOf(x.kube.NetworkingV1().Ingresses(namespace).List), trimIngress)
 	}
-	found := make([][]*Binding, len(x.bindings))
-	versions := make([]string, len(x.bindings))
 	for i, s := range x.bindings {
-		reads = append(reads, func() (err error) { found[i], versions[i], err = s.list(ctx, namespace); return err })
+		store := newStore(nil)
+		l.bindings = append(l.bindings, store)
+		reads = append(reads, func() (err error) { l.versions[i], err = s.list(ctx, namespace, store); return err })
 	}
 	errs := make([]error, len(reads))
 	var running sync.WaitGroup
@@ -130,178 +130,95 @@ func (x *Index) readLists(ctx context.Context, namespace string, all bool) (live
 		running.Go(func() { errs[i] = read() })
 	}
 	running.Wait()
-	for i, s := range x.bindings {
-		list.versions[s.gvr.Group] = versions[i]
-		for _, b := range found[i] {
-			list.bindings[b.id()] = b
-		}
-	}
-	return list, errors.Join(errs...)
+	return l, errors.Join(errs...)
 }
 
-func (x *Index) listServices(ctx context.Context, namespace string) ([]*corev1.Service, error) {
-	l, err := x.kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+// lister lists a resource of a namespace.
+type lister func(context.Context, metav1.ListOptions) (runtime.Object, error)
+
+func listerOf[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) lister {
+	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) }
+}
+
+// readInto puts what a list shows into a store, trimmed, and returns the resource
+// version.
+func readInto(ctx context.Context, store cache.Indexer, namespace, resource string, list lister, trim cache.TransformFunc) (version string, err error) {
+	l, err := list(ctx, metav1.ListOptions{})
+	if err == nil {
+		err = meta.EachListItem(l, func(o runtime.Object) error {
+			trimmed, err := trim(o)
+			if err != nil {
+				return err
+			}
+			return store.Add(trimmed)
+		})
+	}
 	if err != nil {
-		return nil, fmt.Errorf("list Services of namespace %s: %w", namespace, err)
+		return "", fmt.Errorf("list %s of namespace %s: %w", resource, namespace, err)
 	}
-	return trimAll[corev1.Service](l.Items, trimService), nil
-}
-
-func (x *Index) listSlices(ctx context.Context, namespace string) ([]*discoveryv1.EndpointSlice, error) {
-	l, err := x.kube.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list EndpointSlices of namespace %s: %w", namespace, err)
-	}
-	return trimAll[discoveryv1.EndpointSlice](l.Items, trimSlice), nil
-}
-
-func (x *Index) listIngresses(ctx context.Context, namespace string) ([]*networkingv1.Ingress, error) {
-	l, err := x.kube.NetworkingV1().Ingresses(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list Ingresses of namespace %s: %w", namespace, err)
-	}
-	return trimAll[networkingv1.Ingress](l.Items, trimIngress), nil
-}
-
-func trimAll[T any](items []T, trim func(any) (any, error)) []*T {
-	out := make([]*T, 0, len(items))
-	for i := range items {
-		trimmed, _ := trim(&items[i]) // no error: these are of the type that it knows
-		out = append(out, trimmed.(*T))
-	}
-	return out
+	return l.(metav1.ListInterface).GetResourceVersion(), nil
 }
 
 // list reads the bindings of a namespace. A 404 means that there are none only
 // where discovery says so.
-func (s *source) list(ctx context.Context, namespace string) (bs []*Binding, version string, err error) {
-	about := fmt.Sprintf("list %s of namespace %s", s.gvr.GroupResource(), namespace)
-	l, err := s.x.dynamic.Resource(s.gvr).Namespace(namespace).List(ctx, metav1.ListOptions{})
+func (s *source) list(ctx context.Context, namespace string, into cache.Indexer) (version string, err error) {
+	version, err = readInto(ctx, into, namespace, s.gvr.GroupResource().String(), listerOf(s.x.dynamic.Resource(s.gvr).Namespace(namespace).List), trimBinding)
 	if apierrors.IsNotFound(err) {
 		if state, askErr := s.ask(ctx); askErr == nil && state == absent {
-			return nil, "", nil
+			return "", nil
 		}
 	}
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", about, err)
-	}
-	for i := range l.Items {
-		b, err := trimBinding(&l.Items[i])
-		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", about, err)
-		}
-		bs = append(bs, b.(*Binding))
-	}
-	return bs, l.GetResourceVersion(), nil
+	return version, err
 }
 
 // learnLists remembers what a list shows, and then makes it the newest.
-func (x *Index) learnLists(namespace string, l *lists, list liveList) {
-	news := false
-	for _, s := range list.services {
+func (x *Index) learnLists(namespace string, l *lists, list *liveList) {
+	for _, s := range by[*corev1.Service](list.services, byNamespace, namespace) {
 		x.tieSelected(s)
-		news = x.learnHost(serviceHost(s)) || news
 	}
-	for _, s := range list.slices {
+	for _, s := range by[*discoveryv1.EndpointSlice](list.slices, byNamespace, namespace) {
 		x.tieNamed(s)
 	}
-	for _, b := range list.bindings {
-		news = x.learnBinding(b) || news
-	}
-	for _, i := range list.ingresses {
-		news = x.learnHost(ingressHost(i)) || news
-	}
 	x.mu.Lock()
-	l.newest = list
-	if list.all {
-		l.ingresses, l.ingressesBegan = list.ingresses, list.began
+	news := x.learn(list.records(origin{namespace: namespace})...)
+	if l.newest != nil && list.ingressesBegan.IsZero() {
+		list.ingresses, list.ingressesBegan = l.newest.ingresses, l.newest.ingressesBegan
 	}
+	l.newest = list
+	x.settle(origin{namespace: namespace})
 	x.mu.Unlock()
-	x.settleNamespace(namespace)
 	if news {
 		x.wakeNamespace(namespace)
 	}
 }
 
-// settleNamespace settles all that is remembered of a namespace, after the live
-// lists have changed.
-func (x *Index) settleNamespace(namespace string) {
-	x.mu.Lock()
-	var ids []bindingID
-	for id := range x.records[namespace] {
-		ids = append(ids, id)
-	}
-	var hosts []string
-	for from := range x.hosts[namespace] {
-		hosts = append(hosts, from)
-	}
-	x.mu.Unlock()
-	for _, id := range ids {
-		x.settle(id)
-	}
-	for _, from := range hosts {
-		x.settleHost(namespace, from)
-	}
-}
-
 // outdate takes in what a watch tells of a binding after the newest live list.
-func (x *Index) outdate(id bindingID, version string, now *Binding) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	l := x.lists[id.namespace]
-	if l == nil || l.newest.began.IsZero() || !laterVersion(version, l.newest.versions[id.api]) {
-		return
-	}
-	if now == nil {
-		delete(l.newest.bindings, id)
-	} else {
-		l.newest.bindings[id] = now
+// Called with the lock.
+func (x *Index) outdate(b *Binding, gone bool) {
+	l := x.lists[b.Namespace]
+	i := slices.IndexFunc(x.bindings, func(s *source) bool { return s.gvr.Group == b.API })
+	switch {
+	case l == nil || l.newest == nil || !laterVersion(b.ResourceVersion, l.newest.versions[i]):
+	case gone:
+		_ = l.newest.bindings[i].Delete(b) // no error: it has a name
+	default:
+		_ = l.newest.bindings[i].Update(b)
 	}
 }
 
-// liveList is the newest live list of a namespace, its Ingresses included; an
-// empty one where there is none. The bindings of it are guarded by the lock.
-func (x *Index) liveList(namespace string) liveList {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.liveListLocked(namespace)
-}
-
-func (x *Index) liveListLocked(namespace string) liveList {
-	l := x.lists[namespace]
-	if l == nil {
-		return liveList{}
-	}
-	list := l.newest
-	list.ingresses, list.all = l.ingresses, !l.ingressesBegan.IsZero()
-	return list
-}
-
-// dropLists forgets the lists of a namespace.
+// dropLists forgets the lists of a namespace. Called with the lock.
 func (x *Index) dropLists(namespace string) {
-	x.mu.Lock()
-	l := x.lists[namespace]
-	if l == nil || l.running {
-		x.mu.Unlock()
-		return
-	}
 	delete(x.lists, namespace)
-	x.mu.Unlock()
-	x.settleNamespace(namespace)
+	x.settle(origin{namespace: namespace})
 }
 
 // tidyLists drops the lists of namespaces that nobody watches.
 func (x *Index) tidyLists() {
 	x.mu.Lock()
-	var old []string
-	for ns, l := range x.lists {
-		if len(x.watches[ns]) == 0 && time.Since(l.newest.began) > keepList {
-			old = append(old, ns)
+	defer x.mu.Unlock()
+	for ns := range x.lists {
+		if len(x.watches[ns]) == 0 {
+			x.dropLists(ns)
 		}
-	}
-	x.mu.Unlock()
-	slices.Sort(old)
-	for _, ns := range old {
-		x.dropLists(ns)
 	}
 }

@@ -113,7 +113,7 @@ func TestListsAreShared(t *testing.T) {
 		if known, _ := w.Lists("default", later, false, wakes[9]); !known || n["v1 services"] != 2 {
 			t.Errorf("known %t, lists %v", known, n)
 		}
-		w.pass(keepList + 2*tidyEvery)
+		w.pass(2 * tidyEvery)
 		if len(w.Index.lists) > 0 {
 			t.Error("kept although nobody watches the namespace")
 		}

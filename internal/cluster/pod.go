@@ -31,9 +31,9 @@ type Pod struct {
 	Grace time.Duration
 	// KillAt is when the kubelet kills it, by our clock: the earliest
 	// deletionTimestamp that was seen, which lies ahead by the grace period, less
-	// the [Index.Skew] of now. Zero while the pod is not being deleted. Where the
-	// skew is too large to be corrected, it is when the deletion was seen and the
-	// grace period.
+	// the skew of the API server's clock as it is known now. Zero while the pod is
+	// not being deleted. Where the skew is too large to be corrected, it is when the
+	// deletion was seen and the grace period.
 	KillAt time.Time
 	// DeletionSeen is when we first saw that it is being deleted; zero while it is
 	// not. A deletion is never taken back, whatever a watch that is behind shows.
@@ -106,26 +106,16 @@ func (x *Index) Refresh(p *Pod) *Pod {
 		return p
 	}
 	newest := p.raw
-	if c := get[corev1.Pod](x.pods, p.Key()); c != nil && c.UID == p.UID {
-		newest = newer(newest, c)
-	}
-	if live := x.liveRead(p.UID); live != nil {
-		newest = newer(newest, live)
+	for _, known := range all[corev1.Pod](x.seenPods, p.Key()) {
+		if known.UID == p.UID && laterVersion(known.ResourceVersion, newest.ResourceVersion) {
+			newest = known
+		}
 	}
 	q := x.newPod(newest)
 	if newest == p.raw && q.KillAt.Equal(p.KillAt) && q.Grace == p.Grace && q.DeletionSeen.Equal(p.DeletionSeen) {
 		return p
 	}
 	return q
-}
-
-// newer is that of two states of a pod which the API server made later; a where
-// they are the same.
-func newer(a, b *corev1.Pod) *corev1.Pod {
-	if laterVersion(b.ResourceVersion, a.ResourceVersion) {
-		return b
-	}
-	return a
 }
 
 // laterVersion says whether a resource version is later than another. KEP-5504
@@ -152,7 +142,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	x.addEnd(out, x.see(p, false))
+	x.addEnd(out, x.see(p))
 	return out
 }
 
@@ -208,23 +198,18 @@ func conditionTrue(cs []corev1.PodCondition, t corev1.PodConditionType) bool {
 
 // podAddresses indexes pods by all of their addresses. A completed pod keeps
 // its address while another may have it already.
-func podAddresses(obj any) ([]string, error) {
-	p, ok := obj.(*corev1.Pod)
-	if !ok || completed(p) {
-		return nil, nil
+func podAddresses(p *corev1.Pod) []string {
+	if completed(p) {
+		return nil
 	}
 	var keys []string
 	for _, ip := range addresses(p) {
 		keys = append(keys, ip.String())
 	}
-	return keys, nil
+	return keys
 }
 
-func trimPod(obj any) (any, error) {
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
+var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{
 		ObjectMeta: trimMeta(p.ObjectMeta),
 		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds},
@@ -247,8 +232,8 @@ func trimPod(obj any) (any, error) {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		}
 	}
-	return out, nil
-}
+	return out
+})
 
 // hooked stands for any preStop hook.
 var hooked = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}

@@ -3,18 +3,14 @@ package cluster
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
+	networkingv1 "k8s.io/api/networking/v1"
 )
-
-// bindingID names a binding.
-type bindingID struct{ api, namespace, name string }
-
-func (b *Binding) id() bindingID { return bindingID{b.API, b.Namespace, b.Name} }
 
 // groupKey is a target group as bindings name it, and who may read it.
 type groupKey struct{ arn, name, roleARN, externalID string }
@@ -27,15 +23,41 @@ func (s *BindingSpec) group() groupKey {
 // cannot be told.
 func (s *BindingSpec) registers() bool { return s.TargetType == "" || s.TargetType == TypeIP }
 
-// record is what a binding said at one time. Another group, Service, role or type
-// makes another record.
-type record struct {
-	Binding           // its metadata are the newest
-	ended   time.Time // since when the binding is gone or says otherwise; zero for a record that is present
-	swept   time.Time // when the newest look at the group began
-	cleared bool      // it has ended, and a look since showed no address of the namespace in rotation
+// Kinds of what leads to a Service, beside the API groups of bindings.
+const (
+	kindIngress = "Ingress"
+	kindService = "Service" // of type LoadBalancer
+)
+
+// origin is what leads to a Service; without a name, all that does in a namespace.
+type origin struct{ kind, namespace, name string }
+
+// String is how an origin is shown: "Ingress default/web".
+func (o origin) String() string { return o.kind + " " + o.namespace + "/" + o.name }
+
+// link is what an object says at one time of how a Service is reached: a binding,
+// by which target group; an Ingress or a Service of type LoadBalancer, by which
+// load balancer.
+type link struct {
+	from      origin
+	service   string      // namespace/name; empty for none that we know of
+	spec      BindingSpec // of a binding
+	hostname  string      // of a load balancer; empty where it is not known by name
+	noAddress bool        // of an Ingress or a Service: not even an IP address
 }
 
+// record is that a link is or was there.
+type record struct {
+	link
+	binding      *Binding // that said so, with its newest metadata; nil where an Ingress or a Service did
+	ingressGroup string   // the newest explicit IngressGroup of an Ingress
+	everywhere   bool     // the informers show it, and the newest live list, where there is one
+	ended        time.Time
+	swept        time.Time // when the newest look at the group of a binding began
+	cleared      bool      // it has ended, and a look since showed no address of the namespace in rotation
+}
+
+// former says that a record has ended: nothing shows it any more.
 func (r *record) former() bool { return !r.ended.IsZero() }
 
 // tolerance is what clocks may be wrong by where one compares a creation with an
@@ -47,47 +69,78 @@ func before(ended, born time.Time) bool { return !ended.IsZero() && ended.Add(to
 
 // ties says whether a record concerns a pod. born is when the pod was created.
 func (r *record) ties(h *past, born time.Time) bool {
-	if slices.Contains(h.services, r.Namespace+"/"+r.Service) && !before(r.ended, born) {
+	if slices.Contains(h.services, r.service) && !before(r.ended, born) {
 		return true
 	}
-	return r.Namespace == h.namespace && (slices.Contains(h.gates, r.Name) || slices.Contains(h.listed, r.group()))
+	return r.binding != nil && r.from.namespace == h.namespace &&
+		(slices.Contains(h.gates, r.from.name) || slices.Contains(h.listed, r.spec.group()))
 }
 
-// learnBinding keeps what a binding says, and says whether that is new.
-func (x *Index) learnBinding(b *Binding) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	records := x.records[b.Namespace]
-	if records == nil {
-		records = make(map[bindingID][]*record)
-		x.records[b.Namespace] = records
+func bindingRecord(b *Binding) *record {
+	return &record{link: link{from: origin{b.API, b.Namespace, b.Name}, service: b.Namespace + "/" + b.ServiceRef.Name, spec: b.BindingSpec}, binding: b}
+}
+
+// records are what a picture amounts to for an origin, and for what has its name.
+func (p picture) records(o origin) []*record {
+	var out []*record
+	for _, b := range of[Binding](o, p.bindings) {
+		out = append(out, bindingRecord(b))
 	}
-	for _, r := range records[b.id()] {
-		if r.BindingSpec == b.BindingSpec {
-			r.Binding = *b
-			return false
+	for _, i := range of[networkingv1.Ingress](o, p.ingresses) {
+		out = append(out, ingressRecords(i)...)
+	}
+	for _, s := range of[corev1.Service](o, p.services) {
+		out = append(out, serviceRecords(s)...)
+	}
+	return out
+}
+
+// of finds the objects that have the name of an origin.
+func of[T any](o origin, ss stores) []*T {
+	if o.name == "" {
+		return by[*T](ss, byNamespace, o.namespace)
+	}
+	return all[T](ss, o.namespace+"/"+o.name)
+}
+
+// learn keeps what objects say, and says whether something of it is new. Called
+// with the lock.
+func (x *Index) learn(rs ...*record) (news bool) {
+	for _, r := range rs {
+		known := x.records[r.from.namespace]
+		if known == nil {
+			known = make(map[link]*record)
+			x.records[r.from.namespace] = known
+		}
+		if old := known[r.link]; old != nil {
+			old.binding, old.ingressGroup = r.binding, r.ingressGroup
+		} else {
+			known[r.link], news = r, true
 		}
 	}
-	records[b.id()] = append(records[b.id()], &record{Binding: *b})
-	return true
+	return news
 }
 
-// settle ends the records of a binding that nothing shows any more, and brings
+// settle ends the records of an origin that nothing shows any more, and brings
 // those back to life that something shows. It looks itself at what there is, so
-// that handlers and live lists need not come in any order.
-func (x *Index) settle(id bindingID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	cached := x.cachedBinding(id)
-	var live *Binding
-	if l := x.lists[id.namespace]; l != nil {
-		live = l.newest.bindings[id]
+// that handlers and live lists need not come in any order. Called with the lock.
+func (x *Index) settle(o origin) {
+	pictures := x.pictures(o.namespace)
+	shown := make(map[link]int)
+	for _, p := range pictures {
+		for _, r := range p.records(o) {
+			shown[r.link]++
+		}
 	}
 	ended := false
-	for _, r := range x.records[id.namespace][id] {
-		shown := cached != nil && cached.BindingSpec == r.BindingSpec || live != nil && live.BindingSpec == r.BindingSpec
+	for _, r := range x.records[o.namespace] {
+		if o.name != "" && r.from != o {
+			continue
+		}
+		n := shown[r.link]
+		r.everywhere = n == len(pictures)
 		switch {
-		case shown:
+		case n > 0:
 			r.ended, r.cleared = time.Time{}, false
 		case !r.former():
 			r.ended, ended = time.Now(), true
@@ -106,7 +159,7 @@ const maxFormers = 1000
 // Called with the lock.
 func (x *Index) dropExcess() {
 	var formers []*record
-	for r := range x.allRecords() {
+	for r := range x.bindingRecords() {
 		if r.former() {
 			formers = append(formers, r)
 		}
@@ -115,122 +168,67 @@ func (x *Index) dropExcess() {
 		return
 	}
 	slices.SortFunc(formers, func(a, b *record) int {
-		if a.cleared != b.cleared {
-			return cmp.Compare(boolRank(a.cleared), boolRank(b.cleared))
+		if a.cleared == b.cleared {
+			return a.ended.Compare(b.ended)
 		}
-		return a.ended.Compare(b.ended)
+		if a.cleared {
+			return -1
+		}
+		return 1
 	})
 	for _, r := range formers[:len(formers)-maxFormers] {
 		if !r.cleared {
-			x.forgotten[r.Namespace] = time.Now()
+			x.forgotten[r.from.namespace] = time.Now()
 		}
-		x.dropRecord(r)
+		x.drop(r)
 	}
 }
 
-// boolRank puts what is true first.
-func boolRank(b bool) int {
-	if b {
-		return 0
-	}
-	return 1
-}
-
-// allRecords is for who holds the lock.
-func (x *Index) allRecords() iter.Seq[*record] {
+// bindingRecords are those of bindings, for who holds the lock.
+func (x *Index) bindingRecords() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
-		for _, ids := range x.records {
-			for _, rs := range ids {
-				for _, r := range rs {
-					if !yield(r) {
-						return
-					}
+		for _, rs := range x.records {
+			for _, r := range rs {
+				if r.binding != nil && !yield(r) {
+					return
 				}
 			}
 		}
 	}
 }
 
-// dropRecord is called with the lock.
-func (x *Index) dropRecord(r *record) {
-	ids := x.records[r.Namespace]
-	ids[r.id()] = slices.DeleteFunc(slices.Clone(ids[r.id()]), func(o *record) bool { return o == r })
-	if len(ids[r.id()]) == 0 {
-		delete(ids, r.id())
-	}
-	if len(ids) == 0 {
-		delete(x.records, r.Namespace)
+// drop is called with the lock.
+func (x *Index) drop(r *record) {
+	rs := x.records[r.from.namespace]
+	if delete(rs, r.link); len(rs) == 0 {
+		delete(x.records, r.from.namespace)
 	}
 }
 
 // keepFormer is how long what has ended is kept at least.
 const keepFormer = 10 * time.Minute
 
-// bonds are what the pods that are remembered are tied by, all together: for
-// each, when the first of them was created.
-type bonds struct {
-	namespaces, services map[string]time.Time
-	gates                map[[2]string]bool // namespace and name
-	listed               map[listing]bool
-}
-
-type listing struct {
-	namespace string
-	group     groupKey
-}
-
-// bonds is called with the lock.
-func (x *Index) bonds() bonds {
-	b := bonds{make(map[string]time.Time), make(map[string]time.Time), make(map[[2]string]bool), make(map[listing]bool)}
-	for _, h := range x.past {
-		born := x.born(h.created)
-		earliest(b.namespaces, h.namespace, born)
-		for _, s := range h.services {
-			earliest(b.services, s, born)
-		}
-		for _, name := range h.gates {
-			b.gates[[2]string{h.namespace, name}] = true
-		}
-		for _, g := range h.listed {
-			b.listed[listing{h.namespace, g}] = true
-		}
-	}
-	return b
-}
-
-func earliest(m map[string]time.Time, key string, at time.Time) {
-	if old, ok := m[key]; !ok || at.Before(old) {
-		m[key] = at
-	}
-}
-
-// has says whether a pod is tied to a Service and was there before something
-// ended.
-func (b bonds) has(service string, ended time.Time) bool {
-	born, ok := b.services[service]
-	return ok && !before(ended, born)
-}
-
-func (b bonds) tied(r *record) bool {
-	return b.has(r.Namespace+"/"+r.Service, r.ended) || b.gates[[2]string{r.Namespace, r.Name}] || b.listed[listing{r.Namespace, r.group()}]
-}
-
-// tidyRecords drops former bindings that concern no pod any more.
+// tidyRecords drops what has ended and concerns no pod any more; of bindings, what
+// is cleared.
 func (x *Index) tidyRecords() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	b := x.bonds()
-	var dropped []*record
-	for r := range x.allRecords() {
-		if r.former() && r.cleared && time.Since(r.ended) >= keepFormer && !b.tied(r) {
-			dropped = append(dropped, r)
+	pods := make(map[string][]*past) // by the namespaces of what can tie them
+	for _, h := range x.past {
+		for ns := range h.namespaces() {
+			pods[ns] = append(pods[ns], h)
 		}
 	}
-	for _, r := range dropped {
-		x.dropRecord(r)
+	for ns, rs := range x.records {
+		for _, r := range rs {
+			over := r.former() && time.Since(r.ended) >= keepFormer && (r.cleared || r.binding == nil)
+			if over && !slices.ContainsFunc(pods[ns], func(h *past) bool { return r.ties(h, x.born(h.created)) }) {
+				x.drop(r)
+			}
+		}
 	}
 	for ns, at := range x.forgotten {
-		if born, ok := b.namespaces[ns]; !ok || before(at, born) {
+		if !slices.ContainsFunc(pods[ns], func(h *past) bool { return !before(at, x.born(h.created)) }) {
 			delete(x.forgotten, ns)
 		}
 	}
@@ -241,69 +239,61 @@ func (x *Index) tidyRecords() {
 // namespaces whose bindings lead to the group are tied to it from now on where
 // it lists them.
 func (x *Index) Swept(b Binding, began time.Time, targets iter.Seq2[netip.Addr, bool]) {
-	found := x.podsAt(targets)
-	x.mu.Lock()
-	var woken []*past
-	for r := range x.allRecords() {
-		if r.group() != b.group() {
-			continue
-		}
-		if r.swept.Before(began) {
-			r.swept = began
-		}
-		inRotation := false
-		for id, rotation := range found {
-			h := x.past[id]
-			if h == nil || h.namespace != r.Namespace && !r.ties(h, x.born(h.created)) {
-				continue
-			}
-			inRotation = inRotation || rotation
-			if h.namespace == r.Namespace && !slices.Contains(h.listed, r.group()) {
-				h.listed = append(h.listed, r.group())
-				woken = append(woken, h)
-			}
-		}
-		r.cleared = r.cleared || r.former() && began.After(r.ended) && !inRotation
+	listed := make(map[netip.Addr]bool)
+	for ip, inRotation := range targets {
+		listed[ip.Unmap()] = listed[ip.Unmap()] || inRotation
 	}
-	x.mu.Unlock()
-	for _, h := range woken {
+	for _, h := range x.take(b.group(), began, listed) {
 		x.wake(h.namespace, h.name)
 	}
 }
 
-// podsAt are the pods and the watched addresses that a look lists, and whether
-// any target at their addresses is in rotation.
-func (x *Index) podsAt(targets iter.Seq2[netip.Addr, bool]) map[types.UID]bool {
-	others := x.uncachedAt()
-	found := make(map[types.UID]bool)
-	for ip, inRotation := range targets {
-		ip = ip.Unmap()
-		for _, p := range by[*corev1.Pod](x.pods, byAddress, ip.String()) {
-			x.tie(p) // the handler of pods can be behind
-			found[p.UID] = found[p.UID] || inRotation
-		}
-		for _, id := range others[ip] {
-			found[id] = found[id] || inRotation
-		}
-	}
-	return found
-}
-
-// uncachedAt are, by address, the watched addresses and those pods that the
-// cache does not have.
-func (x *Index) uncachedAt() map[netip.Addr][]types.UID {
+// take is [Index.Swept] with the lock. It returns the pods that are newly tied.
+func (x *Index) take(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*past) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	ids := make(map[netip.Addr][]types.UID)
-	for id, h := range x.past {
-		if h.cached {
-			continue
-		}
-		for _, ip := range h.ips {
-			ids[ip] = append(ids[ip], id)
+	var records []*record
+	for r := range x.bindingRecords() {
+		if r.spec.group() == group {
+			records = append(records, r)
 		}
 	}
-	return ids
+	if !slices.ContainsFunc(records, func(r *record) bool { return !r.swept.Equal(began) }) {
+		return nil // this look was taken in before, and each survey of a wait brings it again
+	}
+	pods := x.listedPods(listed)
+	for _, r := range records {
+		if r.swept.Before(began) {
+			r.swept = began
+		}
+		anyInRotation := false
+		for h, inRotation := range pods {
+			if h.namespace != r.from.namespace && !r.ties(h, x.born(h.created)) {
+				continue
+			}
+			anyInRotation = anyInRotation || inRotation
+			if h.namespace == r.from.namespace && !slices.Contains(h.listed, group) {
+				h.listed = append(h.listed, group)
+				tied = append(tied, h)
+			}
+		}
+		r.cleared = r.cleared || r.former() && began.After(r.ended) && !anyInRotation
+	}
+	return tied
+}
+
+// listedPods are the pods and the watched addresses that a look lists, and
+// whether any target at their addresses is in rotation. Called with the lock.
+func (x *Index) listedPods(listed map[netip.Addr]bool) map[*past]bool {
+	pods := make(map[*past]bool)
+	for _, h := range x.past {
+		for _, ip := range h.ips {
+			if inRotation, ok := listed[ip]; ok {
+				pods[h] = pods[h] || inRotation
+			}
+		}
+	}
+	return pods
 }
 
 // lookAgain is how often a former binding is looked at that is not cleared.
@@ -318,23 +308,26 @@ const lookAgain = time.Minute
 func (x *Index) Unswept() []Candidate {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var all []Candidate
-	for r := range x.allRecords() {
-		if since, ok := r.due(x.gap); ok {
-			all = append(all, Candidate{Binding: r.Binding, Former: r.former(), Seen: !r.swept.IsZero(), Since: since})
+	order := func(a, b Candidate) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(b.Namespace, a.Namespace), cmp.Compare(b.Name, a.Name), cmp.Compare(b.TargetGroupARN, a.TargetGroupARN))
+	}
+	newest := make(map[groupKey]Candidate)
+	for r := range x.bindingRecords() {
+		since, ok := r.due(x.gap)
+		if !ok {
+			continue
+		}
+		c := r.candidate()
+		c.Since = since
+		if other, known := newest[c.group()]; !known || order(other, c) < 0 {
+			newest[c.group()] = c
 		}
 	}
-	slices.SortFunc(all, func(a, b Candidate) int {
-		return cmp.Or(b.Since.Compare(a.Since), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.TargetGroupARN, b.TargetGroupARN))
-	})
-	seen := make(map[groupKey]bool)
-	all = slices.DeleteFunc(all, func(c Candidate) bool {
-		known := seen[c.group()]
-		seen[c.group()] = true
-		return known
-	})
-	slices.Reverse(all)
-	return all
+	return slices.SortedFunc(maps.Values(newest), order)
+}
+
+func (r *record) candidate() Candidate {
+	return Candidate{Binding: *r.binding, Former: r.former(), Seen: !r.swept.IsZero()}
 }
 
 // due says whether the sweep has to look at the group, and from when on a look
@@ -345,7 +338,7 @@ func (r *record) due(gap time.Time) (since time.Time, ok bool) {
 		since = r.ended
 	}
 	switch {
-	case !r.registers():
+	case !r.spec.registers():
 		return time.Time{}, false
 	case !r.swept.After(since) && (r.former() || r.swept.Before(since)):
 		return since, true

@@ -228,6 +228,22 @@ func TestSwept(t *testing.T) {
 	}
 }
 
+// A look that is taken in again says something new of a binding that came since.
+func TestSweptAgain(t *testing.T) {
+	inIndexed(t, Config{}, tgb("one", "web", "one"), func(t *testing.T, w *world) {
+		b, began := Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, time.Now()
+		w.Swept(b, began, lookAt())
+		w.do(tgb("twin", "blue", "one"))
+		if got := w.due(); got != "twin" {
+			t.Errorf("due with a new binding of the group: %q", got)
+		}
+		w.Swept(b, began, lookAt())
+		if got := w.due(); got != "" {
+			t.Errorf("due when the look was taken in again: %q", got)
+		}
+	})
+}
+
 // An address that no pod has is tied to what lists it from then on.
 func TestAddress(t *testing.T) {
 	inIndexed(t, Config{}, tgb("one", "web", "one")+sep+tgb("two", "web", "two")+sep+tgb("gone", "web", "gone")+sep+strings.ReplaceAll(tgb("far", "web", "far"), "name: far", "name: far, namespace: other"), func(t *testing.T, w *world) {
@@ -381,7 +397,7 @@ func TestGaps(t *testing.T) {
 // formers counts the records that have ended.
 func (w *world) formers() int {
 	n := 0
-	for r := range w.allRecords() {
+	for r := range w.bindingRecords() {
 		if r.former() {
 			n++
 		}
@@ -444,10 +460,13 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 
 // end makes a former binding, cleared or not.
 func (w *world) end(namespace, name string, cleared bool) {
-	b := &Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2, Service: "web"}
+	b := &Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2}
+	b.ServiceRef.Name = "web"
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
-	w.learnBinding(b)
-	w.settle(b.id())
+	w.mu.Lock()
+	w.learn(bindingRecord(b))
+	w.settle(bindingRecord(b).from)
+	w.mu.Unlock()
 	if cleared {
 		w.pass(time.Millisecond)
 		w.Swept(*b, time.Now(), lookAt())
@@ -464,7 +483,7 @@ func TestAtMostAThousandFormers(t *testing.T) {
 			w.end("other", fmt.Sprint(i), false)
 		}
 		has := func(name string) bool {
-			return len(w.records["default"][bindingID{sim.GroupELBv2, "default", name}]) == 1
+			return slices.ContainsFunc(slices.Collect(w.bindingRecords()), func(r *record) bool { return r.from == origin{sim.GroupELBv2, "default", name} })
 		}
 		if w.formers() != maxFormers || !has("first") || has("cleared") {
 			t.Errorf("%d former bindings; the first: %t, the cleared one: %t", w.formers(), has("first"), has("cleared"))

@@ -8,6 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
 )
 
 // followReplicas adds the informer that reads how many of our own replicas are
@@ -23,10 +24,10 @@ func (x *Index) followReplicas() error {
 	f := informers.NewSharedInformerFactoryWithOptions(x.kube, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = discoveryv1.LabelServiceName + "=" + name }))
 	x.factories = append(x.factories, f)
-	own := caches{f.Discovery().V1().EndpointSlices().Informer()}
+	own := resource{name: "own endpointslices", informers: []cache.SharedIndexInformer{f.Discovery().V1().EndpointSlices().Informer()}}
 	last := -1
 	return own.setUp(nil, nil, handler(func(_, _ *discoveryv1.EndpointSlice) {
-		if n := readyReplicas(by[*discoveryv1.EndpointSlice](own, byNamespace, namespace)); n != last {
+		if n := readyReplicas(by[*discoveryv1.EndpointSlice](own.stores(), byNamespace, namespace)); n != last {
 			last = n
 			x.cfg.OnReplicas(n)
 		}

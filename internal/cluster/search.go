@@ -27,8 +27,11 @@ type searches struct {
 	queues  map[netip.Addr][]*search
 	turn    []netip.Addr // sources that have something in their queue, the next one first
 	byIP    map[netip.Addr]*search
-	next    time.Time // not before
 	running bool
+}
+
+func (q *searches) init() {
+	q.queues, q.byIP = make(map[netip.Addr][]*search), make(map[netip.Addr]*search)
 }
 
 // search is one question, shared by all who ask it.
@@ -60,9 +63,6 @@ func (x *Index) enqueue(source, ip netip.Addr) *search {
 	q := &x.searches
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.byIP == nil {
-		q.byIP, q.queues = make(map[netip.Addr]*search), make(map[netip.Addr][]*search)
-	}
 	s := q.byIP[ip]
 	if s == nil {
 		s = &search{ip: ip, done: make(chan struct{})}
@@ -83,34 +83,19 @@ func (x *Index) enqueue(source, ip netip.Addr) *search {
 	return s
 }
 
-// leave takes a caller away. A search that nobody waits for is not made.
+// leave takes a caller away.
 func (q *searches) leave(s *search) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.waiting--
-	if s.waiting == 0 && !s.begun && q.byIP[s.ip] == s {
-		delete(q.byIP, s.ip)
-	}
 }
 
 // searchAll makes searches, one each searchEvery, until none is left.
 func (x *Index) searchAll(ctx context.Context) {
-	for {
-		if at := x.searches.notBefore(); time.Now().Before(at) {
-			pause(ctx, time.Until(at))
-		}
-		s := x.searches.pop()
-		if s == nil {
-			return
-		}
+	for s := x.searches.pop(); s != nil; s = x.searches.pop() {
 		x.work.start(func(ctx context.Context) { x.searchOne(ctx, s) })
+		pause(ctx, searchEvery)
 	}
-}
-
-func (q *searches) notBefore() time.Time {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.next
 }
 
 // pop takes the next search that somebody waits for, from the sources in turn;
@@ -129,8 +114,10 @@ func (q *searches) pop() *search {
 		}
 		if !s.begun && s.waiting > 0 {
 			s.begun = true
-			q.next = time.Now().Add(searchEvery)
 			return s
+		}
+		if !s.begun && q.byIP[s.ip] == s {
+			delete(q.byIP, s.ip) // nobody waits for it any more
 		}
 	}
 	q.running = false

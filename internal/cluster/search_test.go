@@ -125,6 +125,9 @@ func TestSearchThatNobodyWaitsForIsNotMade(t *testing.T) {
 		if got := s.asked[n:]; !slices.Equal(got, []string{"10.1.0.5"}) {
 			t.Errorf("searches: %q", got)
 		}
+		if q := &w.searches; len(q.byIP)+len(q.queues)+len(q.turn) > 0 {
+			t.Errorf("left: %+v", q)
+		}
 	})
 }
 

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -40,7 +39,7 @@ type Survey struct {
 	// Candidates are in order of name. Those that are neither tied to the pod nor
 	// uncertain are left out, and so are uncertain ones whose targets are not pods.
 	Candidates []Candidate
-	// Hostnames are those to follow, in order of From.
+	// Hostnames are those to follow, in order of From and name.
 	Hostnames []Hostname
 	// NoAddress names the Ingresses and LoadBalancer Services, as "Ingress ns/name",
 	// that are tied to the pod, have no address at all, and that no binding
@@ -58,143 +57,109 @@ type Survey struct {
 // load balancers count in any case.
 func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 	if p.raw != nil {
-		x.see(p.raw, false)
+		x.see(p.raw)
 		x.tieAll(p.raw)
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	v := x.view(p)
-	s := Survey{Forgotten: v.forgotten}
-	for _, c := range v.candidates {
-		c.PublishesNotReady = !c.Former && v.presentEverywhere(c.Binding) && x.publishesNotReady(p, c.Namespace+"/"+c.Service)
-		if p.HostNetwork {
-			c.OtherPorts = x.otherPorts(p, c.Namespace, c.Service)
-		}
-		s.Candidates = append(s.Candidates, c)
+	var s Survey
+	if at, ok := x.forgotten[p.Namespace]; ok {
+		s.Forgotten = !before(at, v.born)
 	}
-	x.addHostnames(&s, p, v, ingresses)
+	for _, r := range v.candidates() {
+		s.Candidates = append(s.Candidates, v.candidate(r))
+	}
+	var named []origin
+	for _, name := range ingresses {
+		o := origin{kindIngress, p.Namespace, name}
+		named = append(named, o)
+		if !slices.ContainsFunc(v.records, func(r *record) bool { return r.from == o && !r.former() }) {
+			s.MissingIngresses = append(s.MissingIngresses, name)
+		}
+	}
+	s.Hostnames, s.NoAddress = v.hostnames(named), v.noAddress()
 	return s
 }
 
-// view is what is remembered that concerns one pod, at one time.
+// view is what there is that can concern one pod. It is used with the lock.
 type view struct {
-	pod        past // what ties it
-	born       time.Time
-	since      time.Time // zero for a pod that was watched well
-	candidates []Candidate
-	hosts      []hostRecord
-	forgotten  bool
-	// everywhere are, by namespace, the bindings that all that we have show: the
-	// cache and, where there is one, the live list.
-	everywhere map[string][]*Binding
+	x     *Index
+	pod   *Pod
+	past  *past // what ties it
+	born  time.Time
+	since time.Time // zero for a pod that was watched well
+	// records are those of the namespaces of the pod and of its Services.
+	records []*record
 }
 
+// view is called with the lock.
 func (x *Index) view(p *Pod) view {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	h := x.past[p.id()]
 	if h == nil { // an address that is not watched
 		h = &past{namespace: p.Namespace, late: true}
 	}
-	v := view{pod: h.clone(), born: x.born(h.created), since: x.since(p, h), everywhere: make(map[string][]*Binding)}
-	if at, ok := x.forgotten[p.Namespace]; ok {
-		v.forgotten = !before(at, v.born)
+	v := view{x: x, pod: p, past: h, born: x.born(h.created), since: x.since(p, h)}
+	for ns := range h.namespaces() {
+		v.records = slices.AppendSeq(v.records, maps.Values(x.records[ns]))
 	}
-	for ns := range v.namespaces() {
-		for _, rs := range x.records[ns] {
-			for _, r := range rs {
-				v.addRecord(r)
-			}
-		}
-		for _, h := range x.hosts[ns] {
-			v.hosts = append(v.hosts, h.all()...)
-		}
-		v.everywhere[ns] = x.bindingsEverywhere(ns)
-	}
-	slices.SortFunc(v.candidates, func(a, b Candidate) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), boolRank(b.Former)-boolRank(a.Former), strings.Compare(a.Namespace, b.Namespace),
-			strings.Compare(a.Service, b.Service), strings.Compare(a.TargetGroupARN, b.TargetGroupARN))
-	})
 	return v
 }
 
-func (h *past) clone() past {
-	c := *h
-	c.services, c.gates, c.listed = slices.Clone(h.services), slices.Clone(h.gates), slices.Clone(h.listed)
+// candidates are the records of bindings that concern the pod or may do so, in
+// order of name, what is present first.
+func (v *view) candidates() []*record {
+	unrelated := func(r *record) bool {
+		unknown := r.from.namespace == v.past.namespace && r.spec.registers() && r.swept.Before(v.since)
+		return r.binding == nil || !unknown && !r.ties(v.past, v.born)
+	}
+	rs := slices.DeleteFunc(slices.Clone(v.records), unrelated)
+	slices.SortFunc(rs, func(a, b *record) int {
+		return cmp.Or(strings.Compare(a.from.name, b.from.name), a.ended.Compare(b.ended), strings.Compare(a.from.namespace, b.from.namespace),
+			strings.Compare(a.service, b.service), strings.Compare(a.spec.TargetGroupARN, b.spec.TargetGroupARN))
+	})
+	return rs
+}
+
+func (v *view) candidate(r *record) Candidate {
+	c := r.candidate()
+	if c.Tied = r.ties(v.past, v.born); !c.Tied {
+		c.Since = v.since
+	}
+	c.PublishesNotReady = r.everywhere && v.publishesNotReady(r.service)
+	if v.pod.HostNetwork {
+		c.OtherPorts = v.otherPorts(r.service)
+	}
 	return c
 }
 
-// namespaces are that of the pod and those of its Services.
-func (v *view) namespaces() iter.Seq[string] {
-	all := map[string]bool{v.pod.namespace: true}
-	for _, s := range v.pod.services {
-		ns, _, _ := strings.Cut(s, "/")
-		all[ns] = true
-	}
-	return maps.Keys(all)
-}
-
-// addRecord adds a candidate where a binding concerns the pod or may do so.
-func (v *view) addRecord(r *record) {
-	c := Candidate{Binding: r.Binding, Former: r.former(), Tied: r.ties(&v.pod, v.born), Seen: !r.swept.IsZero()}
-	if !c.Tied {
-		if v.since.IsZero() || r.Namespace != v.pod.namespace || !r.registers() || !r.swept.Before(v.since) {
-			return
-		}
-		c.Since = v.since
-	}
-	v.candidates = append(v.candidates, c)
-}
-
-// bindingsEverywhere are the bindings of a namespace that both the cache and the
-// newest live list show, or the cache where there is no list. Called with the
-// lock.
-func (x *Index) bindingsEverywhere(namespace string) []*Binding {
-	live := x.liveListLocked(namespace)
-	var out []*Binding
-	for _, s := range x.bindings {
-		for _, b := range by[*Binding](s.current(), byNamespace, namespace) {
-			if l := live.bindings[b.id()]; live.began.IsZero() || l != nil && l.BindingSpec == b.BindingSpec {
-				out = append(out, b)
-			}
-		}
-	}
-	return out
-}
-
-func (v *view) presentEverywhere(b Binding) bool {
-	return slices.ContainsFunc(v.everywhere[b.Namespace], func(o *Binding) bool {
-		return o.id() == b.id() && o.BindingSpec == b.BindingSpec
-	})
-}
-
-// publishesNotReady says whether a Service selects a pod and publishes addresses
-// that are not ready, by the cache and by the live list if there is one.
-func (x *Index) publishesNotReady(p *Pod, service string) bool {
-	namespace, name, _ := strings.Cut(service, "/")
-	publishes := func(s *corev1.Service) bool {
-		return s != nil && p.raw != nil && namespace == p.Namespace && s.Spec.PublishNotReadyAddresses && selects(s, p.raw.Labels)
-	}
-	if !publishes(get[corev1.Service](x.services, service)) {
+// publishesNotReady says whether a Service selects the pod and publishes addresses
+// that are not ready, by all pictures.
+func (v *view) publishesNotReady(service string) bool {
+	namespace, _, _ := strings.Cut(service, "/")
+	if v.pod.raw == nil || namespace != v.pod.Namespace {
 		return false
 	}
-	live := x.liveList(namespace)
-	return live.began.IsZero() || slices.ContainsFunc(live.services, func(s *corev1.Service) bool { return s.Name == name && publishes(s) })
+	for _, picture := range v.x.pictures(namespace) {
+		s := get[corev1.Service](picture.services, service)
+		if s == nil || !s.Spec.PublishNotReadyAddresses || !selects(s, v.pod.raw.Labels) {
+			return false
+		}
+	}
+	return true
 }
 
-// otherPorts are [Candidate.OtherPorts], by the cache and by the live list if
-// there is one: a port is left to another pod only where both do so.
-func (x *Index) otherPorts(p *Pod, namespace, service string) []int {
-	if p.raw == nil {
-		return nil
-	}
-	key := namespace + "/" + service
-	ports := portsOfOthers(p, by[*discoveryv1.EndpointSlice](x.slices, byService, key))
-	if live := x.liveList(namespace); !live.began.IsZero() {
-		ours := slices.DeleteFunc(slices.Clone(live.slices), func(s *discoveryv1.EndpointSlice) bool { return serviceOf(s) != key })
-		also := portsOfOthers(p, ours)
-		maps.DeleteFunc(ports, func(port int, _ bool) bool { return !also[port] })
-	}
-	if len(ports) == 0 {
-		return nil
+// otherPorts are [Candidate.OtherPorts]: a port is left to another pod only where
+// all pictures do so.
+func (v *view) otherPorts(service string) []int {
+	namespace, _, _ := strings.Cut(service, "/")
+	var ports map[int]bool
+	for i, picture := range v.x.pictures(namespace) {
+		others := portsOfOthers(v.pod, by[*discoveryv1.EndpointSlice](picture.slices, byService, service))
+		if i == 0 {
+			ports = others
+		}
+		maps.DeleteFunc(ports, func(port int, _ bool) bool { return !others[port] })
 	}
 	return slices.Sorted(maps.Keys(ports))
 }

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,7 +43,7 @@ func (x *Index) addEnd(p *Pod, e end) {
 		return
 	}
 	p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.seen.Add(e.grace)
-	if skew, ok := x.clock.correction(); ok {
+	if skew, ok := x.clock.skew(); ok {
 		p.KillAt = e.kill.Add(-skew)
 	}
 }
@@ -62,16 +64,15 @@ func gracePeriod(p *corev1.Pod) time.Duration {
 // are read from the API server itself: the caches may lag behind. An error means
 // that it cannot be told.
 func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
-	pod, err := x.kube.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+	pod, err := x.readPod(ctx, p.Namespace, p.Name)
 	switch {
-	case apierrors.IsNotFound(err):
+	case errors.Is(err, ErrNoPod):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("get pod %s: %w", p.Key(), err)
+		return false, err
 	}
 	x.learnPod(pod)
-	switch {
-	case pod.UID != p.UID, pod.DeletionTimestamp != nil, !conditionTrue(pod.Status.Conditions, corev1.PodReady):
+	if pod.UID != p.UID || pod.DeletionTimestamp != nil || !conditionTrue(pod.Status.Conditions, corev1.PodReady) {
 		return false, nil
 	}
 	node, err := x.kube.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})
@@ -81,10 +82,8 @@ func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("get node %s of pod %s: %w", pod.Spec.NodeName, p.Key(), err)
 	}
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue, nil
-		}
+	isReady := func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	}
-	return false, nil
+	return slices.ContainsFunc(node.Status.Conditions, isReady), nil
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 )
 
 // past is what was seen of a pod, or of an address that no pod has and that is
@@ -30,11 +32,7 @@ type past struct {
 	gates     []string     // names of bindings whose readiness condition it carries
 	listed    []groupKey   // groups that a look showed it in
 	end       end
-
-	cached bool        // the informer has it
-	pins   int         // watches
-	live   *corev1.Pod // the newest that was read live, where that is newer than what the informer has
-	read   time.Time   // when it was last read live or asked for
+	read      time.Time // when it was last read or asked for
 }
 
 // in says whether a Service of a namespace is among those of the pod.
@@ -42,12 +40,27 @@ func (h *past) in(namespace string) bool {
 	return h != nil && slices.ContainsFunc(h.services, func(s string) bool { return strings.HasPrefix(s, namespace+"/") })
 }
 
-// see notes what a pod shows of itself; live is what was read from the API
-// server itself. It returns what is known of the pod's end.
-func (x *Index) see(p *corev1.Pod, live bool) end {
-	now, ips := time.Now(), addresses(p)
+// namespaces are that of the pod and those of its Services.
+func (h *past) namespaces() iter.Seq[string] {
+	all := map[string]bool{h.namespace: true}
+	for _, s := range h.services {
+		ns, _, _ := strings.Cut(s, "/")
+		all[ns] = true
+	}
+	return maps.Keys(all)
+}
+
+// see notes what a pod shows of itself, and returns what is known of its end.
+func (x *Index) see(p *corev1.Pod) end {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	return x.pastOf(p, false).end
+}
+
+// pastOf is what is remembered of a pod, with what it shows of itself now; live is
+// what was read from the API server itself. Called with the lock.
+func (x *Index) pastOf(p *corev1.Pod, live bool) *past {
+	now, ips := time.Now(), addresses(p)
 	h := x.past[p.UID]
 	if h == nil {
 		h = &past{namespace: p.Namespace, name: p.Name, created: p.CreationTimestamp.Time, seen: now, late: live || len(ips) > 0}
@@ -63,46 +76,34 @@ func (x *Index) see(p *corev1.Pod, live bool) end {
 	}
 	h.end.see(p)
 	h.read = now
-	if live && (h.live == nil || laterVersion(p.ResourceVersion, h.live.ResourceVersion)) {
-		h.live = p
-		x.reads[p.UID] = h
-	}
-	return h.end
+	return h
 }
 
 // learnPod remembers what a live read shows as if the watch had told it.
 func (x *Index) learnPod(p *corev1.Pod) *corev1.Pod {
 	trimmed, _ := trimPod(p) // no error: it is a pod
 	p = trimmed.(*corev1.Pod)
-	x.see(p, true)
+	x.mu.Lock()
+	x.pastOf(p, true)
+	if !slices.ContainsFunc(all[corev1.Pod](x.seenPods, key(p)), func(known *corev1.Pod) bool { return !laterVersion(p.ResourceVersion, known.ResourceVersion) }) {
+		_ = x.reads.Update(p) // no error: it has a name
+	}
+	x.mu.Unlock()
 	x.tieAll(p)
 	x.wake(p.Namespace, p.Name)
 	return p
 }
 
-// liveRead is the newest that was read live of a pod, where that is newer than
-// what the cache had.
-func (x *Index) liveRead(uid types.UID) *corev1.Pod {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if h := x.past[uid]; h != nil {
-		return h.live
+// dropRead drops what was read live of a pod that the informer has told of since.
+// Called with the lock.
+func (x *Index) dropRead(p *corev1.Pod) {
+	read := get[corev1.Pod](stores{x.reads}, key(p))
+	if read != nil && !laterVersion(read.ResourceVersion, p.ResourceVersion) {
+		_ = x.reads.Delete(read) // no error: it has a name
 	}
-	return nil
 }
 
-// uncached are the pods of a namespace that only live reads showed.
-func (x *Index) uncached(namespace string) []*corev1.Pod {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var pods []*corev1.Pod
-	for _, h := range x.reads {
-		if !h.cached && h.live != nil && h.namespace == namespace {
-			pods = append(pods, h.live)
-		}
-	}
-	return pods
-}
+func key(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
 
 // tie notes that Services, as namespace/name, select a pod or name it in an
 // EndpointSlice. It says whether that is new.
@@ -111,37 +112,34 @@ func (x *Index) tie(p *corev1.Pod, services ...string) bool {
 		return false
 	}
 	x.mu.Lock()
-	known := x.past[p.UID] != nil
-	x.mu.Unlock()
-	if !known { // the handler of pods is behind
-		x.see(p, false)
-	}
-	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.past[p.UID]
-	if h == nil {
-		return false // dropped in between
+	if h == nil { // the handler of pods is behind
+		h = x.pastOf(p, false)
 	}
 	before := len(h.services)
 	for _, s := range services {
 		h.services = add(h.services, s)
-		x.crossed = x.crossed || !strings.HasPrefix(s, p.Namespace+"/")
 	}
 	return len(h.services) > before
 }
 
-// tieAll ties a pod to all that ties it now, by the caches and by the live lists.
+// tieAll ties a pod to all that ties it now, by all pictures.
 func (x *Index) tieAll(p *corev1.Pod) {
-	live := x.liveList(p.Namespace)
+	x.mu.Lock()
+	pictures := x.pictures(p.Namespace)
+	x.mu.Unlock()
 	var found []string
-	for _, s := range slices.Concat(by[*corev1.Service](x.services, byNamespace, p.Namespace), live.services) {
-		if selects(s, p.Labels) {
-			found = append(found, s.Namespace+"/"+s.Name)
+	for _, picture := range pictures {
+		for _, s := range by[*corev1.Service](picture.services, byNamespace, p.Namespace) {
+			if selects(s, p.Labels) {
+				found = append(found, s.Namespace+"/"+s.Name)
+			}
 		}
-	}
-	for _, s := range slices.Concat(by[*discoveryv1.EndpointSlice](x.slices, byPod, p.Namespace+"/"+p.Name), live.slices) {
-		if service := serviceOf(s); service != "" && names(s, p) {
-			found = append(found, service)
+		for _, s := range by[*discoveryv1.EndpointSlice](picture.slices, byPod, key(p)) {
+			if service := serviceOf(s); service != "" && names(s, p) {
+				found = append(found, service)
+			}
 		}
 	}
 	x.tie(p, found...)
@@ -154,30 +152,6 @@ func add[T comparable](list []T, v T) []T {
 	return append(list, v)
 }
 
-// pin keeps what is remembered of a pod until unpin.
-func (x *Index) pin(p *Pod) {
-	if p.raw != nil {
-		x.see(p.raw, false)
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	h := x.past[p.id()]
-	if h == nil {
-		h = &past{namespace: p.Namespace, name: p.Name, ips: p.IPs, seen: time.Now(), late: true}
-		x.past[p.id()] = h
-	}
-	h.pins++
-}
-
-// unpin is called with the lock.
-func (x *Index) unpin(id types.UID) {
-	h := x.past[id]
-	h.pins--
-	if h.pins == 0 && !h.cached && h.live == nil {
-		delete(x.past, id)
-	}
-}
-
 // keepRead is how long a pod that only a live read showed is remembered without
 // a watch.
 const keepRead = time.Minute
@@ -185,11 +159,27 @@ const keepRead = time.Minute
 func (x *Index) tidyPast() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for id, h := range x.past {
-		if !h.cached && h.pins == 0 && time.Since(h.read) > keepRead {
-			delete(x.past, id)
-			delete(x.reads, id)
-		}
+	for id := range x.past {
+		x.forget(id)
+	}
+}
+
+// forget drops what is remembered of a pod that nobody watches, that the informer
+// does not have, and that no live read has just shown. Called with the lock.
+func (x *Index) forget(id types.UID) {
+	h := x.past[id]
+	if h == nil || slices.ContainsFunc(x.watches[h.namespace][h.name], func(w *watch) bool { return w.id == id }) {
+		return
+	}
+	key := h.namespace + "/" + h.name
+	cached, read := get[corev1.Pod](x.pods, key), get[corev1.Pod](stores{x.reads}, key)
+	isRead := read != nil && read.UID == id
+	if cached != nil && cached.UID == id || isRead && time.Since(h.read) <= keepRead {
+		return
+	}
+	delete(x.past, id)
+	if isRead {
+		_ = x.reads.Delete(read) // no error: it has a name
 	}
 }
 
@@ -228,15 +218,20 @@ func (x *Index) countGaps(o *metav1.ListOptions) {
 
 func (x *Index) podChanged(before, after *corev1.Pod) {
 	if before != nil && (after == nil || before.UID != after.UID) {
-		x.uncache(before.UID)
+		x.mu.Lock()
+		x.dropRead(before)
+		x.forget(before.UID)
+		x.mu.Unlock()
 		defer x.wake(before.Namespace, before.Name)
 		before = nil
 	}
 	if after == nil {
 		return
 	}
-	x.see(after, false)
-	x.cache(after)
+	x.mu.Lock()
+	x.pastOf(after, false)
+	x.dropRead(after)
+	x.mu.Unlock()
 	if before == nil || !maps.Equal(before.Labels, after.Labels) {
 		if before != nil {
 			x.tieAll(before) // a Service that is there by now selected what the pod was before
@@ -246,44 +241,19 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 	x.wake(after.Namespace, after.Name)
 }
 
-// cache notes that the informer has a pod.
-func (x *Index) cache(p *corev1.Pod) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	h := x.past[p.UID]
-	h.cached = true
-	if h.live != nil && !laterVersion(h.live.ResourceVersion, p.ResourceVersion) {
-		h.live = nil
-		delete(x.reads, p.UID)
-	}
-}
-
-// uncache notes that it has it no longer.
-func (x *Index) uncache(uid types.UID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.reads, uid)
-	if h := x.past[uid]; h != nil {
-		h.cached, h.live = false, nil
-		if h.pins == 0 {
-			delete(x.past, uid)
-		}
-	}
-}
-
 func (x *Index) serviceChanged(before, after *corev1.Service) {
 	if after != nil && (before == nil || !maps.Equal(before.Spec.Selector, after.Spec.Selector)) {
 		x.tieSelected(after)
 	}
-	x.hostChanged(serviceHost(before), serviceHost(after))
-	if before == nil || after == nil || !sameService(before, after) {
+	x.hostChanged(serviceRecords(before), serviceRecords(after))
+	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status) {
 		x.wakeNamespace(cmp.Or(after, before).Namespace)
 	}
 }
 
 // tieSelected ties the pods that a Service selects.
 func (x *Index) tieSelected(s *corev1.Service) {
-	for _, p := range slices.Concat(by[*corev1.Pod](x.pods, byNamespace, s.Namespace), x.uncached(s.Namespace)) {
+	for _, p := range by[*corev1.Pod](x.seenPods, byNamespace, s.Namespace) {
 		if selects(s, p.Labels) && x.tie(p, s.Namespace+"/"+s.Name) {
 			x.wake(p.Namespace, p.Name)
 		}
@@ -302,14 +272,13 @@ func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 // tieNamed ties the pods that an EndpointSlice names.
 func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
 	service := serviceOf(s)
-	for _, key := range podKeys(s) {
-		namespace, _, _ := strings.Cut(key, "/")
-		pods := x.uncached(namespace)
-		if p := get[corev1.Pod](x.pods, key); p != nil {
-			pods = append(pods, p)
-		}
-		for _, p := range pods {
-			if service != "" && names(s, p) && x.tie(p, service) {
+	if service == "" {
+		return
+	}
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		for _, p := range all[corev1.Pod](x.seenPods, refKey(s, e)) {
+			if isOf(s, e, p) && x.tie(p, service) {
 				x.wake(p.Namespace, p.Name)
 			}
 		}
@@ -326,16 +295,7 @@ func selects(s *corev1.Service, podLabels map[string]string) bool {
 	return len(s.Spec.Selector) > 0
 }
 
-// sameService says whether two states of a Service are the same to us.
-func sameService(a, b *corev1.Service) bool {
-	return equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
-}
-
-func trimService(obj any) (any, error) {
-	s, ok := obj.(*corev1.Service)
-	if !ok {
-		return obj, nil
-	}
+var trimService = trimmer(func(s *corev1.Service) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: trimMeta(s.ObjectMeta),
 		Spec: corev1.ServiceSpec{
@@ -344,8 +304,8 @@ func trimService(obj any) (any, error) {
 			PublishNotReadyAddresses: s.Spec.PublishNotReadyAddresses,
 		},
 		Status: corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer},
-	}, nil
-}
+	}
+})
 
 // serviceOf is the namespace/name of an EndpointSlice's Service; "" for none.
 func serviceOf(s *discoveryv1.EndpointSlice) string {
@@ -375,42 +335,25 @@ func names(s *discoveryv1.EndpointSlice, p *corev1.Pod) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return isOf(s, &e, p) })
 }
 
-// podKeys are the pods that an EndpointSlice names.
-func podKeys(s *discoveryv1.EndpointSlice) []string {
-	keys := make(map[string]bool)
+var sliceIndexers = cache.Indexers{byPod: indexer(slicePods), byService: indexer(sliceService)}
+
+// slicePods are the pods that an EndpointSlice names.
+func slicePods(s *discoveryv1.EndpointSlice) []string {
+	var keys []string
 	for i := range s.Endpoints {
 		if key := refKey(s, &s.Endpoints[i]); key != "" {
-			keys[key] = true
+			keys = append(keys, key)
 		}
 	}
-	return slices.Collect(maps.Keys(keys))
+	return keys
 }
 
-// slicePods indexes EndpointSlices by the pods that they name.
-func slicePods(obj any) ([]string, error) {
-	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
-		return podKeys(s), nil
-	}
-	return nil, nil
-}
-
-// sliceService indexes EndpointSlices by their Service.
-func sliceService(obj any) ([]string, error) {
-	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
-		return []string{serviceOf(s)}, nil
-	}
-	return nil, nil
-}
+func sliceService(s *discoveryv1.EndpointSlice) []string { return []string{serviceOf(s)} }
 
 // trimSlice keeps the first address of each endpoint alone: LBC registers no
 // other (pkg/backend/endpoint_resolver.go).
-func trimSlice(obj any) (any, error) {
-	s, ok := obj.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return obj, nil
-	}
-	out := &discoveryv1.EndpointSlice{ObjectMeta: trimMeta(s.ObjectMeta)}
-	out.Labels = map[string]string{discoveryv1.LabelServiceName: s.Labels[discoveryv1.LabelServiceName]}
+var trimSlice = trimmer(func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	out := &discoveryv1.EndpointSlice{ObjectMeta: trimMeta(s.ObjectMeta, discoveryv1.LabelServiceName)}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, discoveryv1.EndpointPort{Port: p.Port})
 	}
@@ -422,5 +365,5 @@ func trimSlice(obj any) (any, error) {
 			})
 		}
 	}
-	return out, nil
-}
+	return out
+})

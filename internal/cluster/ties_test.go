@@ -142,7 +142,7 @@ spec: {selector: {app: web}, publishNotReadyAddresses: true}`, []string{noStatus
 				if d := cmp.Diff(tt.want, w.candidates(p)); d != "" {
 					t.Errorf("candidates (-want +got):\n%s", d)
 				}
-				if v := w.view(p); slices.ContainsFunc(v.pod.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
+				if v := w.view(p); slices.ContainsFunc(v.past.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
 					t.Error("a Service without a name is tied to the pod")
 				}
 			})
@@ -237,7 +237,7 @@ func TestPastIsDropped(t *testing.T) {
 func TestPodChangesAheadOfService(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue"), func(t *testing.T, w *world) {
 		before := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "x"}}
-		w.see(before, false)
+		w.see(before)
 		before.Labels = map[string]string{"app": "blue"}
 		after := before.DeepCopy()
 		after.Labels = map[string]string{"app": "idle"}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -20,9 +21,13 @@ type watch struct {
 // remembered of the pod is kept, even when the pod is gone.
 func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 	w := &watch{p.id(), p.HostNetwork, wake}
-	x.pin(p)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if p.raw != nil {
+		x.pastOf(p.raw, false)
+	} else if x.past[w.id] == nil {
+		x.past[w.id] = &past{namespace: p.Namespace, ips: p.IPs, seen: time.Now(), late: true}
+	}
 	pods := x.watches[p.Namespace]
 	if pods == nil {
 		pods = make(map[string][]*watch)
@@ -35,22 +40,18 @@ func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 // stop may be called more than once.
 func (x *Index) stop(p *Pod, w *watch) {
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	pods := x.watches[p.Namespace]
 	i := slices.Index(pods[p.Name], w)
 	if i < 0 {
-		x.mu.Unlock()
 		return
 	}
 	if pods[p.Name] = slices.Delete(pods[p.Name], i, i+1); len(pods[p.Name]) == 0 {
 		delete(pods, p.Name)
 	}
-	last := len(pods) == 0
-	if last {
+	x.forget(w.id)
+	if len(pods) == 0 {
 		delete(x.watches, p.Namespace)
-	}
-	x.unpin(w.id)
-	x.mu.Unlock()
-	if last {
 		x.dropLists(p.Namespace)
 	}
 }
@@ -70,9 +71,6 @@ func (x *Index) wakeNamespace(namespace string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for ns, pods := range x.watches {
-		if ns != namespace && !x.crossed {
-			continue
-		}
 		for _, ws := range pods {
 			for _, w := range ws {
 				if ns == namespace || x.past[w.id].in(namespace) {

@@ -1,16 +1,12 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // maxAge is how long a watch may tell nothing. The API server sends a bookmark
@@ -23,61 +19,33 @@ const maxAge = 3 * time.Minute
 type ages struct {
 	mu sync.Mutex // guards last
 	// last is, by the end of the path of a watch, when something last came in on
-	// it, when it was opened or when it ended, whichever is latest; or else since
-	// when it is expected.
+	// it, when it was opened or when it ended, whichever is latest; or since when
+	// it is expected. For bindings that are not served, it is when the API server
+	// last said so.
 	last map[string]time.Time
 }
 
-// watchPaths are the paths of the watches of the resources that every cluster
-// serves.
+// watchPaths are the paths of all watches that are expected.
 func (x *Index) watchPaths() []string {
 	var paths []string
-	for _, ns := range x.namespaces {
-		paths = append(paths, watchPath("/api/v1", ns, "pods"), watchPath("/api/v1", ns, "services"),
-			watchPath("/apis/discovery.k8s.io/v1", ns, "endpointslices"), watchPath("/apis/networking.k8s.io/v1", ns, "ingresses"))
+	for _, r := range x.resources {
+		paths = append(paths, r.paths...)
+	}
+	for _, s := range x.bindings {
+		paths = append(paths, s.paths...)
 	}
 	return paths
 }
 
-func watchPath(version, namespace, resource string) string {
-	if namespace == corev1.NamespaceAll {
-		return version + "/" + resource
-	}
-	return version + "/namespaces/" + namespace + "/" + resource
-}
-
-func (s *source) watchPaths() []string {
-	var paths []string
-	for _, ns := range s.x.namespaces {
-		paths = append(paths, watchPath(groupPath(s.gvr.GroupVersion()), ns, s.gvr.Resource))
-	}
-	return paths
-}
-
-func groupPath(gv schema.GroupVersion) string { return "/apis/" + gv.Group + "/" + gv.Version }
-
-// expect makes a path count from now on.
-func (a *ages) expect(path string) {
+// heard notes that there is news of paths. From then on they count.
+func (a *ages) heard(paths ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last == nil {
 		a.last = make(map[string]time.Time)
 	}
-	a.last[path] = time.Now()
-}
-
-func (a *ages) forget(path string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.last, path)
-}
-
-// heard notes that there is news of a path that counts.
-func (a *ages) heard(path string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.last[path]; ok {
-		a.last[path] = time.Now()
+	for _, p := range paths {
+		a.last[p] = time.Now()
 	}
 }
 
@@ -141,13 +109,17 @@ func (x *Index) WatchAge() time.Duration {
 	return age
 }
 
+// Synced says whether everything was read once. How many replicas there are does
+// not count.
+func (x *Index) Synced() bool { return x.unread() == nil }
+
 // Ready says why the caches cannot be trusted now; nil where they can.
 func (x *Index) Ready() error {
-	if !x.synced.Load() {
-		return x.unread()
+	if err := x.unread(); err != nil {
+		return err
 	}
 	for _, s := range x.bindings {
-		if s.versionGone.Load() {
+		if serving(s.state.Load()) == versionGone {
 			return fmt.Errorf("the API server serves %s, but not in version %s, the only one that is known here: TargetGroupBindings cannot be read; a newer version of this program may know it", s.gvr.Group, s.gvr.Version)
 		}
 	}
@@ -159,19 +131,15 @@ func (x *Index) Ready() error {
 
 // unread names what was not read yet.
 func (x *Index) unread() error {
-	for resource, cs := range map[string]caches{"pods": x.pods, "services": x.services, "endpointslices": x.slices, "ingresses": x.ingresses} {
-		for _, c := range cs {
-			if !c.HasSynced() {
-				return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", resource)
-			}
+	for _, r := range x.resources {
+		if !r.hasSynced() {
+			return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", r.name)
 		}
 	}
 	for _, s := range x.bindings {
-		select {
-		case <-s.known:
-		default:
+		if !s.known.Load() {
 			return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", s.gvr.GroupResource())
 		}
 	}
-	return errors.New("not read yet: the index has not begun")
+	return nil
 }
