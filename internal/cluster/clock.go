@@ -67,17 +67,21 @@ func (c *clock) take(least, most time.Duration) (skew time.Duration, tooLarge bo
 	return skew, tooLarge
 }
 
-// born is a creationTimestamp by our clock, at the earliest.
-func (x *Index) born(created time.Time) time.Time {
-	skew, ok := x.clock.skew()
-	switch {
-	case created.IsZero():
-		return created
-	case ok:
-		return created.Add(-skew)
-	default:
-		return created.Add(min(-skew, 0))
+// born is when a pod was created, by our clock and at the earliest: not after it
+// was first seen, however the clocks are set since.
+func (x *Index) born(h *past) time.Time {
+	if h.created.IsZero() {
+		return h.created
 	}
+	skew, ok := x.clock.skew()
+	if !ok {
+		skew = max(skew, 0)
+	}
+	born := h.created.Add(-skew)
+	if h.seen.Before(born) {
+		return h.seen
+	}
+	return born
 }
 
 // wrap makes next, which leads to the API server, tell the time and the age of

@@ -19,7 +19,7 @@ import (
 
 // Bounds of the live lists of a namespace.
 const (
-	listFor   = 10 * time.Second       // how long they may take
+	listFor   = 20 * time.Second       // how long they may take
 	listAgain = 500 * time.Millisecond // how long after a failure they are asked for again
 )
 

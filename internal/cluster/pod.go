@@ -142,7 +142,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	x.addEnd(out, x.see(p))
+	x.see(p).addTo(out)
 	return out
 }
 
@@ -216,7 +216,7 @@ var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
 		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
 	}
 	out.Labels, out.CreationTimestamp = p.Labels, p.CreationTimestamp
-	out.DeletionTimestamp, out.DeletionGracePeriodSeconds = p.DeletionTimestamp, p.DeletionGracePeriodSeconds
+	out.DeletionGracePeriodSeconds = p.DeletionGracePeriodSeconds
 	if len(out.Status.PodIPs) == 0 && p.Status.PodIP != "" {
 		out.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
 	}

@@ -222,13 +222,13 @@ func (x *Index) tidyRecords() {
 	for ns, rs := range x.records {
 		for _, r := range rs {
 			over := r.former() && time.Since(r.ended) >= keepFormer && (r.cleared || r.binding == nil)
-			if over && !slices.ContainsFunc(pods[ns], func(h *past) bool { return r.ties(h, x.born(h.created)) }) {
+			if over && !slices.ContainsFunc(pods[ns], func(h *past) bool { return r.ties(h, x.born(h)) }) {
 				x.drop(r)
 			}
 		}
 	}
 	for ns, at := range x.forgotten {
-		if !slices.ContainsFunc(pods[ns], func(h *past) bool { return !before(at, x.born(h.created)) }) {
+		if !slices.ContainsFunc(pods[ns], func(h *past) bool { return !before(at, x.born(h)) }) {
 			delete(x.forgotten, ns)
 		}
 	}
@@ -268,7 +268,7 @@ func (x *Index) take(group groupKey, began time.Time, listed map[netip.Addr]bool
 		}
 		anyInRotation := false
 		for h, inRotation := range pods {
-			if h.namespace != r.from.namespace && !r.ties(h, x.born(h.created)) {
+			if h.namespace != r.from.namespace && !r.ties(h, x.born(h)) {
 				continue
 			}
 			anyInRotation = anyInRotation || inRotation

@@ -161,7 +161,7 @@ func trimmer[T any](trim func(*T) *T) cache.TransformFunc {
 // keys.
 func trimMeta(m metav1.ObjectMeta, keys ...string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp,
 		Labels: pick(m.Labels, keys), Annotations: pick(m.Annotations, keys),
 	}
 }

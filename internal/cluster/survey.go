@@ -99,7 +99,7 @@ func (x *Index) view(p *Pod) view {
 	if h == nil { // an address that is not watched
 		h = &past{namespace: p.Namespace, late: true}
 	}
-	v := view{x: x, pod: p, past: h, born: x.born(h.created), since: x.since(p, h)}
+	v := view{x: x, pod: p, past: h, born: x.born(h), since: x.since(p, h)}
 	for ns := range h.namespaces() {
 		v.records = slices.AppendSeq(v.records, maps.Values(x.records[ns]))
 	}
@@ -110,7 +110,7 @@ func (x *Index) view(p *Pod) view {
 // order of name, what is present first.
 func (v *view) candidates() []*record {
 	unrelated := func(r *record) bool {
-		unknown := r.from.namespace == v.past.namespace && r.spec.registers() && r.swept.Before(v.since)
+		unknown := r.from.namespace == v.past.namespace && r.spec.registers() && (r.swept.Before(v.since) || v.pod.UID == "")
 		return r.binding == nil || !unknown && !r.ties(v.past, v.born)
 	}
 	rs := slices.DeleteFunc(slices.Clone(v.records), unrelated)
@@ -126,7 +126,7 @@ func (v *view) candidate(r *record) Candidate {
 	if c.Tied = r.ties(v.past, v.born); !c.Tied {
 		c.Since = v.since
 	}
-	c.PublishesNotReady = r.everywhere && v.publishesNotReady(r.service)
+	c.PublishesNotReady = r.everywhere && r.binding.DeletionTimestamp == nil && v.publishesNotReady(r.service)
 	if v.pod.HostNetwork {
 		c.OtherPorts = v.otherPorts(r.service)
 	}
@@ -142,7 +142,7 @@ func (v *view) publishesNotReady(service string) bool {
 	}
 	for _, picture := range v.x.pictures(namespace) {
 		s := get[corev1.Service](picture.services, service)
-		if s == nil || !s.Spec.PublishNotReadyAddresses || !selects(s, v.pod.raw.Labels) {
+		if s == nil || s.DeletionTimestamp != nil || !s.Spec.PublishNotReadyAddresses || !selects(s, v.pod.raw.Labels) {
 			return false
 		}
 	}
@@ -176,6 +176,8 @@ func portsOfOthers(p *Pod, all []*discoveryv1.EndpointSlice) map[int]bool {
 			ports := others
 			if isOf(s, e, p.raw) {
 				ports = own
+			} else if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+				continue // it may be waiting for this very port
 			}
 			for _, port := range s.Ports {
 				if port.Port != nil {

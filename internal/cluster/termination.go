@@ -16,35 +16,37 @@ import (
 // comes nearer: deletionGracePeriodSeconds "may only be shortened" (ObjectMeta).
 type end struct {
 	seen  time.Time     // when it was first seen, by our clock; zero for no deletion
-	kill  time.Time     // the earliest deletionTimestamp, by the API server's clock
+	stamp time.Time     // the earliest deletionTimestamp, by the API server's clock
+	kill  time.Time     // the same by our clock, as it was when the deletion was first seen
 	grace time.Duration // the shortest
 }
 
-// see takes in what a pod shows of it.
-func (e *end) see(p *corev1.Pod) {
+// see takes in what a pod shows of it. The kill time is brought to our clock once:
+// a clock that is set later moves nothing. Where the skew is of no use, it is
+// reckoned as the API server does it: from the deletion on, with the grace period
+// (k8s.io/apiserver, BeforeDelete).
+func (e *end) see(p *corev1.Pod, c *clock) {
 	if p.DeletionTimestamp == nil {
 		return
 	}
-	kill, grace := p.DeletionTimestamp.Time, gracePeriod(p)
+	stamp, grace := p.DeletionTimestamp.Time, gracePeriod(p)
 	if e.seen.IsZero() {
-		*e = end{time.Now(), kill, grace}
+		now := time.Now()
+		*e = end{now, stamp, now.Add(grace), grace}
+		if skew, ok := c.skew(); ok {
+			e.kill = stamp.Add(-skew)
+		}
 	}
-	if kill.Before(e.kill) {
-		e.kill = kill
+	if stamp.Before(e.stamp) {
+		e.kill, e.stamp = e.kill.Add(stamp.Sub(e.stamp)), stamp
 	}
 	e.grace = min(e.grace, grace)
 }
 
-// addEnd adds to a pod what is remembered of its deletion. Where the skew is of
-// no use, the kill time is reckoned as the API server does it: from the deletion
-// on, with the grace period of now (k8s.io/apiserver, BeforeDelete).
-func (x *Index) addEnd(p *Pod, e end) {
-	if e.seen.IsZero() {
-		return
-	}
-	p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.seen.Add(e.grace)
-	if skew, ok := x.clock.skew(); ok {
-		p.KillAt = e.kill.Add(-skew)
+// addTo adds to a pod what is remembered of its deletion.
+func (e end) addTo(p *Pod) {
+	if !e.seen.IsZero() {
+		p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.kill
 	}
 }
 
@@ -61,26 +63,44 @@ func gracePeriod(p *corev1.Pod) time.Duration {
 // Stays says whether a pod is there to stay: it is not being deleted, it is
 // ready, and so is its node. Where one of these fails, or one of the two is
 // gone, it is leaving, and the answer is false without an error. Pod and node
-// are read from the API server itself: the caches may lag behind. An error means
-// that it cannot be told.
+// are read from the API server itself: the caches may lag behind; and the pod is
+// read again at last, since it can have been deleted while the node was read. An
+// error means that it is not known.
 func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
+	node, stays, err := x.isReady(ctx, p)
+	if err != nil || !stays {
+		return false, err
+	}
+	if stays, err = x.nodeReady(ctx, node); err != nil {
+		return false, fmt.Errorf("pod %s: %w", p.Key(), err)
+	} else if !stays {
+		return false, nil
+	}
+	_, stays, err = x.isReady(ctx, p)
+	return stays, err
+}
+
+// isReady says whether a pod is undeleted and ready, and on which node.
+func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, err error) {
 	pod, err := x.readPod(ctx, p.Namespace, p.Name)
 	switch {
 	case errors.Is(err, ErrNoPod):
-		return false, nil
+		return "", false, nil
 	case err != nil:
-		return false, err
+		return "", false, err
 	}
 	x.learnPod(pod)
-	if pod.UID != p.UID || pod.DeletionTimestamp != nil || !conditionTrue(pod.Status.Conditions, corev1.PodReady) {
-		return false, nil
-	}
-	node, err := x.kube.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})
+	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && conditionTrue(pod.Status.Conditions, corev1.PodReady)
+	return pod.Spec.NodeName, ready, nil
+}
+
+func (x *Index) nodeReady(ctx context.Context, name string) (bool, error) {
+	node, err := x.kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("get node %s of pod %s: %w", pod.Spec.NodeName, p.Key(), err)
+		return false, fmt.Errorf("get node %s: %w", name, err)
 	}
 	isReady := func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue

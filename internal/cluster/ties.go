@@ -74,7 +74,7 @@ func (x *Index) pastOf(p *corev1.Pod, live bool) *past {
 	for _, name := range gates(p) {
 		h.gates = add(h.gates, name)
 	}
-	h.end.see(p)
+	h.end.see(p, &x.clock)
 	h.read = now
 	return h
 }
@@ -360,7 +360,8 @@ var trimSlice = trimmer(func(s *discoveryv1.EndpointSlice) *discoveryv1.Endpoint
 	for _, e := range s.Endpoints {
 		if r := e.TargetRef; r != nil {
 			out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{
-				Addresses: e.Addresses[:min(len(e.Addresses), 1)],
+				Addresses:  e.Addresses[:min(len(e.Addresses), 1)],
+				Conditions: discoveryv1.EndpointConditions{Ready: e.Conditions.Ready},
 				TargetRef: &corev1.ObjectReference{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: r.UID},
 			})
 		}

@@ -21,7 +21,7 @@ type observation struct {
 // progress is how far the pod has left one group, as one wait has seen it.
 type progress struct {
 	looked    bool      // a look was taken in
-	listed    bool      // some look listed the pod
+	listed    bool      // the newest look listed the pod
 	leftAt    time.Time // the end of the first look that showed it gone; zero while it is in rotation
 	confirmed bool      // it had settled, and a look that began after that showed it gone still
 }
@@ -30,13 +30,15 @@ type progress struct {
 // look that shows the pod gone, since it may have left while that look was
 // under way, and it is confirmed by a look that began when it was over. Without
 // a settle time the first look that shows it gone is enough. To take the same
-// look in twice changes nothing.
+// look in twice changes nothing. A pod that was not listed and is now, as one that
+// drains, was registered in between: it has left anew.
 func (p progress) observe(o observation, settle time.Duration) progress {
-	p.looked, p.listed = true, p.listed || o.listed
+	appeared := p.looked && o.listed && !p.listed
+	p.looked, p.listed = true, o.listed
 	switch {
 	case o.inRotation:
 		p.leftAt, p.confirmed = time.Time{}, false
-	case p.leftAt.IsZero():
+	case p.leftAt.IsZero(), appeared:
 		p.leftAt, p.confirmed = o.ended, settle == 0
 	case !o.began.Before(p.leftAt.Add(settle)):
 		p.confirmed = true
@@ -51,7 +53,7 @@ func (p progress) left() bool { return !p.leftAt.IsZero() }
 func (p progress) events(before progress) []string {
 	var names []string
 	switch {
-	case p.left() && !before.left():
+	case p.left() && p.leftAt != before.leftAt:
 		names = append(names, "left")
 	case !p.left() && before.left():
 		names = append(names, "returned")

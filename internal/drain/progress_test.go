@@ -51,6 +51,9 @@ func TestProgress(t *testing.T) {
 		{"comes back while it settles", "0 in, 1 draining, 10 in, 12 draining, 31 out", settle, "in rotation, left, returned, left"},
 		{"comes back and settles anew", "0 in, 1 draining, 10 in, 12 draining, 32 out", settle, "in rotation, left, returned, left, settled"},
 		{"comes back after it was confirmed", "0 out, 20 out, 25 in, 26 out, 45 out", settle, "left, settled, returned, left"},
+		{"stays where it is", "0 in, 1 in, 2 out, 3 out, 4 in, 5 in", settle, "in rotation, left, returned"},
+		{"is registered after the first look", "0 out, 10 draining, 20 draining, 29 out", settle, "left, left"},
+		{"and settles from there", "0 out, 10 draining, 20 draining, 30 out", settle, "left, left, settled"},
 		{"stays confirmed", "0 out, 20 out, 21 out", settle, "left, settled"},
 		{"without a settle time", "0 in, 1-2 draining", 0, "in rotation, left, settled"},
 		{"without a settle time, comes back", "0 out, 1 in", 0, "left, settled, returned"},
@@ -97,11 +100,14 @@ func TestProgressHolds(t *testing.T) {
 
 // told is the progress that a list of looks amounts to.
 func told(seen []observation, settle time.Duration) progress {
-	p := progress{looked: true, listed: slices.ContainsFunc(seen, func(o observation) bool { return o.listed })}
+	p := progress{looked: true, listed: seen[len(seen)-1].listed}
 	gone := seen
 	for i, o := range seen {
-		if o.inRotation {
+		switch {
+		case o.inRotation:
 			gone = seen[i+1:]
+		case i > 0 && o.listed && !seen[i-1].listed: // it was registered in between
+			gone = seen[i:]
 		}
 	}
 	if len(gone) == 0 {
@@ -127,6 +133,7 @@ func TestInRotation(t *testing.T) {
 		target("initial", "Elb.RegistrationInProgress"), target("healthy", ""), target("unhealthy", "Target.Timeout"),
 		target("unhealthy.draining", "Target.FailedHealthChecks"), target("unavailable", "Elb.InternalError"),
 		target("unused", ""), target("unused", "Target.SomethingNew"), target("resting", ""), target("", ""),
+		target("healthy", "Target.NotRegistered"),
 	} {
 		if !inRotation([]elb.Target{x}) || !inRotation(append(gone, x)) {
 			t.Errorf("%v does not count as in rotation", x)

@@ -123,7 +123,7 @@ func (w *wait) addCandidate(c cluster.Candidate) {
 		return
 	}
 	lists, known := true, true
-	if !c.Tied {
+	if _, followed := w.groups[id]; !c.Tied && !followed {
 		lists, known = w.lists(about, id, c)
 	}
 	if !known {

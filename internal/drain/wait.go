@@ -15,9 +15,10 @@ import (
 )
 
 // askFor is how long one question to the API server may take before its trouble
-// is noted and it is asked again, askAgain later.
+// is noted and it is asked again, askAgain later: long enough for one that is slow
+// and answers.
 const (
-	askFor   = 3 * time.Second
+	askFor   = 15 * time.Second
 	askAgain = 500 * time.Millisecond
 )
 
