@@ -1,6 +1,7 @@
 package elb
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -24,8 +25,8 @@ type urgency struct {
 	by    time.Time // the deadline of what is awaited
 }
 
-func (u urgency) before(v urgency) bool {
-	return u.class < v.class || u.class == v.class && u.by.Before(v.by)
+func (u urgency) compare(v urgency) int {
+	return cmp.Or(cmp.Compare(u.class, v.class), u.by.Compare(v.by))
 }
 
 // fairTurn is the token in a row of contested ones that goes to whoever has
@@ -94,7 +95,15 @@ func (t *ticket) set(u urgency) {
 	t.l.grant()
 }
 
-func (t *ticket) before(v *ticket) bool { return t.urgency.before(v.urgency) }
+func (t *ticket) before(v *ticket) bool { return t.urgency.compare(v.urgency) < 0 }
+
+// paid is closed when the ticket is; of no ticket, nil.
+func (t *ticket) paid() <-chan struct{} {
+	if t == nil {
+		return nil
+	}
+	return t.ready
+}
 
 // older is before where the longest wait counts.
 func (t *ticket) older(v *ticket) bool {
@@ -124,6 +133,9 @@ func (t *ticket) wait(ctx context.Context) error {
 
 // cancel gives the place up, and the token back if it was paid.
 func (t *ticket) cancel() {
+	if t == nil {
+		return
+	}
 	l := t.l
 	l.mu.Lock()
 	defer l.mu.Unlock()

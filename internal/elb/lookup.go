@@ -15,13 +15,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
-// How long an answer is good: what was found, a list of targets, that AWS
+// How long an answer is good: what was found, a list of targets or that AWS
 // refuses, and that the question could not be put. The controller resolves DNS
 // names of load balancers by a list that it keeps for five minutes, too; see
 // pkg/aga/dns_to_load_balancer_resolver.go there.
 const (
 	foundFor   = 5 * time.Minute
-	lookFor    = 30 * time.Second
 	refusedFor = 30 * time.Second
 	failedFor  = time.Second
 )
@@ -62,11 +61,15 @@ type request struct {
 	wakes   map[chan<- struct{}]struct{} // to wake when it makes sense to ask again
 	running bool
 	class   class
-	ticket  *ticket   // the last place in the queue for the rate budget
-	began   time.Time // when what is running was sent first; zero while it was not
+	ticket  *ticket // the last place in the queue for the rate budget
 	answer
 	trouble error     // of the tries since the answer
 	again   time.Time // when to try again after that
+
+	// The goroutine of a request that is running has these for itself.
+	began    time.Time // when the first call was sent; zero while it was not
+	balancer string    // ARN of the load balancer with the host name
+	resolved time.Time // when that was found
 }
 
 // answer is what came of a request.
@@ -78,13 +81,11 @@ type answer struct {
 	until  time.Time // when the answer is no good any more
 }
 
-// known says whether the answer is one for who asks since then.
+// known says whether the answer is one for who asks since then; a refusal is one
+// for everybody.
 func (a answer) known(since time.Time) bool {
 	return (refused(a.err) || !a.asked.Before(since)) && time.Now().Before(a.until)
 }
-
-// remembered says whether the answer is a refusal, which is one for everybody.
-func (a answer) remembered() bool { return refused(a.err) && time.Now().Before(a.until) }
 
 // The questions below return at once. Where known is false the question is still
 // open; err is then the newest trouble, which may pass, or nil, and wake gets a
@@ -130,9 +131,6 @@ func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{})
 // serves as well. urgent says that a wait needs it; nobody waits else, and all
 // others go first.
 func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct{}) (look *Look, known bool, err error) {
-	if look := w.polled(g); look != nil && !look.Began.Before(since) {
-		return look, true, nil
-	}
 	c := sweep
 	if urgent {
 		c = uncertain
@@ -141,34 +139,18 @@ func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct
 	return a.look, known, a.err
 }
 
-// polled is the newest look of a group's poller.
-func (w *Watcher) polled(g Group) *Look {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p := w.pollers[g]
-	if p == nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.look
-}
-
 // Check makes one real call, DescribeTargetGroups for a page of one, with the
 // Region and the role of a group, which need not exist. Its turn in the rate
 // budget is as that of a question.
 func (w *Watcher) Check(ctx context.Context, g Group) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(w.ctx, cancel)()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.ctx, func() { cancel(ErrClosed) })()
 	err := w.limit.queue(urgency{class: uncertain}).wait(ctx)
 	if err == nil {
 		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
 			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
 		})
-	}
-	if err != nil && w.ctx.Err() != nil {
-		err = ErrClosed
 	}
 	if err != nil {
 		return fmt.Errorf("describe target groups of %s: %w", cmp.Or(g.ARN, "any name"), err)
@@ -227,19 +209,21 @@ func (r *request) start(c class) {
 	})
 }
 
-// end takes an answer in; call it with Watcher.mu held. Whoever waits is woken
-// at once, or after trouble that may pass when it makes sense to ask again.
+// end takes an answer in, of the request or of the group's poller; call it with
+// Watcher.mu held. Whoever waits is woken at once, or after trouble that may
+// pass when it makes sense to ask again.
 func (r *request) end(a answer) {
 	lasts := foundFor
 	switch {
+	case a.asked.Before(r.asked): // the other one was faster
+		r.wakeAll()
+		return
 	case a.err != nil && !IsPermanent(a.err):
 		r.trouble, r.again = a.err, time.Now().Add(failedFor)
 		time.AfterFunc(failedFor, r.wakeLater)
 		return
-	case refused(a.err):
+	case r.q.look || refused(a.err):
 		lasts = refusedFor
-	case r.q.look:
-		lasts = lookFor
 	}
 	a.until = time.Now().Add(lasts)
 	r.answer, r.trouble = a, nil
@@ -268,19 +252,6 @@ func (r *request) wakeAll() {
 		wakeUp(wake)
 	}
 	clear(r.wakes)
-}
-
-// remember takes in what a poller's look at a group was answered.
-func (w *Watcher) remember(g Group, look *Look, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if r := w.request(question{group: g, look: true}); !r.running {
-		a := answer{look: look, err: err}
-		if look != nil {
-			a.asked = look.Began
-		}
-		r.end(a)
-	}
 }
 
 // makeRoom forgets what is over, and some answers more where that is not
@@ -358,40 +329,25 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 	return out, err
 }
 
-// balancer is the load balancer that has a host name.
-type balancer struct {
-	arn   string
-	until time.Time
-}
-
 // findBehind finds the groups of the load balancer with a host name.
 func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
 	region, name := splitHostname(hostname)
 	// A client is chosen by a group, so this stands for any group of the Region.
-	region = arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()
-	w := r.w
-	w.mu.Lock()
-	b := w.balancers[hostname]
-	w.mu.Unlock()
-	for known := time.Now().Before(b.until); ; known = false {
-		if !known {
-			found, err := r.findBalancer(w.client(Group{ARN: region}), hostname, name)
-			if err != nil {
-				return nil, err
-			}
-			b = balancer{found, time.Now().Add(foundFor)}
-			w.mu.Lock()
-			if len(w.balancers) >= maxAnswers {
-				clear(w.balancers)
-			}
-			w.balancers[hostname] = b
-			w.mu.Unlock()
+	any := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
+	known := time.Since(r.resolved) < foundFor
+	if !known {
+		found, err := r.findBalancer(r.w.client(any), hostname, name)
+		if err != nil {
+			return nil, err
 		}
-		groups, err := r.listGroups(Group{ARN: region}, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &b.arn})
-		if !known || !errors.Is(err, ErrNoLoadBalancer) { // or it was deleted
-			return groups, err
-		}
+		r.balancer, r.resolved = found, time.Now()
 	}
+	groups, err := r.listGroups(any, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &r.balancer})
+	if known && errors.Is(err, ErrNoLoadBalancer) { // it was deleted
+		r.resolved = time.Time{}
+		return r.findBehind(hostname)
+	}
+	return groups, err
 }
 
 // findBalancer finds the ARN of the load balancer with a host name. ELBv2 cannot
@@ -465,10 +421,8 @@ func (r *request) pay() error {
 	t := r.ticket
 	r.w.mu.Unlock()
 	if err := t.wait(r.w.ctx); err != nil {
-		return ErrClosed
+		return err
 	}
-	r.w.mu.Lock()
-	defer r.w.mu.Unlock()
 	if r.began.IsZero() {
 		r.began = time.Now()
 	}

@@ -62,8 +62,8 @@ func TestPlans(t *testing.T) {
 		{"all are done", "-", plan{}, []act{{1500 * ms, plan{done: true}}}, []time.Duration{0, s, 11 * s}},
 		{"one has not left", "-", plan{done: true}, []act{{8600 * ms, join{}}}, []time.Duration{0, 8600 * ms, 9600 * ms, 10600 * ms, 11600 * ms, 12600 * ms}},
 		{"done confirms nothing", "h", plan{confirm: 3 * s, done: true}, nil, []time.Duration{0, 10 * s}},
-		{"confirms in a moment share the later", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {s, join{confirm: 3080 * ms}}, {s, join{confirm: 3100 * ms}}},
-			[]time.Duration{0, s, 3100 * ms}},
+		{"confirms in a moment are a moment apart", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {s, join{confirm: 3080 * ms}}, {s, join{confirm: 3100 * ms}}},
+			[]time.Duration{0, s, 3 * s, 3100 * ms}},
 		{"confirms a moment apart", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {s, join{confirm: 3101 * ms}}}, []time.Duration{0, s, 3 * s, 3101 * ms}},
 		{"confirm during a look that confirms", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {3050 * ms, plan{confirm: 3051 * ms}}}, []time.Duration{0, 3 * s, 3100 * ms}},
 		{"confirm that fails is asked for again", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {2 * s, fail("HealthUnavailable")}, {3500 * ms, fail("")}}, []time.Duration{0, 3 * s, 4 * s}},
@@ -314,21 +314,6 @@ func TestWhatIsUrgent(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A routine look that still waits for its turn gives way, too.
-func TestOverdueGivesWay(t *testing.T) {
-	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 0.1, 1 }
-	run(t, scarce, func(e *env) {
-		g := e.group("web")
-		e.watcher.Checkpoint(g.ARN, "h")
-		e.began = time.Now()
-		defer e.watcher.Subscribe(g, nil, e.plan(plan{confirm: 11 * time.Second}), newWake()).Close()
-		e.sleepUntil(15 * time.Second) // due at 5 s, paid for at 10 s
-		if got, want := e.looks(g), []time.Duration{0, 11 * time.Second}; !slices.Equal(got, want) {
-			e.Errorf("looks at %v, want %v", got, want)
-		}
-	})
 }
 
 // Looks that confirm keep a moment from each other.
