@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,12 +16,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
-// How long an answer is good: what was found, a list of targets or that AWS
+// How long an answer is good: what was found, a list of targets, that AWS
 // refuses, and that the question could not be put. The controller resolves DNS
 // names of load balancers by a list that it keeps for five minutes, too; see
 // pkg/aga/dns_to_load_balancer_resolver.go there.
 const (
 	foundFor   = 5 * time.Minute
+	lookFor    = 30 * time.Second
 	refusedFor = 30 * time.Second
 	failedFor  = time.Second
 )
@@ -44,11 +46,8 @@ type question struct {
 }
 
 func (q question) String() string {
-	switch {
-	case q.hostname != "":
+	if q.hostname != "" {
 		return "find target groups behind " + q.hostname
-	case q.look:
-		return "describe target health of " + q.group.ARN
 	}
 	return "describe target group " + cmp.Or(q.group.ARN, q.group.Name)
 }
@@ -184,22 +183,36 @@ func (w *Watcher) ask(q question, since time.Time, c class, wake chan<- struct{}
 
 // request is the one for a question; call it with mu held.
 func (w *Watcher) request(q question) *request {
-	r := w.requests[q]
-	if r == nil {
-		w.makeRoom()
-		r = &request{w: w, q: q, wakes: make(map[chan<- struct{}]struct{})}
-		w.requests[q] = r
+	if r := w.requests[q]; r != nil && !r.over() {
+		return r
 	}
+	w.makeRoom()
+	r := &request{w: w, q: q, wakes: make(map[chan<- struct{}]struct{})}
+	w.requests[q] = r
 	return r
+}
+
+// makeRoom forgets what is over, and some answers more where that is not
+// enough; call it with mu held. What is on its way stays: there is no more of it
+// than there are callers.
+func (w *Watcher) makeRoom() {
+	for q, r := range w.requests {
+		if r.over() || !r.running && len(w.requests) >= maxAnswers {
+			r.wakeAll()
+			delete(w.requests, q)
+		}
+	}
+}
+
+// over says whether there is nothing left to know, nor a pause to keep; call it
+// with Watcher.mu held.
+func (r *request) over() bool {
+	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
 }
 
 // start sends the question; call it with Watcher.mu held.
 func (r *request) start(c class) {
-	if time.Since(r.again) > failedFor {
-		r.trouble = nil // of long ago
-	}
 	r.running, r.class, r.began = true, c, time.Time{}
-	r.queue()
 	r.w.running.Go(func() {
 		a := r.find()
 		r.w.mu.Lock()
@@ -222,29 +235,21 @@ func (r *request) end(a answer) {
 		r.trouble, r.again = a.err, time.Now().Add(failedFor)
 		time.AfterFunc(failedFor, r.wakeLater)
 		return
-	case r.q.look || refused(a.err):
+	case refused(a.err):
 		lasts = refusedFor
+		time.AfterFunc(refusedFor, r.wakeLater)
+	case r.q.look:
+		lasts = lookFor
 	}
 	a.until = time.Now().Add(lasts)
 	r.answer, r.trouble = a, nil
 	r.wakeAll()
-	time.AfterFunc(lasts, r.wakeLater)
 }
 
-// wakeLater wakes whoever waits, and forgets what nobody can use any more.
 func (r *request) wakeLater() {
 	r.w.mu.Lock()
 	defer r.w.mu.Unlock()
 	r.wakeAll()
-	if r.over() {
-		delete(r.w.requests, r.q)
-	}
-}
-
-// over says whether there is nothing left to know, nor a pause to keep; call it
-// with Watcher.mu held.
-func (r *request) over() bool {
-	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
 }
 
 func (r *request) wakeAll() {
@@ -252,18 +257,6 @@ func (r *request) wakeAll() {
 		wakeUp(wake)
 	}
 	clear(r.wakes)
-}
-
-// makeRoom forgets what is over, and some answers more where that is not
-// enough; call it with mu held. What is on its way stays: there is no more of it
-// than there are callers.
-func (w *Watcher) makeRoom() {
-	for q, r := range w.requests {
-		if r.over() || !r.running && len(w.requests) >= maxAnswers {
-			r.wakeAll()
-			delete(w.requests, q)
-		}
-	}
 }
 
 // find puts the question to AWS.
@@ -392,33 +385,20 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 // A name never begins with "internal-"; see CreateLoadBalancer in the API
 // reference of ELBv2. Both are empty where the host name has another form.
 func splitHostname(hostname string) (region, name string) {
-	labels := strings.Split(hostname, ".")
-	switch {
-	case len(labels) < 5:
-		return "", ""
-	case labels[2] == "elb":
-		region = labels[1]
-	case labels[1] == "elb":
-		region = labels[2]
-	default:
+	m := balancerHostname.FindStringSubmatch(hostname)
+	if m == nil {
 		return "", ""
 	}
-	name = strings.TrimPrefix(labels[0], "internal-")
-	name = name[:max(0, strings.LastIndexByte(name, '-'))]
-	return region, name
+	return m[2] + m[3], m[1]
 }
 
-// queue takes the next place in the queue for the rate budget; call it with
-// Watcher.mu held.
-func (r *request) queue() { r.ticket = r.w.limit.queue(urgency{class: r.class}) }
+var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.[^.]+\.`)
 
-// pay waits for the place that the request has, or for another one.
+// pay waits for the rate budget.
 func (r *request) pay() error {
 	r.w.mu.Lock()
-	if !r.began.IsZero() {
-		r.queue()
-	}
-	t := r.ticket
+	t := r.w.limit.queue(urgency{class: r.class})
+	r.ticket = t
 	r.w.mu.Unlock()
 	if err := t.wait(r.w.ctx); err != nil {
 		return err

@@ -3,7 +3,6 @@ package elb
 import (
 	"cmp"
 	"context"
-	"slices"
 	"time"
 )
 
@@ -103,15 +102,23 @@ func (p *poller) await() (due time.Time, ok bool) {
 func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
-	confirm := p.confirming(now)
-	hurried, patient := p.firstLooks(now)
-	lanes := []turn{confirm, p.afterHash(now), hurried, patient, p.routine(confirm.at)}
-	next = slices.MinFunc(lanes, func(t, u turn) int { return t.compare(u, now) })
-	changes = after(now, next.by)
-	for _, t := range lanes {
+	confirm, settling := forever, true
+	next.at, changes = forever, forever
+	consider := func(t turn) {
+		if t.compare(next, now) < 0 {
+			next = t
+		}
 		changes = earlier(changes, after(now, t.at))
 	}
-	return next, changes
+	for s := range p.subs {
+		t := s.confirming(now)
+		confirm, settling = earlier(confirm, t.at), settling && s.plan.settling()
+		consider(t)
+		consider(s.afterHash(now))
+		consider(s.firstLook(now))
+	}
+	consider(p.routine(confirm, settling))
+	return next, earlier(changes, after(now, next.by))
 }
 
 // lacks says whether a look that began at t or later is missing; never for zero.
@@ -139,65 +146,53 @@ func (p *poller) spaced(at time.Time) time.Time {
 	return later(at, later(p.retry, p.began.Add(p.w.cfg.Spacing)))
 }
 
-// confirming is the look that confirms what is to be confirmed next.
-func (p *poller) confirming(now time.Time) turn {
-	at, by := forever, forever
-	for s := range p.subs {
-		if !s.lacksConfirmation() {
-			continue
-		}
-		at = earlier(at, p.asked(s.plan.ConfirmAt))
-		if !s.plan.ConfirmAt.After(now) {
-			by = earlier(by, s.plan.confirmBy(now))
-		}
+// confirming is the look that confirms that the target has left.
+func (s *Subscription) confirming(now time.Time) turn {
+	if !s.lacksConfirmation() {
+		return turn{at: forever}
 	}
-	return wanted(later(at, p.began.Add(p.w.cfg.Spacing/5)), by)
+	at := later(s.p.asked(s.plan.ConfirmAt), s.p.began.Add(s.p.w.cfg.Spacing/5))
+	return wanted(at, s.plan.confirmBy(now))
 }
 
-// afterHash is the look that a new hash asks for. Those wait for it whose
-// targets have not left yet.
-func (p *poller) afterHash(now time.Time) turn {
+// afterHash is the look that a new hash asks for. Who has seen the target leave
+// does not wait for it.
+func (s *Subscription) afterHash(now time.Time) turn {
+	p := s.p
 	if !p.lacksHashed() {
 		return turn{at: forever}
 	}
-	by := forever
-	for s := range p.subs {
-		if !s.plan.settling() {
-			by = earlier(by, after(now, s.plan.Latest))
-		}
-	}
-	at := p.asked(p.checkpoint().hashed)
+	at, by := p.asked(p.checkpoint().hashed), after(now, s.plan.Latest)
 	if refused(p.err) {
 		at = p.retry
+	}
+	if s.plan.settling() {
+		by = forever
 	}
 	return wanted(later(at, p.hashBegan.Add(p.w.cfg.Spacing)), by)
 }
 
-// firstLooks are the first look for those who have had none, and the one for
-// those among them who can wait for a new hash: a moment after they joined, or
-// after the controller began.
-func (p *poller) firstLooks(now time.Time) (hurried, patient turn) {
-	c := p.checkpoint()
-	at, by, patience := forever, forever, forever
-	for s := range p.subs {
-		switch {
-		case !p.lacks(s.joined):
-		case c.awaits(s.plan.DeletionSeen):
-			patience = earlier(patience, later(s.joined, c.changed).Add(p.w.cfg.Busy))
-		default:
-			at, by = earlier(at, s.joined), earlier(by, after(now, s.plan.Latest))
-		}
+// firstLook is the look for who has had none. Who can wait for a new hash does so
+// for a moment after joining, or after the controller began.
+func (s *Subscription) firstLook(now time.Time) turn {
+	c, p := s.p.checkpoint(), s.p
+	switch {
+	case !p.lacks(s.joined):
+		return turn{at: forever}
+	case c.awaits(s.plan.DeletionSeen):
+		return wanted(p.spaced(later(s.joined, c.changed).Add(p.w.cfg.Busy)), forever)
 	}
-	return wanted(p.spaced(at), by), wanted(p.spaced(patience), forever)
+	return wanted(p.spaced(s.joined), after(now, s.plan.Latest))
 }
 
-// routine is the next look when nobody asks for one. It gives way to one that
-// confirms less than half of a cadence later.
+// routine is the next look when nobody asks for one; settling says that all have
+// seen their targets leave. It gives way to one that confirms less than half of a
+// cadence later.
 //
 // An empty checkpoint says that a change begins: the look is due a moment later,
 // unless the hash comes first. A group that is gone is looked at for that reason
 // alone.
-func (p *poller) routine(confirm time.Time) turn {
+func (p *poller) routine(confirm time.Time, settling bool) turn {
 	c, last := p.checkpoint(), later(p.began, p.born)
 	every, class := p.w.cfg.Busy, cadence
 	switch {
@@ -205,7 +200,7 @@ func (p *poller) routine(confirm time.Time) turn {
 		last = c.changed
 	case p.look != nil && p.look.Gone:
 		return turn{at: forever}
-	case p.allSettling(): // that a target comes back can wait, too: it is confirmed in the end
+	case settling: // that a target comes back can wait, too: it is confirmed in the end
 		every, class = 2*p.w.cfg.Steady, calm
 	case c.value != "":
 		every, class = p.w.cfg.Steady, calm
@@ -219,15 +214,6 @@ func (p *poller) routine(confirm time.Time) turn {
 		at = confirm
 	}
 	return turn{at, urgency{class: class}}
-}
-
-func (p *poller) allSettling() bool {
-	for s := range p.subs {
-		if !s.plan.settling() {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *poller) checkpoint() checkpoint { return p.w.checkpoints[p.group.ARN] }
