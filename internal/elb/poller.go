@@ -98,7 +98,8 @@ func (p *poller) await() (due time.Time, ok bool) {
 //
 // A new hash says that a target is just gone, so the look that it asks for keeps
 // its spacing from the last such look alone. A look that confirms may not be
-// late, so it keeps a fifth of the spacing. Any other look keeps all of it.
+// late, so it keeps a fifth of the spacing, whatever has just failed. Any other
+// look keeps all of it.
 func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
@@ -132,15 +133,6 @@ func (p *poller) lacksHashed() bool {
 	return !hashed.Before(p.born) && p.lacks(hashed)
 }
 
-// asked is when a look that was asked for at t is due: not at once where the try
-// since has failed.
-func (p *poller) asked(t time.Time) time.Time {
-	if t.After(p.began) {
-		return t
-	}
-	return p.retry
-}
-
 // spaced keeps a look from the last one, and from one that has just failed.
 func (p *poller) spaced(at time.Time) time.Time {
 	return later(at, later(p.retry, p.began.Add(p.w.cfg.Spacing)))
@@ -151,8 +143,11 @@ func (s *Subscription) confirming(now time.Time) turn {
 	if !s.lacksConfirmation() {
 		return turn{at: forever}
 	}
-	at := later(s.p.asked(s.plan.ConfirmAt), s.p.began.Add(s.p.w.cfg.Spacing/5))
-	return wanted(at, s.plan.confirmBy(now))
+	at := s.plan.ConfirmAt
+	if !at.After(s.p.began) {
+		at = s.p.retry // it was tried
+	}
+	return wanted(later(at, s.p.began.Add(s.p.w.cfg.Spacing/5)), s.plan.confirmBy(now))
 }
 
 // afterHash is the look that a new hash asks for. Who has seen the target leave
@@ -162,14 +157,11 @@ func (s *Subscription) afterHash(now time.Time) turn {
 	if !p.lacksHashed() {
 		return turn{at: forever}
 	}
-	at, by := p.asked(p.checkpoint().hashed), after(now, s.plan.Latest)
-	if refused(p.err) {
-		at = p.retry
-	}
+	by := after(now, s.plan.Latest)
 	if s.plan.settling() {
 		by = forever
 	}
-	return wanted(later(at, p.hashBegan.Add(p.w.cfg.Spacing)), by)
+	return wanted(later(p.retry, p.hashBegan.Add(p.w.cfg.Spacing)), by)
 }
 
 // firstLook is the look for who has had none. Who can wait for a new hash does so
@@ -217,8 +209,6 @@ func (p *poller) routine(confirm time.Time, settling bool) turn {
 }
 
 func (p *poller) checkpoint() checkpoint { return p.w.checkpoints[p.group.ARN] }
-
-func (p *poller) signal() { wakeUp(p.kick) }
 
 // begin notes that a look begins. What was asked for until now is served by it;
 // what is asked for from now on needs another.

@@ -196,7 +196,7 @@ func (w *Watcher) Subscribe(g Group, addrs []netip.Addr, plan Plan, wake chan<- 
 	if p.err != nil {
 		wakeUp(wake)
 	}
-	p.signal()
+	wakeUp(p.kick)
 	return s
 }
 
@@ -254,7 +254,7 @@ func (s *Subscription) Update(addrs []netip.Addr, plan Plan) {
 		wakeUp(s.wake)
 	}
 	s.addrs, s.plan = slices.Clone(addrs), plan
-	s.p.signal()
+	wakeUp(s.p.kick)
 }
 
 // wakeUp puts a token into a channel unless there is one.
@@ -281,7 +281,7 @@ func (w *Watcher) Checkpoint(groupARN, value string) {
 		c.hashed = c.changed
 	}
 	w.checkpoints[groupARN] = c
-	w.signal(groupARN)
+	w.kick(groupARN)
 }
 
 // ForgetCheckpoint takes back what [Watcher.Checkpoint] said of a group.
@@ -289,15 +289,15 @@ func (w *Watcher) ForgetCheckpoint(groupARN string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.checkpoints, groupARN)
-	w.signal(groupARN)
+	w.kick(groupARN)
 }
 
-// signal tells the pollers of a group, one for each role, that its checkpoint is
+// kick tells the pollers of a group, one for each role, that its checkpoint is
 // another; call it with mu held.
-func (w *Watcher) signal(groupARN string) {
+func (w *Watcher) kick(groupARN string) {
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {
-			p.signal()
+			wakeUp(p.kick)
 		}
 	}
 }
