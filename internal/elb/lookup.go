@@ -228,9 +228,6 @@ func (r *request) start(c class) {
 func (r *request) end(a answer) {
 	lasts := foundFor
 	switch {
-	case a.asked.Before(r.asked): // the other one was faster
-		r.wakeAll()
-		return
 	case a.err != nil && !IsPermanent(a.err):
 		r.trouble, r.again = a.err, time.Now().Add(failedFor)
 		time.AfterFunc(failedFor, r.wakeLater)

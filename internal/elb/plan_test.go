@@ -74,6 +74,8 @@ func TestPlans(t *testing.T) {
 		{"deletion seen, the old hash", "h", plan{seen: -s}, nil, []time.Duration{s, 6 * s, 11 * s}},
 		{"deletion seen, then a new hash", "h", plan{seen: -s}, []act{{1200 * ms, ""}, {1208 * ms, "i"}}, []time.Duration{s, 1208 * ms, 6208 * ms, 11208 * ms}},
 		{"deletion seen, then emptied", "h", plan{seen: -s}, []act{{4800 * ms, ""}}, []time.Duration{s, 5800 * ms, 6800 * ms, 7800 * ms, 8800 * ms, 9800 * ms, 10800 * ms, 11800 * ms, 12800 * ms}},
+		{"deletion seen, emptied at once, then a new hash", "h", plan{seen: -s}, []act{{200 * ms, ""}, {600 * ms, "i"}}, []time.Duration{600 * ms, 5600 * ms, 10600 * ms}},
+		{"deletion seen, emptied at once, no hash", "h", plan{seen: -s}, []act{{200 * ms, ""}, {8500 * ms, plan{done: true}}}, []time.Duration{1200 * ms, 2200 * ms, 3200 * ms, 4200 * ms, 5200 * ms, 6200 * ms, 7200 * ms, 8200 * ms}},
 		{"emptied, then another plan", "h", plan{seen: -s}, []act{{4800 * ms, ""}, {4900 * ms, plan{seen: -s, latest: never}}}, []time.Duration{s, 5800 * ms, 6800 * ms, 7800 * ms, 8800 * ms, 9800 * ms, 10800 * ms, 11800 * ms, 12800 * ms}},
 		{"deletion seen, then forgotten", "h", plan{seen: -s}, []act{{3300 * ms, forget{}}, {3900 * ms, "h"}}, []time.Duration{s, 3300 * ms, 3900 * ms, 8900 * ms}},
 		{"deletion seen before the hash", "h", plan{seen: -2 * time.Minute}, nil, []time.Duration{0, 5 * s, 10 * s}},
@@ -205,7 +207,9 @@ func TestLookWakesWhomItConcerns(t *testing.T) {
 		subs[1].Update(ips[1:2], Plan{ConfirmAt: at.Add(3 * time.Second)})
 		woken("a plan for later")
 		subs[1].Update(ips[1:2], Plan{ConfirmAt: at.Add(3 * time.Second)})
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * time.Second)
+		woken("looks before it")
+		time.Sleep(3 * time.Second)
 		woken("one confirms", 1)
 		subs[1].Update(ips[1:2], Plan{ConfirmAt: at.Add(3500 * ms)})
 		woken("a look serves already", 1)

@@ -80,14 +80,14 @@ func New(cfg Config, client func(Group) API, observe func(operation, code string
 	if observe == nil {
 		observe = func(string, string) {}
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Watcher{
 		cfg:         cfg,
 		client:      client,
 		limit:       newLimiter(cfg.Rate, float64(cfg.Burst)),
 		observe:     observe,
 		ctx:         ctx,
-		cancel:      func() { cancel(ErrClosed) },
+		cancel:      cancel,
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
