@@ -323,16 +323,16 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
 	region, name := splitHostname(hostname)
 	// A client is chosen by a group, so this stands for any group of the Region.
-	any := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
+	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
 	known := time.Since(r.resolved) < foundFor
 	if !known {
-		found, err := r.findBalancer(r.w.client(any), hostname, name)
+		found, err := r.findBalancer(r.w.client(where), hostname, name)
 		if err != nil {
 			return nil, err
 		}
 		r.balancer, r.resolved = found, time.Now()
 	}
-	groups, err := r.listGroups(any, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &r.balancer})
+	groups, err := r.listGroups(where, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &r.balancer})
 	if known && errors.Is(err, ErrNoLoadBalancer) { // it was deleted
 		r.resolved = time.Time{}
 		return r.findBehind(hostname)
