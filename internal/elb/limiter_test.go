@@ -172,47 +172,6 @@ func TestLimiterCancel(t *testing.T) {
 	})
 }
 
-// Those who have no reason to hurry leave half of the burst to those who have.
-func TestLimiterLeavesBurst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(1, 9)
-		var calms []*ticket
-		for range 20 {
-			calms = append(calms, l.queue(urgency{class: calm}))
-		}
-		paid := func() (n int) {
-			for _, c := range calms {
-				select {
-				case <-c.ready:
-					n++
-				default:
-				}
-			}
-			return n
-		}
-		if n := paid(); n != 5 {
-			t.Errorf("%d of the burst of 9 are paid, want 5", n)
-		}
-		time.Sleep(3*time.Second + ms)
-		if n := paid(); n != 8 {
-			t.Errorf("%d are paid 3 s later, want 8", n)
-		}
-		began := time.Now()
-		for range 3 {
-			<-l.queue(urgency{class: cadence}).ready
-		}
-		calms[19].set(urgency{class: awaited}) // the last of the burst
-		<-calms[19].ready
-		if took := time.Since(began); took != 0 {
-			t.Errorf("four with a reason took %v", took)
-		}
-		<-l.queue(urgency{class: cadence}).ready // before the timer for the others
-		if took := time.Since(began).Round(10 * ms); took != time.Second {
-			t.Errorf("the next one took %v, want 1s", took)
-		}
-	})
-}
-
 func BenchmarkLimiter(b *testing.B) {
 	l := newLimiter(0.001, 1)
 	<-l.queue(urgency{}).ready

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -45,11 +46,8 @@ type question struct {
 }
 
 func (q question) String() string {
-	switch {
-	case q.hostname != "":
+	if q.hostname != "" {
 		return "find target groups behind " + q.hostname
-	case q.look:
-		return "describe target health of " + q.group.ARN
 	}
 	return "describe target group " + cmp.Or(q.group.ARN, q.group.Name)
 }
@@ -62,11 +60,15 @@ type request struct {
 	wakes   map[chan<- struct{}]struct{} // to wake when it makes sense to ask again
 	running bool
 	class   class
-	ticket  *ticket   // the last place in the queue for the rate budget
-	began   time.Time // when what is running was sent first; zero while it was not
+	ticket  *ticket // the last place in the queue for the rate budget
 	answer
 	trouble error     // of the tries since the answer
 	again   time.Time // when to try again after that
+
+	// The goroutine of a request that is running has these for itself.
+	began    time.Time // when the first call was sent; zero while it was not
+	balancer string    // ARN of the load balancer with the host name
+	resolved time.Time // when that was found
 }
 
 // answer is what came of a request.
@@ -78,13 +80,11 @@ type answer struct {
 	until  time.Time // when the answer is no good any more
 }
 
-// known says whether the answer is one for who asks since then.
+// known says whether the answer is one for who asks since then; a refusal is one
+// for everybody.
 func (a answer) known(since time.Time) bool {
 	return (refused(a.err) || !a.asked.Before(since)) && time.Now().Before(a.until)
 }
-
-// remembered says whether the answer is a refusal, which is one for everybody.
-func (a answer) remembered() bool { return refused(a.err) && time.Now().Before(a.until) }
 
 // The questions below return at once. Where known is false the question is still
 // open; err is then the newest trouble, which may pass, or nil, and wake gets a
@@ -130,9 +130,6 @@ func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{})
 // serves as well. urgent says that a wait needs it; nobody waits else, and all
 // others go first.
 func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct{}) (look *Look, known bool, err error) {
-	if look := w.polled(g); look != nil && !look.Began.Before(since) {
-		return look, true, nil
-	}
 	c := sweep
 	if urgent {
 		c = uncertain
@@ -141,34 +138,18 @@ func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct
 	return a.look, known, a.err
 }
 
-// polled is the newest look of a group's poller.
-func (w *Watcher) polled(g Group) *Look {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p := w.pollers[g]
-	if p == nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.look
-}
-
 // Check makes one real call, DescribeTargetGroups for a page of one, with the
 // Region and the role of a group, which need not exist. Its turn in the rate
 // budget is as that of a question.
 func (w *Watcher) Check(ctx context.Context, g Group) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(w.ctx, cancel)()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.ctx, func() { cancel(ErrClosed) })()
 	err := w.limit.queue(urgency{class: uncertain}).wait(ctx)
 	if err == nil {
 		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
 			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
 		})
-	}
-	if err != nil && w.ctx.Err() != nil {
-		err = ErrClosed
 	}
 	if err != nil {
 		return fmt.Errorf("describe target groups of %s: %w", cmp.Or(g.ARN, "any name"), err)
@@ -202,85 +183,13 @@ func (w *Watcher) ask(q question, since time.Time, c class, wake chan<- struct{}
 
 // request is the one for a question; call it with mu held.
 func (w *Watcher) request(q question) *request {
-	r := w.requests[q]
-	if r == nil {
-		w.makeRoom()
-		r = &request{w: w, q: q, wakes: make(map[chan<- struct{}]struct{})}
-		w.requests[q] = r
+	if r := w.requests[q]; r != nil && !r.over() {
+		return r
 	}
+	w.makeRoom()
+	r := &request{w: w, q: q, wakes: make(map[chan<- struct{}]struct{})}
+	w.requests[q] = r
 	return r
-}
-
-// start sends the question; call it with Watcher.mu held.
-func (r *request) start(c class) {
-	if time.Since(r.again) > failedFor {
-		r.trouble = nil // of long ago
-	}
-	r.running, r.class, r.began = true, c, time.Time{}
-	r.queue()
-	r.w.running.Go(func() {
-		a := r.find()
-		r.w.mu.Lock()
-		defer r.w.mu.Unlock()
-		r.running, a.asked = false, r.began
-		r.end(a)
-	})
-}
-
-// end takes an answer in; call it with Watcher.mu held. Whoever waits is woken
-// at once, or after trouble that may pass when it makes sense to ask again.
-func (r *request) end(a answer) {
-	lasts := foundFor
-	switch {
-	case a.err != nil && !IsPermanent(a.err):
-		r.trouble, r.again = a.err, time.Now().Add(failedFor)
-		time.AfterFunc(failedFor, r.wakeLater)
-		return
-	case refused(a.err):
-		lasts = refusedFor
-	case r.q.look:
-		lasts = lookFor
-	}
-	a.until = time.Now().Add(lasts)
-	r.answer, r.trouble = a, nil
-	r.wakeAll()
-	time.AfterFunc(lasts, r.wakeLater)
-}
-
-// wakeLater wakes whoever waits, and forgets what nobody can use any more.
-func (r *request) wakeLater() {
-	r.w.mu.Lock()
-	defer r.w.mu.Unlock()
-	r.wakeAll()
-	if r.over() {
-		delete(r.w.requests, r.q)
-	}
-}
-
-// over says whether there is nothing left to know, nor a pause to keep; call it
-// with Watcher.mu held.
-func (r *request) over() bool {
-	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
-}
-
-func (r *request) wakeAll() {
-	for wake := range r.wakes {
-		wakeUp(wake)
-	}
-	clear(r.wakes)
-}
-
-// remember takes in what a poller's look at a group was answered.
-func (w *Watcher) remember(g Group, look *Look, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if r := w.request(question{group: g, look: true}); !r.running {
-		a := answer{look: look, err: err}
-		if look != nil {
-			a.asked = look.Began
-		}
-		r.end(a)
-	}
 }
 
 // makeRoom forgets what is over, and some answers more where that is not
@@ -293,6 +202,58 @@ func (w *Watcher) makeRoom() {
 			delete(w.requests, q)
 		}
 	}
+}
+
+// over says whether there is nothing left to know, nor a pause to keep; call it
+// with Watcher.mu held.
+func (r *request) over() bool {
+	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
+}
+
+// start sends the question; call it with Watcher.mu held.
+func (r *request) start(c class) {
+	r.running, r.class, r.began = true, c, time.Time{}
+	r.w.running.Go(func() {
+		a := r.find()
+		r.w.mu.Lock()
+		defer r.w.mu.Unlock()
+		r.running, a.asked = false, r.began
+		r.end(a)
+	})
+}
+
+// end takes an answer in, of the request or of the group's poller; call it with
+// Watcher.mu held. Whoever waits is woken at once, or after trouble that may
+// pass when it makes sense to ask again.
+func (r *request) end(a answer) {
+	lasts := foundFor
+	switch {
+	case a.err != nil && !IsPermanent(a.err):
+		r.trouble, r.again = a.err, time.Now().Add(failedFor)
+		time.AfterFunc(failedFor, r.wakeLater)
+		return
+	case refused(a.err):
+		lasts = refusedFor
+		time.AfterFunc(refusedFor, r.wakeLater)
+	case r.q.look:
+		lasts = lookFor
+	}
+	a.until = time.Now().Add(lasts)
+	r.answer, r.trouble = a, nil
+	r.wakeAll()
+}
+
+func (r *request) wakeLater() {
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	r.wakeAll()
+}
+
+func (r *request) wakeAll() {
+	for wake := range r.wakes {
+		wakeUp(wake)
+	}
+	clear(r.wakes)
 }
 
 // find puts the question to AWS.
@@ -358,40 +319,25 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 	return out, err
 }
 
-// balancer is the load balancer that has a host name.
-type balancer struct {
-	arn   string
-	until time.Time
-}
-
 // findBehind finds the groups of the load balancer with a host name.
 func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
 	region, name := splitHostname(hostname)
 	// A client is chosen by a group, so this stands for any group of the Region.
-	region = arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()
-	w := r.w
-	w.mu.Lock()
-	b := w.balancers[hostname]
-	w.mu.Unlock()
-	for known := time.Now().Before(b.until); ; known = false {
-		if !known {
-			found, err := r.findBalancer(w.client(Group{ARN: region}), hostname, name)
-			if err != nil {
-				return nil, err
-			}
-			b = balancer{found, time.Now().Add(foundFor)}
-			w.mu.Lock()
-			if len(w.balancers) >= maxAnswers {
-				clear(w.balancers)
-			}
-			w.balancers[hostname] = b
-			w.mu.Unlock()
+	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
+	known := time.Since(r.resolved) < foundFor
+	if !known {
+		found, err := r.findBalancer(r.w.client(where), hostname, name)
+		if err != nil {
+			return nil, err
 		}
-		groups, err := r.listGroups(Group{ARN: region}, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &b.arn})
-		if !known || !errors.Is(err, ErrNoLoadBalancer) { // or it was deleted
-			return groups, err
-		}
+		r.balancer, r.resolved = found, time.Now()
 	}
+	groups, err := r.listGroups(where, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &r.balancer})
+	if known && errors.Is(err, ErrNoLoadBalancer) { // it was deleted
+		r.resolved = time.Time{}
+		return r.findBehind(hostname)
+	}
+	return groups, err
 }
 
 // findBalancer finds the ARN of the load balancer with a host name. ELBv2 cannot
@@ -436,39 +382,24 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 // A name never begins with "internal-"; see CreateLoadBalancer in the API
 // reference of ELBv2. Both are empty where the host name has another form.
 func splitHostname(hostname string) (region, name string) {
-	labels := strings.Split(hostname, ".")
-	switch {
-	case len(labels) < 5:
-		return "", ""
-	case labels[2] == "elb":
-		region = labels[1]
-	case labels[1] == "elb":
-		region = labels[2]
-	default:
+	m := balancerHostname.FindStringSubmatch(hostname)
+	if m == nil {
 		return "", ""
 	}
-	name = strings.TrimPrefix(labels[0], "internal-")
-	name = name[:max(0, strings.LastIndexByte(name, '-'))]
-	return region, name
+	return m[2] + m[3], m[1]
 }
 
-// queue takes the next place in the queue for the rate budget; call it with
-// Watcher.mu held.
-func (r *request) queue() { r.ticket = r.w.limit.queue(urgency{class: r.class}) }
+var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.[^.]+\.`)
 
-// pay waits for the place that the request has, or for another one.
+// pay waits for the rate budget.
 func (r *request) pay() error {
 	r.w.mu.Lock()
-	if !r.began.IsZero() {
-		r.queue()
-	}
-	t := r.ticket
+	t := r.w.limit.queue(urgency{class: r.class})
+	r.ticket = t
 	r.w.mu.Unlock()
 	if err := t.wait(r.w.ctx); err != nil {
-		return ErrClosed
+		return err
 	}
-	r.w.mu.Lock()
-	defer r.w.mu.Unlock()
 	if r.began.IsZero() {
 		r.began = time.Now()
 	}

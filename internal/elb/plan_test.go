@@ -62,8 +62,8 @@ func TestPlans(t *testing.T) {
 		{"all are done", "-", plan{}, []act{{1500 * ms, plan{done: true}}}, []time.Duration{0, s, 11 * s}},
 		{"one has not left", "-", plan{done: true}, []act{{8600 * ms, join{}}}, []time.Duration{0, 8600 * ms, 9600 * ms, 10600 * ms, 11600 * ms, 12600 * ms}},
 		{"done confirms nothing", "h", plan{confirm: 3 * s, done: true}, nil, []time.Duration{0, 10 * s}},
-		{"confirms in a moment share the later", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {s, join{confirm: 3080 * ms}}, {s, join{confirm: 3100 * ms}}},
-			[]time.Duration{0, s, 3100 * ms}},
+		{"confirms in a moment are a moment apart", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {s, join{confirm: 3080 * ms}}, {s, join{confirm: 3100 * ms}}},
+			[]time.Duration{0, s, 3 * s, 3100 * ms}},
 		{"confirms a moment apart", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {s, join{confirm: 3101 * ms}}}, []time.Duration{0, s, 3 * s, 3101 * ms}},
 		{"confirm during a look that confirms", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {3050 * ms, plan{confirm: 3051 * ms}}}, []time.Duration{0, 3 * s, 3100 * ms}},
 		{"confirm that fails is asked for again", "h", plan{}, []act{{s, plan{confirm: 3 * s}}, {2 * s, fail("HealthUnavailable")}, {3500 * ms, fail("")}}, []time.Duration{0, 3 * s, 4 * s}},
@@ -74,6 +74,8 @@ func TestPlans(t *testing.T) {
 		{"deletion seen, the old hash", "h", plan{seen: -s}, nil, []time.Duration{s, 6 * s, 11 * s}},
 		{"deletion seen, then a new hash", "h", plan{seen: -s}, []act{{1200 * ms, ""}, {1208 * ms, "i"}}, []time.Duration{s, 1208 * ms, 6208 * ms, 11208 * ms}},
 		{"deletion seen, then emptied", "h", plan{seen: -s}, []act{{4800 * ms, ""}}, []time.Duration{s, 5800 * ms, 6800 * ms, 7800 * ms, 8800 * ms, 9800 * ms, 10800 * ms, 11800 * ms, 12800 * ms}},
+		{"deletion seen, emptied at once, then a new hash", "h", plan{seen: -s}, []act{{200 * ms, ""}, {600 * ms, "i"}}, []time.Duration{600 * ms, 5600 * ms, 10600 * ms}},
+		{"deletion seen, emptied at once, no hash", "h", plan{seen: -s}, []act{{200 * ms, ""}, {8500 * ms, plan{done: true}}}, []time.Duration{1200 * ms, 2200 * ms, 3200 * ms, 4200 * ms, 5200 * ms, 6200 * ms, 7200 * ms, 8200 * ms}},
 		{"emptied, then another plan", "h", plan{seen: -s}, []act{{4800 * ms, ""}, {4900 * ms, plan{seen: -s, latest: never}}}, []time.Duration{s, 5800 * ms, 6800 * ms, 7800 * ms, 8800 * ms, 9800 * ms, 10800 * ms, 11800 * ms, 12800 * ms}},
 		{"deletion seen, then forgotten", "h", plan{seen: -s}, []act{{3300 * ms, forget{}}, {3900 * ms, "h"}}, []time.Duration{s, 3300 * ms, 3900 * ms, 8900 * ms}},
 		{"deletion seen before the hash", "h", plan{seen: -2 * time.Minute}, nil, []time.Duration{0, 5 * s, 10 * s}},
@@ -205,7 +207,9 @@ func TestLookWakesWhomItConcerns(t *testing.T) {
 		subs[1].Update(ips[1:2], Plan{ConfirmAt: at.Add(3 * time.Second)})
 		woken("a plan for later")
 		subs[1].Update(ips[1:2], Plan{ConfirmAt: at.Add(3 * time.Second)})
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * time.Second)
+		woken("looks before it")
+		time.Sleep(3 * time.Second)
 		woken("one confirms", 1)
 		subs[1].Update(ips[1:2], Plan{ConfirmAt: at.Add(3500 * ms)})
 		woken("a look serves already", 1)
@@ -314,21 +318,6 @@ func TestWhatIsUrgent(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A routine look that still waits for its turn gives way, too.
-func TestOverdueGivesWay(t *testing.T) {
-	scarce := func(c *Config, _ *sim.Assumptions) { c.Rate, c.Burst = 0.1, 1 }
-	run(t, scarce, func(e *env) {
-		g := e.group("web")
-		e.watcher.Checkpoint(g.ARN, "h")
-		e.began = time.Now()
-		defer e.watcher.Subscribe(g, nil, e.plan(plan{confirm: 11 * time.Second}), newWake()).Close()
-		e.sleepUntil(15 * time.Second) // due at 5 s, paid for at 10 s
-		if got, want := e.looks(g), []time.Duration{0, 11 * time.Second}; !slices.Equal(got, want) {
-			e.Errorf("looks at %v, want %v", got, want)
-		}
-	})
 }
 
 // Looks that confirm keep a moment from each other.

@@ -1,8 +1,8 @@
 package elb
 
 import (
+	"cmp"
 	"context"
-	"sync"
 	"time"
 )
 
@@ -16,72 +16,36 @@ type poller struct {
 	kick  chan struct{} // buffered by one: something below has changed
 	born  time.Time
 
-	// mu guards what follows and is never held across a call or a wait.
-	mu         sync.Mutex
-	subs       map[*Subscription]struct{}
-	look       *Look      // the newest
-	err        error      // of the tries since
-	retry      time.Time  // where the last try failed: when the next one is due
-	checkpoint checkpoint // zero where none is being written
-	hashed     time.Time  // when the last new hash came
-	began      time.Time  // when the last look began
-	hashBegan  time.Time  // when the last one that a new hash asked for began
-	confirmed  time.Time  // when the last one that confirms began
+	// Watcher.mu guards what follows.
+	subs      map[*Subscription]struct{}
+	look      *Look     // the newest
+	err       error     // of the tries since
+	retry     time.Time // where the last try failed: when the next one is due
+	began     time.Time // when the last look began
+	hashBegan time.Time // when the last one that a new hash asked for began
 }
+
+// forever is a time that never comes.
+var forever = time.Unix(1<<40, 0)
 
 // turn is a look to come.
 type turn struct {
-	at time.Time // when it is due; zero for never
+	at time.Time // when it is due
 	urgency
 }
 
-// wanted is a look that somebody waits for until by; where that is zero it comes
-// too late for all.
+// wanted is a look that somebody waits for until by; where that is forever it
+// comes too late for all.
 func wanted(at, by time.Time) turn {
-	if by.IsZero() {
+	if by.Equal(forever) {
 		return turn{at, urgency{class: calm}}
 	}
 	return turn{at, urgency{awaited, by}}
 }
 
-func (t turn) due(now time.Time) bool { return !t.at.IsZero() && !t.at.After(now) }
-
-// notBefore puts a look off.
-func (t turn) notBefore(at time.Time) turn {
-	if !t.at.IsZero() && t.at.Before(at) {
-		t.at = at
-	}
-	return t
-}
-
-// or is the more urgent of two looks where both are due, else the sooner.
-func (t turn) or(u turn, now time.Time) turn {
-	if t.due(now) && u.due(now) {
-		if u.before(t.urgency) {
-			return u
-		}
-		return t
-	}
-	if t.at.IsZero() || !u.at.IsZero() && u.at.Before(t.at) {
-		return u
-	}
-	return t
-}
-
-// sooner is the earlier of two times, of which zero is none.
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// after is t, or none where it is not after now.
-func after(now, t time.Time) time.Time {
-	if t.After(now) {
-		return t
-	}
-	return time.Time{}
+// compare orders looks by when they are due, and those that are by urgency.
+func (t turn) compare(u turn, now time.Time) int {
+	return cmp.Or(later(t.at, now).Compare(later(u.at, now)), t.urgency.compare(u.urgency))
 }
 
 // run looks at the group whenever it is time until ctx ends.
@@ -89,11 +53,11 @@ func (p *poller) run() {
 	for {
 		due, ok := p.await()
 		if !ok {
-			break
+			return
 		}
-		p.take(due)
+		p.begin()
+		p.publish(p.w.look(p.ctx, p.group, due))
 	}
-	p.publish(nil, ErrClosed) // to nobody, unless the Watcher itself was closed
 }
 
 // await blocks until a look is due and paid for, and tells since when it is due;
@@ -101,39 +65,27 @@ func (p *poller) run() {
 // urgent or less, or be put off.
 func (p *poller) await() (due time.Time, ok bool) {
 	var t *ticket
-	defer func() {
-		if t != nil {
-			t.cancel()
-		}
-	}()
+	defer func() { t.cancel() }()
 	for {
 		next, changes := p.next(time.Now())
-		switch isDue := next.due(time.Now()); {
-		case isDue && t == nil:
-			t = p.w.limit.queue(next.urgency)
-		case isDue:
-			t.set(next.urgency)
-		case t != nil: // put off
+		switch {
+		case next.at.After(time.Now()):
 			t.cancel()
 			t = nil
-		}
-		var paid <-chan struct{}
-		if t != nil {
-			paid = t.ready
-		}
-		var clock <-chan time.Time
-		if !changes.IsZero() {
-			clock = time.After(time.Until(changes))
+		case t == nil:
+			t = p.w.limit.queue(next.urgency)
+		default:
+			t.set(next.urgency)
 		}
 		select {
-		case <-paid:
+		case <-t.paid():
 			if p.ctx.Err() != nil {
 				return due, false
 			}
 			due = later(next.at, t.arrived)
 			t = nil // spent
 			return due, true
-		case <-clock:
+		case <-time.After(time.Until(changes)):
 		case <-p.kick:
 		case <-p.ctx.Done():
 			return due, false
@@ -142,23 +94,32 @@ func (p *poller) await() (due time.Time, ok bool) {
 }
 
 // next is the look to take now, or if none is due the next one, and when to ask
-// again; zero for not before something happens.
+// again if nothing happens.
 //
-// There are three lanes. A new hash says that a target is just gone, so the look
-// that it asks for keeps its spacing from the last such look alone. A look that
-// confirms may not be late, so it keeps a fifth of the spacing, and that from
-// the last such look. Any other look keeps its spacing from all.
+// A new hash says that a target is just gone, so the look that it asks for keeps
+// its spacing from the last such look alone. A look that confirms may not be
+// late, so it keeps a fifth of the spacing, whatever has just failed. Any other
+// look keeps all of it.
 func (p *poller) next(now time.Time) (next turn, changes time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	confirm := p.confirming(now)
-	routine, near := p.routine(now, confirm.at)
-	changes = after(now, near)
-	for _, t := range []turn{confirm, p.afterHash(now), p.firstLooks(now), routine} {
-		next = next.or(t, now)
-		changes = sooner(changes, after(now, t.at))
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	confirm, settling := forever, true
+	next.at, changes = forever, forever
+	consider := func(t turn) {
+		if t.compare(next, now) < 0 {
+			next = t
+		}
+		changes = earlier(changes, after(now, t.at))
 	}
-	return next, sooner(changes, after(now, next.by))
+	for s := range p.subs {
+		t := s.confirming(now)
+		confirm, settling = earlier(confirm, t.at), settling && s.plan.settling()
+		consider(t)
+		consider(s.afterHash(now))
+		consider(s.firstLook(now))
+	}
+	consider(p.routine(confirm, settling))
+	return next, earlier(changes, after(now, next.by))
 }
 
 // lacks says whether a look that began at t or later is missing; never for zero.
@@ -166,173 +127,107 @@ func (p *poller) lacks(t time.Time) bool {
 	return !t.IsZero() && (p.look == nil || p.look.Began.Before(t))
 }
 
-// asked is when a look that was asked for at t is due: not at once where the try
-// since has failed.
-func (p *poller) asked(t time.Time) time.Time {
-	if t.After(p.began) {
-		return t
-	}
-	return p.retry
+// lacksHashed says whether the look that a new hash asks for is still to come.
+func (p *poller) lacksHashed() bool {
+	hashed := p.checkpoint().hashed
+	return !hashed.Before(p.born) && p.lacks(hashed)
 }
 
-// confirming is the look that confirms what is to be confirmed next. What is due
-// within a moment after that shares it.
-func (p *poller) confirming(now time.Time) turn {
-	var first, at, by time.Time
-	for s := range p.subs {
-		if s.lacksConfirmation() {
-			first = sooner(first, p.asked(s.plan.ConfirmAt))
-		}
-	}
-	moment := p.w.cfg.Spacing / 5
-	for s := range p.subs {
-		if asked := p.asked(s.plan.ConfirmAt); s.lacksConfirmation() && !asked.After(first.Add(moment)) {
-			at, by = later(at, asked), sooner(by, s.plan.confirmBy(now))
-		}
-	}
-	return wanted(at, by).notBefore(p.confirmed.Add(moment))
+// spaced keeps a look from the last one, and from one that has just failed.
+func (p *poller) spaced(at time.Time) time.Time {
+	return later(at, later(p.retry, p.began.Add(p.w.cfg.Spacing)))
 }
 
-// afterHash is the look that a new hash asks for. Those wait for it whose
-// targets have not left yet.
-func (p *poller) afterHash(now time.Time) turn {
-	if !p.lacks(p.hashed) {
-		return turn{}
+// confirming is the look that confirms that the target has left.
+func (s *Subscription) confirming(now time.Time) turn {
+	if !s.lacksConfirmation() {
+		return turn{at: forever}
 	}
-	var by time.Time
-	for s := range p.subs {
-		if !s.plan.settling() {
-			by = sooner(by, after(now, s.plan.Latest))
-		}
+	at := s.plan.ConfirmAt
+	if !at.After(s.p.began) {
+		at = s.p.retry // it was tried
 	}
-	t := wanted(p.asked(p.hashed), by)
-	if refused(p.err) {
-		t = t.notBefore(p.retry)
-	}
-	return t.notBefore(p.hashBegan.Add(p.w.cfg.Spacing))
+	return wanted(later(at, s.p.began.Add(s.p.w.cfg.Spacing/5)), s.plan.confirmBy(now))
 }
 
-// firstLooks is the first look for those who have had none. Those who can wait
-// wait for a checkpoint or the cadence.
-func (p *poller) firstLooks(now time.Time) turn {
-	var at, by, patient time.Time
-	for s := range p.subs {
-		switch {
-		case !p.lacks(s.joined):
-		case !s.patient || !p.checkpoint.heard():
-			at, by = sooner(at, s.joined), sooner(by, after(now, s.plan.Latest))
-		case p.checkpoint.value != "":
-			patient = sooner(patient, s.joined.Add(p.w.cfg.Busy))
-		default:
-			patient = sooner(patient, p.checkpoint.changed.Add(p.w.cfg.Busy))
-		}
+// afterHash is the look that a new hash asks for. Who has seen the target leave
+// does not wait for it.
+func (s *Subscription) afterHash(now time.Time) turn {
+	p := s.p
+	if !p.lacksHashed() {
+		return turn{at: forever}
 	}
-	return p.spaced(wanted(at, by)).or(p.spaced(turn{patient, urgency{class: calm}}), now)
+	by := after(now, s.plan.Latest)
+	if s.plan.settling() {
+		by = forever
+	}
+	return wanted(later(p.retry, p.hashBegan.Add(p.w.cfg.Spacing)), by)
 }
 
-// routine is the next look when nobody asks for one, which gives way to one that
-// confirms at confirm (zero for none) less than half of a cadence later; near is
-// when it begins to.
+// firstLook is the look for who has had none. Who can wait for a new hash does so
+// for a moment after joining, or after the controller began.
+func (s *Subscription) firstLook(now time.Time) turn {
+	c, p := s.p.checkpoint(), s.p
+	switch {
+	case !p.lacks(s.joined):
+		return turn{at: forever}
+	case c.awaits(s.plan.DeletionSeen):
+		return wanted(p.spaced(later(s.joined, c.changed).Add(p.w.cfg.Busy)), forever)
+	}
+	return wanted(p.spaced(s.joined), after(now, s.plan.Latest))
+}
+
+// routine is the next look when nobody asks for one; settling says that all have
+// seen their targets leave. It gives way to one that confirms less than half of a
+// cadence later.
 //
 // An empty checkpoint says that a change begins: the look is due a moment later,
 // unless the hash comes first. A group that is gone is looked at for that reason
 // alone.
-func (p *poller) routine(now, confirm time.Time) (t turn, near time.Time) {
-	last := later(p.began, p.born)
-	every := p.w.cfg.Busy
-	t.class = cadence
-	hash := p.checkpoint.value != ""
+func (p *poller) routine(confirm time.Time, settling bool) turn {
+	c, last := p.checkpoint(), later(p.began, p.born)
+	every, class := p.w.cfg.Busy, cadence
 	switch {
-	case !hash && p.checkpoint.changed.After(last):
-		last = p.checkpoint.changed
+	case c.value == "" && c.changed.After(last):
+		last = c.changed
 	case p.look != nil && p.look.Gone:
-		return turn{}, time.Time{}
-	case p.allSettling(): // that a target comes back can wait, too: it is confirmed in the end
-		every, t.class = 2*p.w.cfg.Steady, calm
-	case hash:
-		every, t.class = p.w.cfg.Steady, calm
+		return turn{at: forever}
+	case settling: // that a target comes back can wait, too: it is confirmed in the end
+		every, class = 2*p.w.cfg.Steady, calm
+	case c.value != "":
+		every, class = p.w.cfg.Steady, calm
 	}
-	t.at = last.Add(every)
+	at := last.Add(every)
 	if p.err != nil {
-		t.at = p.retry
+		at = p.retry
 	}
-	t = p.spaced(t)
-	if confirm.IsZero() || t.at.After(confirm) {
-		return t, time.Time{}
+	at = p.spaced(at)
+	if at.After(confirm.Add(-every/2)) && at.Before(confirm) {
+		at = confirm
 	}
-	if near = confirm.Add(-every / 2); later(t.at, now).After(near) {
-		t.at = confirm
-	}
-	return t, near.Add(1)
+	return turn{at, urgency{class: class}}
 }
 
-// spaced keeps a look from the last one, and from one that has just failed.
-func (p *poller) spaced(t turn) turn {
-	return t.notBefore(p.began.Add(p.w.cfg.Spacing)).notBefore(p.retry)
-}
+func (p *poller) checkpoint() checkpoint { return p.w.checkpoints[p.group.ARN] }
 
-func (p *poller) allSettling() bool {
-	for s := range p.subs {
-		if !s.plan.settling() {
-			return false
-		}
-	}
-	return true
-}
-
-// untouched says whether the controller has not acted on what happened at t; see
-// [Plan].DeletionSeen.
-func (p *poller) untouched(t time.Time) bool {
-	return p.checkpoint.value != "" && p.checkpoint.changed.Before(t)
-}
-
-func (p *poller) signal() {
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
-}
-
-// setCheckpoint hears of a checkpoint that has changed, or of none any more.
-func (p *poller) setCheckpoint(c checkpoint) {
-	p.mu.Lock()
-	p.checkpoint = c
-	if c.value != "" {
-		p.hashed = c.changed
-	}
-	p.mu.Unlock()
-	p.signal()
-}
-
-// take looks once and tells everybody. What was asked for until now is served
-// by this look; what is asked for from now on needs another.
-func (p *poller) take(due time.Time) {
-	p.mu.Lock()
+// begin notes that a look begins. What was asked for until now is served by it;
+// what is asked for from now on needs another.
+func (p *poller) begin() {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
 	p.began = time.Now()
-	if p.lacks(p.hashed) {
+	if p.lacksHashed() {
 		p.hashBegan = p.began
-	}
-	for s := range p.subs {
-		if s.lacksConfirmation() && !s.plan.ConfirmAt.After(p.began) {
-			p.confirmed = p.began
-		}
-	}
-	p.mu.Unlock()
-	look, err := p.w.look(p.ctx, p.group, due)
-	if p.ctx.Err() != nil {
-		return // the last subscription is gone
-	}
-	if before := p.publish(look, err); refused(err) || refused(before) {
-		p.w.remember(p.group, look, err)
 	}
 }
 
 // publish tells everybody whom a new look, or the error in its place, concerns.
-// It returns the error that was known before.
-func (p *poller) publish(look *Look, err error) (before error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before = p.err
+func (p *poller) publish(look *Look, err error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return // nobody is left, or all know that it is over
+	}
 	turned := (p.err == nil) != (err == nil) || IsPermanent(p.err) != IsPermanent(err)
 	for s := range p.subs {
 		if turned || look != nil && s.concerns(look) {
@@ -348,17 +243,17 @@ func (p *poller) publish(look *Look, err error) (before error) {
 	default:
 		p.retry = p.began.Add(p.w.cfg.Busy)
 	}
-	return before
+	p.w.request(question{group: p.group, look: true}).end(answer{asked: p.began, look: look, err: err})
 }
 
 // lacksConfirmation says whether the look that confirms is still to come; call
-// it with the poller's mu held.
+// it with Watcher.mu held.
 func (s *Subscription) lacksConfirmation() bool {
 	return !s.plan.Done && s.p.lacks(s.plan.ConfirmAt)
 }
 
 // concerns says whether the subscriber has to hear of a look that takes the
-// place of the newest; call it with the poller's mu held.
+// place of the newest; call it with Watcher.mu held.
 func (s *Subscription) concerns(look *Look) bool {
 	old := s.p.look
 	return s.p.lacks(s.joined) && !look.Began.Before(s.joined) ||
@@ -366,7 +261,21 @@ func (s *Subscription) concerns(look *Look) bool {
 		old != nil && look.differs(old, s.addrs)
 }
 
-// later is the later of two times.
+// after is t, or forever where it is not after now.
+func after(now, t time.Time) time.Time {
+	if t.After(now) {
+		return t
+	}
+	return forever
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b

@@ -53,21 +53,25 @@ type Watcher struct {
 	running sync.WaitGroup
 
 	// mu guards what follows, with all that is in it, and is never held across a
-	// call or a wait. Lock order: Watcher.mu, then poller.mu or limiter.mu.
+	// call or a wait. Lock order: Watcher.mu, then limiter.mu.
 	mu          sync.Mutex
 	pollers     map[Group]*poller
 	checkpoints map[string]checkpoint // the last one heard, by group ARN
 	requests    map[question]*request
-	balancers   map[string]balancer // by host name
 }
 
-// checkpoint is what the controller wrote last, and when we heard of it.
+// checkpoint is what the controller wrote last, and when we heard of it and of
+// its last hash.
 type checkpoint struct {
-	value   string
-	changed time.Time
+	value           string
+	changed, hashed time.Time
 }
 
-func (c checkpoint) heard() bool { return !c.changed.IsZero() }
+// awaits says whether the controller has yet to finish what happened at t: it
+// has not begun, or it began after t. See [Plan].DeletionSeen.
+func (c checkpoint) awaits(t time.Time) bool {
+	return !t.IsZero() && c.changed.Before(t) == (c.value != "")
+}
 
 // New makes a Watcher. client returns the client for a group's Region and
 // role and must not block; observe, which may be nil, hears of each call to AWS
@@ -87,7 +91,6 @@ func New(cfg Config, client func(Group) API, observe func(operation, code string
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
-		balancers:   make(map[string]balancer),
 	}
 }
 
@@ -98,6 +101,12 @@ func (w *Watcher) Close() {
 	w.cancel()
 	for _, r := range w.requests {
 		r.wakeAll()
+	}
+	for _, p := range w.pollers {
+		p.err = ErrClosed
+		for s := range p.subs {
+			wakeUp(s.wake)
+		}
 	}
 	w.mu.Unlock()
 	w.running.Wait()
@@ -143,29 +152,27 @@ type Plan struct {
 // settling says whether the subscriber has seen its target leave.
 func (p Plan) settling() bool { return p.Done || !p.ConfirmAt.IsZero() }
 
-// confirmBy is when a look that confirms should begin; zero where it is of no use
+// confirmBy is when a look that confirms should begin; forever where it is of no use
 // any more. Its turn comes when a third of the time is over that it has. Were it
 // to leave all others their turn to its end, then in a crowd looks would be spent
 // on targets' leaving for which none is left to confirm: of 240 groups that want
-// two looks each, where 310 can be had, 122 were confirmed so, and 146 as it is.
+// two looks each, where 310 can be had, 119 were confirmed so, and 138 as it is.
 func (p Plan) confirmBy(now time.Time) time.Time {
 	if !p.Latest.After(now) {
-		return time.Time{}
+		return forever
 	}
 	return p.ConfirmAt.Add(p.Latest.Sub(p.ConfirmAt) / 3)
 }
 
-// Subscription is one waiter's share in a group's poller, whose mutex guards
-// what changes.
+// Subscription is one waiter's share in a group's poller. Watcher.mu guards what
+// changes.
 type Subscription struct {
-	w      *Watcher
 	p      *poller
 	wake   chan<- struct{}
 	joined time.Time
 
-	addrs   []netip.Addr
-	plan    Plan
-	patient bool // the first look may wait; see Plan.DeletionSeen
+	addrs []netip.Addr
+	plan  Plan
 }
 
 // Subscribe watches a group, named by its ARN, until the subscription is closed.
@@ -181,61 +188,55 @@ func (w *Watcher) Subscribe(g Group, addrs []netip.Addr, plan Plan, wake chan<- 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.pollers[g]
-	born := p == nil
-	if born {
+	if p == nil {
 		p = w.newPoller(g)
 	}
-	s := &Subscription{w: w, p: p, wake: wake, joined: time.Now(), addrs: slices.Clone(addrs)}
-	p.mu.Lock()
-	s.set(plan)
+	s := &Subscription{p: p, wake: wake, joined: time.Now(), addrs: slices.Clone(addrs), plan: plan}
 	p.subs[s] = struct{}{}
-	if w.ctx.Err() != nil {
-		p.err = ErrClosed
-	} else if born {
-		w.running.Go(p.run)
-	}
 	if p.err != nil {
 		wakeUp(wake)
 	}
-	p.mu.Unlock()
-	p.signal()
+	wakeUp(p.kick)
 	return s
 }
 
-// newPoller makes the poller of a group; call it with mu held.
+// newPoller makes and starts the poller of a group; call it with mu held.
 func (w *Watcher) newPoller(g Group) *poller {
 	p := &poller{
 		w: w, group: g, born: time.Now(),
 		kick: make(chan struct{}, 1), subs: make(map[*Subscription]struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(w.ctx)
-	p.checkpoint = w.checkpoints[g.ARN]
-	if r := w.requests[question{group: g, look: true}]; r != nil && r.remembered() {
+	if r := w.requests[question{group: g, look: true}]; r != nil && r.known(forever) {
 		p.err, p.retry = r.err, r.until
 	}
 	w.pollers[g] = p
+	if w.ctx.Err() != nil {
+		p.err = ErrClosed
+	} else {
+		w.running.Go(p.run)
+	}
 	return p
 }
 
 // Close ends the subscription. The last one to close ends the poller, and with
 // it a call that is under way.
 func (s *Subscription) Close() {
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	s.p.mu.Lock()
-	defer s.p.mu.Unlock()
-	delete(s.p.subs, s)
-	if len(s.p.subs) == 0 && s.w.pollers[s.p.group] == s.p {
-		delete(s.w.pollers, s.p.group)
-		s.p.stop()
+	p := s.p
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	delete(p.subs, s)
+	if len(p.subs) == 0 && p.w.pollers[p.group] == p {
+		delete(p.w.pollers, p.group)
+		p.stop()
 	}
 }
 
 // Latest is the newest look, nil where there is none yet, and the error of the
 // tries since, nil where the newest try was that look.
 func (s *Subscription) Latest() (*Look, error) {
-	s.p.mu.Lock()
-	defer s.p.mu.Unlock()
+	s.p.w.mu.Lock()
+	defer s.p.w.mu.Unlock()
 	return s.p.look, s.p.err
 }
 
@@ -243,26 +244,17 @@ func (s *Subscription) Latest() (*Look, error) {
 // nothing where that is what it was. Where the newest look serves a new
 // ConfirmAt already, or the addresses are others, wake gets a token.
 func (s *Subscription) Update(addrs []netip.Addr, plan Plan) {
-	s.p.mu.Lock()
+	s.p.w.mu.Lock()
+	defer s.p.w.mu.Unlock()
 	moved := !slices.Equal(s.addrs, addrs)
 	if !moved && s.plan == plan {
-		s.p.mu.Unlock()
 		return
 	}
-	served := !plan.ConfirmAt.IsZero() && plan.ConfirmAt != s.plan.ConfirmAt && !s.p.lacks(plan.ConfirmAt)
-	s.addrs = slices.Clone(addrs)
-	s.set(plan)
-	s.p.mu.Unlock()
-	if moved || served {
+	if moved || !plan.ConfirmAt.IsZero() && plan.ConfirmAt != s.plan.ConfirmAt && !s.p.lacks(plan.ConfirmAt) {
 		wakeUp(s.wake)
 	}
-	s.p.signal()
-}
-
-// set takes a plan over; call it with the poller's mu held.
-func (s *Subscription) set(plan Plan) {
-	s.plan = plan
-	s.patient = !plan.DeletionSeen.IsZero() && (s.patient || s.p.untouched(plan.DeletionSeen))
+	s.addrs, s.plan = slices.Clone(addrs), plan
+	wakeUp(s.p.kick)
 }
 
 // wakeUp puts a token into a channel unless there is one.
@@ -280,17 +272,16 @@ func wakeUp(wake chan<- struct{}) {
 func (w *Watcher) Checkpoint(groupARN, value string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := w.checkpoints[groupARN]
-	if c.heard() && c.value == value {
+	c, heard := w.checkpoints[groupARN]
+	if heard && c.value == value {
 		return
 	}
-	c = checkpoint{value, time.Now()}
-	w.checkpoints[groupARN] = c
-	for g, p := range w.pollers {
-		if g.ARN == groupARN {
-			p.setCheckpoint(c)
-		}
+	c.value, c.changed = value, time.Now()
+	if value != "" {
+		c.hashed = c.changed
 	}
+	w.checkpoints[groupARN] = c
+	w.kick(groupARN)
 }
 
 // ForgetCheckpoint takes back what [Watcher.Checkpoint] said of a group.
@@ -298,9 +289,15 @@ func (w *Watcher) ForgetCheckpoint(groupARN string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.checkpoints, groupARN)
+	w.kick(groupARN)
+}
+
+// kick tells the pollers of a group, one for each role, that its checkpoint is
+// another; call it with mu held.
+func (w *Watcher) kick(groupARN string) {
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {
-			p.setCheckpoint(checkpoint{})
+			wakeUp(p.kick)
 		}
 	}
 }

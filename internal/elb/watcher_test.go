@@ -93,6 +93,20 @@ func TestLeaveAndJoinAtOnce(t *testing.T) {
 	})
 }
 
+// A look that ends with the last subscription is no trouble of the group.
+func TestLeaveInTheMiddleOfALook(t *testing.T) {
+	run(t, nil, func(e *env) {
+		g := e.group("web")
+		s := e.join(g, newWake())
+		time.Sleep(50 * ms)
+		s.Close()
+		time.Sleep(ms)
+		if _, known, err := e.watcher.Look(g, time.Now(), true, newWake()); known || err != nil {
+			e.Errorf("%v, %v", known, err)
+		}
+	})
+}
+
 func TestCloseReleasesEverybody(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
