@@ -31,6 +31,7 @@ func TestFailClosed(t *testing.T) {
 		{"tie lost", tieLostCases()},
 		{"host names beside bindings", besideCases()},
 		{"identity", identityCases()},
+		{"too late", lateCases()},
 		{"host network", hostNetworkCases()},
 		{"clock and proxies", clockCases()},
 		{"API server", apiServerCases()},
@@ -295,6 +296,78 @@ func (s *scene) reuse(lives time.Duration) {
 	_ = s.DeletePod(web, "web-3")
 }
 
+// lateCases are registrations and looks that come at an unlucky moment.
+func lateCases() []waitCase {
+	slow := func(d time.Duration) func(*sim.Config) {
+		return func(c *sim.Config) { c.Assumptions.KubeLatency = sim.Range{Min: d, Max: d} }
+	}
+	return []waitCase{
+		{
+			name: "registered after the first look, and taken out again", pod: patient, outcome: "drained", event: deregistered, after: settleALB + 5*time.Second,
+			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.StopController() },
+			world: func(c *sim.Config) {
+				c.NoCheckpoint = true
+				c.Assumptions.RegistrationTime = sim.Range{Min: time.Millisecond, Max: time.Millisecond}
+			},
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(3*time.Second, func() { s.Register(s.group, s.pod.IP, webPort) })
+				s.After(5*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+			},
+			early: 5 * time.Second, // a group whose waits all settle is looked at every ten seconds
+		},
+		{
+			name: "back in a group that settled long ago", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
+			prepare: func(s *scene) {
+				behind{kinds: []sim.Kind{sim.NLB, sim.ALB}, delay: 5 * time.Minute}.prepare(s)
+				s.StopController()
+				s.outer = s.group
+			},
+			up: func(s *scene) {
+				s.Register(s.outer, s.pod.IP, webPort)
+				s.run(time.Minute)
+			},
+			stop: func(s *scene) {
+				s.Deregister(s.outer, s.pod.IP, webPort)
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(118*time.Second, func() { s.Register(s.outer, s.pod.IP, webPort) })
+				s.After(150*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
+			},
+		},
+		{
+			name: "one look in the middle is refused", query: "max-delay=50", outcome: "drained", event: deregistered, after: settleALB + 5*time.Second, early: 5 * time.Second,
+			stop: func(s *scene) {
+				s.StopController()
+				_ = s.DeletePod(web, "web-1")
+				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
+				s.After(8*time.Second, func() { s.FailAWS(nil) })
+				s.After(12*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+			},
+		},
+		{name: "an API server that takes 5 s for an answer", pod: patient, world: slow(5 * time.Second), outcome: "drained", event: departed, after: settleALB, early: 6 * time.Second},
+		{
+			name: "Ingresses cannot be listed, and nothing else leads to a group", status: http.StatusServiceUnavailable, after: 2 * time.Second, early: time.Second,
+			prepare: func(*scene) {},
+			stop: func(s *scene) {
+				s.FailKube(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/ingresses") }, http.StatusForbidden)
+				_ = s.DeletePod(web, "web-1")
+			},
+		},
+		{
+			name: "the clock of the API server steps back in the middle", query: "namespace=default", outcome: "budget_spent", event: deleted, after: 5*time.Minute - 5*time.Second, early: 2 * time.Second,
+			up: func(s *scene) { s.StopController() },
+			stop: func(s *scene) {
+				_ = s.DeletePod(web, "web-1")
+				s.After(5*time.Second, func() { s.SkewClock(-28 * time.Second); s.CutWatches() })
+				s.After(12*time.Second, func() { s.SetLabels(web, "web-1", map[string]string{"app": "web", "touched": "yes"}) })
+			},
+		},
+	}
+}
+
 func hostNetworkCases() []waitCase {
 	onNode := func(p *sim.PodSpec) { patient(p); p.HostNetwork, p.Node = true, "node-1" }
 	const query = "pod=web-1&namespace=default"
@@ -321,6 +394,18 @@ func hostNetworkCases() []waitCase {
 				s.ChangeLeader()
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(9090)
 				s.Apply(s.service)
+				s.run(time.Second)
+				_ = s.DeletePod(web, "web-1")
+			},
+		},
+		{
+			name: "a neighbour that has not started waits for the port", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
+			world: func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: 40 * time.Second, Max: 40 * time.Second} },
+			stop: func(s *scene) {
+				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
+				s.run(3 * time.Second)
+				s.ChangeLeader()
+				s.SetLabels(web, "web-1", map[string]string{"app": "debug"})
 				s.run(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},

@@ -90,6 +90,9 @@ func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Dura
 // errNotOurs is that AWS knows no group that was never seen.
 var errNotOurs = fmt.Errorf("%w (is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume)", elb.ErrNoGroup)
 
+// isGone says whether the newest look showed that there is no such group any more.
+func (g *group) isGone() bool { return g.look != nil && g.look.Gone }
+
 // mayBeGone says whether AWS may say that there is no such group: one that was
 // there once. Else it is in an account or a Region that we do not see.
 func (g *group) mayBeGone() bool { return g.former || g.seen || g.progress.looked }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"drainwait/internal/cluster"
 	"drainwait/internal/elb"
@@ -171,7 +172,7 @@ func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, t
 	if id.ARN != "" && c.TargetType != "" {
 		return id, c.TargetType, true
 	}
-	info, known, err := w.elb.Describe(id, w.began, w.surveyWake)
+	info, known, err := w.elb.Describe(id, w.namedSince(about, id), w.surveyWake)
 	switch {
 	case !known:
 		w.trouble(about, err)
@@ -185,6 +186,19 @@ func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, t
 		return info.Group, info.TargetType, true
 	}
 	return id, "", false
+}
+
+// namedSince is from when on an answer counts to which group a binding names: from
+// the look on that shows that the group is gone which it named before. Another one
+// can have been made under the name.
+func (w *wait) namedSince(about string, id elb.Group) time.Time {
+	since := w.began
+	for _, g := range w.groups {
+		if id.ARN == "" && g.about == about && g.isGone() && g.look.Ended.After(since) {
+			since = g.look.Ended
+		}
+	}
+	return since
 }
 
 // groupOf is the group of a binding, by ARN or else by name.

@@ -182,7 +182,7 @@ func (w *wait) judge() (Outcome, error) {
 func (w *wait) update() (refused error) {
 	for _, g := range w.sorted() {
 		settle := w.settle(g.kind)
-		first := g.look == nil
+		first, gone := g.look == nil, g.isGone()
 		news, err := g.update(w.began, w.addresses, settle)
 		if err != nil && !errors.Is(err, elb.ErrClosed) && refused == nil {
 			refused = fmt.Errorf("%w: %s: %w", ErrRefused, g.about, err)
@@ -194,10 +194,42 @@ func (w *wait) update() (refused error) {
 		if first && g.look != nil && g.look.Queued >= lateLook {
 			w.warn("%s: the first look came %s late, for the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
 		}
+		if g.isGone() && !gone {
+			w.surveyAgain() // its name may lead to another one
+		}
+	}
+	for _, g := range w.groups { // now that it is known when the last of them is settled
 		g.sub.Update(w.addresses, w.planOf(g))
 	}
 	w.warnOfBudget()
 	return refused
+}
+
+func (w *wait) surveyAgain() {
+	select {
+	case w.surveyWake <- struct{}{}:
+	default:
+	}
+}
+
+// finish is when the last of the groups that the pod has left is settled.
+func (w *wait) finish() (at time.Time) {
+	for _, g := range w.groups {
+		if settled := g.progress.leftAt.Add(w.settle(g.kind)); g.progress.left() && settled.After(at) {
+			at = settled
+		}
+	}
+	return at
+}
+
+// freshFor is how old a look may be that confirms one group, when the last of the
+// others is settled.
+const freshFor = 2 * time.Second
+
+// isStale says whether a group was confirmed long before the others: the pod can
+// have been registered in it again, and so it is looked at once more.
+func (w *wait) isStale(g *group) bool {
+	return g.progress.confirmed && g.look != nil && g.look.Began.Before(w.finish().Add(-freshFor))
 }
 
 func (w *wait) note(g *group, what string) {
@@ -214,6 +246,9 @@ func (w *wait) planOf(g *group) elb.Plan {
 	deletionSeen := w.pod.DeletionSeen
 	if m := w.request.MaxDelay; m != nil && *m <= w.cfg.OneLook {
 		deletionSeen = time.Time{}
+	}
+	if w.isStale(g) {
+		return elb.Plan{ConfirmAt: w.finish(), Latest: w.deadline()}
 	}
 	return g.plan(deletionSeen, w.deadline(), w.settle(g.kind))
 }
@@ -267,7 +302,7 @@ func (w *wait) tally() tally {
 		}
 		t.looked++
 		switch {
-		case p.confirmed:
+		case p.confirmed && !w.isStale(g):
 			t.confirmed++
 			t.left++
 		case p.left():

