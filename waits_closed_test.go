@@ -400,7 +400,8 @@ func hostNetworkCases() []waitCase {
 		},
 		{
 			name: "a neighbour that has not started waits for the port", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
-			world: func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: 40 * time.Second, Max: 40 * time.Second} },
+			world: func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: 58 * time.Second, Max: 58 * time.Second} },
+			up:    func(s *scene) { s.run(time.Minute) },
 			stop: func(s *scene) {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
 				s.run(3 * time.Second)
