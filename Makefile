@@ -3,7 +3,7 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help test e2e lint promises demo generate ci build
+.PHONY: help test e2e lint promises mutants controls demo generate ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
 test: ## run the tests, with the race detector where cgo works
@@ -17,8 +17,12 @@ lint: ## check the formatting, run go vet and golangci-lint
 	@$(GOLANGCI) version >/dev/null || { echo "lint: golangci-lint cannot be built (it needs the module proxy once); nothing was linted by it" >&2; exit 1; }
 	$(GOLANGCI) run ./...
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
-promises: ## play a hundred random worlds, which takes a minute or two
-	go test -count=1 -timeout 30m -run '^TestPromises' . -seeds 100 -v
+promises: ## play two hundred random worlds, which takes two or three minutes
+	go test -count=1 -timeout 30m -run '^TestPromises' . -seeds 200 -v
+mutants: ## break the code a line at a time, and see that a test notices, which takes five minutes
+	go run ./hack/mutants
+controls: ## break what the random worlds must find, and see that they do
+	go run ./hack/mutants -group controls
 demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation
