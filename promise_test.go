@@ -52,7 +52,7 @@ func TestPromises(t *testing.T) {
 	if sum.outcomes["drained"] < 1000 {
 		t.Errorf("only %d waits ended drained", sum.outcomes["drained"])
 	}
-	others := []string{"restart", "node shutdown", "name and address used again", "made anew by force"}
+	others := []string{"restart", "node shutdown", "name and address used again", "made anew by force", "pod too new for the watch", "binding too new for the watch"}
 	for _, name := range slices.Concat(names(faults), names(edits), others) {
 		if sum.faults[name] < 50 {
 			t.Errorf("%s was hit %d times only", name, sum.faults[name])

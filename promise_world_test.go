@@ -236,6 +236,7 @@ func (p *promise) play(t *testing.T, change func(*serviceConfig), sum *coverage)
 			p.planEdits(a)
 			p.planRestarts(a)
 			p.planReuse(a)
+			p.planLateBinding(a)
 		}
 		if p.IntN(3) == 0 {
 			b.After(p.between(10*time.Minute, 16*time.Minute), func() { p.hit["node shutdown"]++; b.ShutdownNode("node-1") })
@@ -372,7 +373,7 @@ func (p *promise) planDeletions(a *promiseApp) {
 			if p.IntN(3) == 0 {
 				shorter := p.between(10*time.Second, grace).Round(time.Second)
 				p.world.After(p.between(0, 20*time.Second), func() {
-					inTime := r.Deleted+shorter*4/5 > p.world.Now()+3*time.Second && !p.isAway() // else nobody can answer in time
+					inTime := r.Deleted+shorter*4/5 > p.world.Now()+3*time.Second && !p.isAway() && !p.during(p.lagging) // else nobody can answer in time
 					if r.Gone == 0 && inTime {
 						p.deleteIn(a, r, shorter)
 					}
@@ -428,9 +429,53 @@ func (p *promise) again(a *promiseApp, spec sim.PodSpec) {
 			return
 		}
 		p.hit["name and address used again"]++
+		if p.IntN(3) == 0 {
+			p.behindTheWatch(a, spec)
+			return
+		}
 		p.world.AddPod(spec)
 	}
 	p.world.After(time.Second, recreate)
+}
+
+// behindTheWatch makes the new pod, and deletes it, while the watch of pods is so
+// far behind that it still shows the old one at the address.
+func (p *promise) behindTheWatch(a *promiseApp, spec sim.PodSpec) {
+	p.hit["pod too new for the watch"]++
+	p.world.LagWatches("pods", 3*time.Minute)
+	p.lagging = append(p.lagging, [2]time.Duration{p.world.Now(), p.world.Now() + 4*time.Minute})
+	r := p.world.AddPod(spec)
+	p.world.After(p.between(90*time.Second, 2*time.Minute), func() {
+		if !p.isAway() {
+			p.deleteIn(a, r, a.Grace)
+		}
+	})
+	p.world.After(3*time.Minute, func() { p.world.LagWatches("pods", 0) })
+}
+
+// planLateBinding puts an application behind an NLB, too, while the watch of
+// bindings is behind, and deletes a pod before it tells.
+func (p *promise) planLateBinding(a *promiseApp) {
+	if a.settle() != settleALB || p.IntN(2) == 0 {
+		return
+	}
+	p.world.After(p.between(16*time.Minute, 18*time.Minute), func() {
+		if p.isAway() || a.edited {
+			return
+		}
+		p.hit["binding too new for the watch"]++
+		a.kinds = append(a.kinds, sim.NLB)
+		p.world.LagWatches("targetgroupbindings", 4*time.Minute)
+		late := p.world.AddTargetGroup(a.Name+"-late", a.Port, p.world.AddLoadBalancer(a.Name+"-late", sim.NLB))
+		p.world.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
+		p.world.AddClients(late, 5)
+		p.world.After(p.between(90*time.Second, 2*time.Minute), func() {
+			if r := p.alive(a); r != nil && !p.isAway() {
+				p.deleteIn(a, r, a.Grace)
+			}
+		})
+		p.world.After(4*time.Minute, func() { p.world.LagWatches("targetgroupbindings", 0) })
+	})
 }
 
 func (p *promise) isAway() bool { return p.during(p.away) }

@@ -362,7 +362,7 @@ var trimSlice = trimmer(func(s *discoveryv1.EndpointSlice) *discoveryv1.Endpoint
 			out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{
 				Addresses:  e.Addresses[:min(len(e.Addresses), 1)],
 				Conditions: discoveryv1.EndpointConditions{Ready: e.Conditions.Ready},
-				TargetRef: &corev1.ObjectReference{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: r.UID},
+				TargetRef:  &corev1.ObjectReference{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: r.UID},
 			})
 		}
 	}
