@@ -153,6 +153,8 @@ func TestBudget(t *testing.T) {
 		{"max-delay before grace", secs(50), pod(100, 98), true, 50, byMaxDelay},
 		{"a fifth of a short grace", nil, pod(10, 9), true, 7, byGrace},
 		{"not deleted yet", nil, pod(100, 0), true, 95, byGrace},
+		{"not deleted yet, by a record that may be stale", nil, pod(100, 0), false, 95, byGrace},
+		{"the kill time is this moment by a record that may be stale", nil, &cluster.Pod{Grace: 30 * time.Second, KillAt: began}, false, 60, byMaxDelay},
 		{"the kill time has passed", nil, pod(30, -1), true, -6, byGrace},
 		{"the kill time is now", nil, pod(30, -0.000001), true, -5.000001, byGrace},
 		{"the kill time has passed by a record that may be stale", nil, pod(30, -1), false, 60, byMaxDelay},
