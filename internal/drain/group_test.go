@@ -41,7 +41,7 @@ func (s scripted) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func listOf(text string) string {
 	var members strings.Builder
-	for _, t := range strings.Split(text, ", ") {
+	for t := range strings.SplitSeq(text, ", ") {
 		if target, health, ok := strings.Cut(t, " "); ok {
 			at := netip.MustParseAddrPort(target)
 			state, reason, _ := strings.Cut(health, " ")
@@ -151,7 +151,7 @@ func TestUpdate(t *testing.T) {
 var errAny = errors.New("any")
 
 func is(err, want error) bool {
-	if want == errAny {
+	if errors.Is(want, errAny) {
 		return err != nil && !elb.IsPermanent(err)
 	}
 	return errors.Is(err, want)

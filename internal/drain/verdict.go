@@ -88,7 +88,7 @@ func (f facts) refusal(nothing bool) error {
 		return f.refused
 	case nothing:
 		return f.unable
-	case f.last && !(f.live && f.ingresses) && f.followed == 0 && !f.over:
+	case f.last && (!f.live || !f.ingresses) && f.followed == 0 && !f.over:
 		return fmt.Errorf("%w: the API server cannot be read: %w", ErrUnavailable, f.unread)
 	default:
 		return nil

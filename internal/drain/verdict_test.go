@@ -107,7 +107,7 @@ func TestVerdictIsNotLate(t *testing.T) {
 			want(errors.Is(err, errTest), "why it cannot be done is said")
 		case nothing && f.address:
 			want(o == BudgetSpent, "an address that is in no group")
-		case f.early && f.last && !(f.live && f.ingresses) && f.followed == 0 && !f.over:
+		case f.early && f.last && (!f.live || !f.ingresses) && f.followed == 0 && !f.over:
 			want(errors.Is(err, ErrUnavailable), "nobody is kept waiting without a group")
 		case known && f.followed > 0 && f.confirmed == f.followed:
 			want(o == Drained, "all have settled")
