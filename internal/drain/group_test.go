@@ -193,7 +193,7 @@ func TestFollow(t *testing.T) {
 		w.elb, w.surveyed = e, make(map[elb.Group]tie)
 		defer w.close()
 		w.follow(webID, tie{publishesNotReady: true, otherPorts: []int{1, 2}})
-		w.follow(webID, tie{publishesNotReady: true, otherPorts: []int{2}})
+		w.follow(webID, tie{publishesNotReady: true, otherPorts: []int{2, 3}})
 		w.follow(shopID, tie{publishesNotReady: true})
 		if g := w.groups[webID]; len(w.groups) != 2 || !g.publishesNotReady || !slices.Equal(g.otherPorts, []int{2}) {
 			t.Errorf("after a survey: %d groups, %+v", len(w.groups), g)
