@@ -229,6 +229,10 @@ func waits() []mutant {
 	world(identity, "w.identifiedAs(pod)", "if w.pod != nil {\n pod = w.pod\n}\nw.identifiedAs(pod)", "the pod that the cache shows is believed", "^TestFailClosed$/^(identity|clock_and_proxies)$")
 	world(identity, "who.Namespace != \"\":", "true:", "an address without a namespace is looked for nowhere", "^TestWaits$/^discovery$/^an_address_that_no_pod_has,_without")
 	world(identity, "w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)", "if w.groups == nil || w.ruledOut == nil {\n w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)\n}", "another pod's groups are followed", "^TestFailClosed$/^clock_and_proxies$/^a_record_of_a_deletion")
+	all = append(all, mutant{
+		group: "drain", file: "internal/cluster/pod.go", from: "known.UID == p.UID && ", to: "", why: "no UID check when the pod is read again",
+		pkg: "./internal/cluster", run: "^TestRefresh$",
+	})
 	world(wait, "w.setPod(w.cluster.Refresh(w.pod))", "", "a grace period that is shortened does not count", "^TestWaits$/^budget$/^the_grace_period_is_short")
 	world(wait, "cmp.Or(w.unknown, f.refused, refused)", "cmp.Or(w.unknown, f.refused, refused)\n\tf.refused = w.unknown", "who is denied waits for the whole budget", "^TestWaits$/^trouble$/^access_denied_at_the_start$")
 	world(wait, "w.trouble(g.ARN, g.err)", "", "the trouble with AWS is not told", "^TestWaits$/^trouble$/^throttling_for_good$")
