@@ -313,19 +313,25 @@ func TestHeld(t *testing.T) {
 		"max-delay beyond the fallback": {[]replica{down}, 60, false, 25, 0, 2},
 		"max-delay before the fallback": {[]replica{down}, 20, false, 20, 0, 2},
 	} {
-		inBubble(t, nil, func(s *service, h *hook) {
-			for _, r := range tt.replicas {
-				s.add(r)
-			}
-			if tt.maxDelay > 0 {
-				h.maxDelay = inSeconds(tt.maxDelay)
-			}
-		}, func(s *service, r ran) {
+		inBubble(t, nil, given(tt.replicas, tt.maxDelay), func(s *service, r ran) {
 			checkReports(t, name, s, r)
 			if r.served != tt.served || r.took < inSeconds(tt.took) || r.took > inSeconds(tt.took+tt.pauses) || len(r.said) != tt.lines {
 				t.Errorf("%s: served %v after %s, said %q", name, r.served, r.took, r.said)
 			}
 		})
+	}
+}
+
+// given sets up a service of some replicas, and a hook with a maxDelay in seconds;
+// 0 for none.
+func given(replicas []replica, maxDelay float64) func(*service, *hook) {
+	return func(s *service, h *hook) {
+		for _, r := range replicas {
+			s.add(r)
+		}
+		if maxDelay > 0 {
+			h.maxDelay = inSeconds(maxDelay)
+		}
 	}
 }
 
@@ -379,14 +385,7 @@ func TestCut(t *testing.T) {
 		"max-delay":               {[]replica{cut(100, 230), down}, 150, false, 150, 0, "no answer in 2m30s"},
 		"nonsense":                {[]replica{cut(100, 1e300), down}, 150, false, 150, 0, "no answer in 2m30s"},
 	} {
-		inBubble(t, nil, func(s *service, h *hook) {
-			for _, r := range tt.replicas {
-				s.add(r)
-			}
-			if tt.maxDelay > 0 {
-				h.maxDelay = inSeconds(tt.maxDelay)
-			}
-		}, func(s *service, r ran) {
+		inBubble(t, nil, given(tt.replicas, tt.maxDelay), func(s *service, r ran) {
 			checkReports(t, name, s, r)
 			last := r.said[len(r.said)-1]
 			if r.served != tt.served || r.took < inSeconds(tt.took) || r.took > inSeconds(tt.took+tt.pauses) || !strings.HasPrefix(last, tt.said) {

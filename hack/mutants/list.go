@@ -221,7 +221,7 @@ func waits() []mutant {
 	world(survey, "publishesNotReady: c.PublishesNotReady, otherPorts", "publishesNotReady: true, otherPorts", "will_not_leave for a pod that leaves", "^TestWaits$/^trouble$/^throttling$")
 	world(survey, "otherPorts: c.OtherPorts,", "", "a neighbour in the host network holds the pod up", "^TestWaits$/^discovery$/^neighbours")
 	world(survey, "w.openFor(\"%s: its target group has not been found yet\", about)", "", "go before a group was found by its name", "^TestWaits$/^discovery$/^a_binding_with_a_name_only$")
-	world(survey, "w.openFor(\"%s: its target group has not been looked at yet\", about)", "", "go before a group was looked at", "^TestFailClosed$/^refusals$/^an_address_is_found")
+	world(survey, "w.openFor(\"%s: %s has not been looked at yet\", about, what)", "", "go before a group was looked at", "^TestFailClosed$/^refusals$/^an_address_is_found")
 	world(survey, "w.openFor(\"%s: its load balancer has not been found yet\", about)", "", "go before a load balancer was found", "^TestWaits$/^hostnames$/^of_an_Ingress$")
 	world(survey, "if h.Tied {", "if false {", "not_registered behind a load balancer that is none of ours", "^TestWaits$/^hostnames$/^of_a_load_balancer")
 	world(survey, "h.Tied && (!h.Ingress || info.Type != elb.NLB)", "h.Tied", "an ingress controller's NLB holds the pod up", "^TestWaits$/^hostnames$/^of_an_ingress_controller")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,10 +54,8 @@ func (t tie) join(other tie) tie {
 
 func intersect(a, b []int) (both []int) {
 	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				both = append(both, x)
-			}
+		if slices.Contains(b, x) {
+			both = append(both, x)
 		}
 	}
 	return both
@@ -70,7 +69,7 @@ func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Dura
 		look = nil
 	}
 	if look != nil && look.Gone && !g.mayBeGone() {
-		look, err = nil, fmt.Errorf("%s: %w", g.ARN, errNotOurs)
+		look, err = nil, fmt.Errorf("%s: %w", g.ARN, elb.ErrNotOurs)
 	}
 	g.err = err
 	if look == nil {
@@ -86,9 +85,6 @@ func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Dura
 	g.progress = before.observe(o, settle)
 	return g.progress.events(before), nil
 }
-
-// errNotOurs is that AWS knows no group that was never seen.
-var errNotOurs = fmt.Errorf("%w (is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume)", elb.ErrNoGroup)
 
 // isGone says whether the newest look showed that there is no such group any more.
 func (g *group) isGone() bool { return g.look != nil && g.look.Gone }
@@ -129,8 +125,8 @@ func (g *group) state(addresses []netip.Addr) string {
 	return cmp.Or(strings.Join(states, ", "), "absent")
 }
 
-// missing says what kept the group from being settled when the budget ended.
-// elapsed is how long the wait took, and setting what bounds its budget.
+// missing says what kept the group from being settled when the budget ended, and
+// what to raise for that; boundedBy is what set the budget.
 func (g *group) missing(began, ended time.Time, settle time.Duration, addresses []netip.Addr, boundedBy string) string {
 	limit := byMaxDelay
 	if boundedBy != byMaxDelay {

@@ -224,22 +224,33 @@ func (w *wait) canWatch(about, targetType string, tied bool) bool {
 // lists says whether a group that nothing ties to the pod lists it, if that is
 // known.
 func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, known bool) {
-	look, known, err := w.elb.Look(id, c.Since, true, w.surveyWake)
-	switch {
-	case !known:
-		w.trouble(about, err)
-		w.openFor("%s: its target group has not been looked at yet", about)
+	look := w.lookAt(about, "its target group", id, c.Since)
+	if look == nil {
 		return false, false
-	case err != nil:
-		w.refusedFor(about, false, err)
-		return false, false
-	case look.Gone && !c.Former:
-		w.refusedFor(about, false, errNotOurs)
+	}
+	if look.Gone && !c.Former {
+		w.refusedFor(about, false, elb.ErrNotOurs)
 		return false, false
 	}
 	w.trouble(about, nil)
 	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
 	return len(targetsOf(look, w.addresses, c.OtherPorts)) > 0, true
+}
+
+// lookAt asks for a look at a group, shown as what, that nothing ties to the pod;
+// nil where there is none (yet).
+func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Look {
+	look, known, err := w.elb.Look(id, since, true, w.surveyWake)
+	switch {
+	case !known:
+		w.trouble(about, err)
+		w.openFor("%s: %s has not been looked at yet", about, what)
+	case err != nil:
+		w.refusedFor(about, false, err)
+	default:
+		return look
+	}
+	return nil
 }
 
 // targetsIn are the addresses that a look lists, and whether they are in
@@ -304,16 +315,11 @@ func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
 	}
 	t := tie{about: about, kind: info.Type, seen: true, publishesNotReady: h.PublishesNotReady}
 	if _, followed := w.groups[info.Group]; !tied && !followed {
-		look, known, err := w.elb.Look(info.Group, w.began, true, w.surveyWake)
-		switch {
-		case !known:
-			w.trouble(about, err)
-			w.openFor("%s: target group %s has not been looked at yet", about, info.Group.ARN)
+		look := w.lookAt(about, "target group "+info.Group.ARN, info.Group, w.began)
+		if look == nil {
 			return
-		case err != nil:
-			w.refusedFor(about, false, err)
-			return
-		case len(targetsOf(look, w.addresses, nil)) == 0:
+		}
+		if len(targetsOf(look, w.addresses, nil)) == 0 {
 			w.ruleOut(info.Group, t)
 			return
 		}

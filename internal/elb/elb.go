@@ -136,6 +136,10 @@ var (
 	ErrClosed = errors.New("watcher of target groups is closed")
 )
 
+// ErrNotOurs is the [ErrNoGroup] of a group that nobody has ever seen: it is not
+// known that there was one.
+var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
+
 // errNoAnswer passes: something between us and AWS answered in its place.
 //
 // The SDK makes an empty output without an error of a body without a root

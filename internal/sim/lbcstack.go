@@ -119,8 +119,9 @@ func (w *World) dropBinding(k bindingKey) {
 // by their labels: nobody knows those of EKS Auto Mode.
 func (w *World) stackOf(i *networkingv1.Ingress) stack {
 	var s stack
+	balancers := w.balancersOf(i)
 	others := make(map[string]bool) // Services of other Ingresses of these load balancers
-	for _, lb := range w.balancersOf(i) {
+	for _, lb := range balancers {
 		shared := false
 		for _, other := range list[networkingv1.Ingress](w, "") {
 			if other != i && other.DeletionTimestamp == nil && slices.Contains(w.balancersOf(other), lb) {
@@ -136,7 +137,7 @@ func (w *World) stackOf(i *networkingv1.Ingress) stack {
 	}
 	for _, b := range list[TargetGroupBinding](w, "") {
 		g, err := w.groupOf(b)
-		if err != nil || g.balancer == nil || !slices.Contains(w.balancersOf(i), g.balancer) {
+		if err != nil || g.balancer == nil || !slices.Contains(balancers, g.balancer) {
 			continue
 		}
 		if slices.Contains(s.balancers, g.balancer) || !others[key(b.Namespace, b.Spec.ServiceRef.Name)] {
