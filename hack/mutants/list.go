@@ -212,6 +212,10 @@ func waits() []mutant {
 	pure(survey, "if len(w.groups) == 0 {\n\t\treturn", "if false {\n\t\treturn", "a mistyped address follows all groups that do not list it")
 	pure(survey, "targetType == \"instance\" && tied {", "targetType == \"instance\" {", "another application's instance targets are a refusal")
 	pure(survey, "if g.ARN == \"\" {", "if true {", "one group is watched twice")
+	pure(identity, "|| w.pod.UID != p.UID ||", "||", "what was seen of another pod of the same name counts")
+	pure(identity, "w.addresses, w.termination = nil, termination{}", "w.termination = termination{}", "the addresses of another pod are looked for: a wait for a stranger's targets")
+	pure(identity, "w.addresses, w.termination = nil, termination{}", "w.addresses = nil", "another pod that stays means that this one does")
+	pure(identity, "append(slices.Clip(w.addresses), ip)", "[]netip.Addr{ip}", "an address that the pod had is not looked for any more")
 	pure(sweep, "err != nil && elb.IsPermanent(err) &&", "err != nil &&", "a try that fails in passing is told as a refusal")
 	pure(sweep, "delete(s.refused, a)", "", "an account counts as refused for good")
 

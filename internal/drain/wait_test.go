@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"drainwait/internal/cluster"
 	"drainwait/internal/elb"
@@ -35,6 +39,39 @@ var (
 	gone     = progress{looked: true, leftAt: start}
 	settled  = progress{looked: true, leftAt: start, confirmed: true}
 )
+
+// TestSetPod: addresses that the pod had are looked for as well, and another pod of
+// the same name begins anew.
+func TestSetPod(t *testing.T) {
+	x, err := cluster.New(cluster.Config{REST: &rest.Config{Host: "http://127.0.0.1:1"}}) // nobody asks it
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, young := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	for _, c := range []struct {
+		name      string
+		uid       types.UID
+		addresses []netip.Addr
+		groups    int
+		stays     bool
+	}{
+		{"the same pod", "web", []netip.Addr{old, young}, 1, true},
+		{"another one of its name", "new", []netip.Addr{young}, 0, false},
+	} {
+		watching(t, []string{""}, func(t *testing.T, e *elb.Watcher) {
+			w := handMade(t, Request{})
+			w.cluster, w.elb, w.pod, w.surveyed = x, e, nil, make(map[elb.Group]tie)
+			defer w.close()
+			w.setPod(&cluster.Pod{Namespace: "default", Name: "web", UID: "web", IPs: []netip.Addr{old}})
+			w.follow(webID, tie{})
+			w.termination.stays = true
+			w.setPod(&cluster.Pod{Namespace: "default", Name: "web", UID: c.uid, IPs: []netip.Addr{young}})
+			if !slices.Equal(w.addresses, c.addresses) || len(w.groups) != c.groups || w.termination.stays != c.stays || w.pod.UID != c.uid {
+				t.Errorf("%s: addresses %v, %d groups, stays %t", c.name, w.addresses, len(w.groups), w.termination.stays)
+			}
+		})
+	}
+}
 
 // TestFacts changes one thing about an ordinary wait, and says what differs then
 // in the facts.
