@@ -18,7 +18,7 @@ lint: ## check the formatting, run go vet and golangci-lint
 	$(GOLANGCI) run ./...
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
 promises: ## play two hundred random worlds, which takes two or three minutes
-	go test -count=1 -timeout 30m -run '^TestPromises' . -seeds 200 -v
+	go test -count=1 -timeout 30m -run '^TestPromises' ./internal/service -seeds 200 -v
 mutants: ## break the code a line at a time, and see that a test notices, which takes five minutes
 	go run ./hack/mutants
 controls: ## break what the random worlds must find, and see that they do
@@ -27,7 +27,7 @@ demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation
 	go run ./hack/simulatordoc >docs/simulator.md.new && mv docs/simulator.md.new docs/simulator.md
-	go test -run '^TestReadmeFlags$$' . -update-docs
+	go test -run '^TestReadmeFlags$$' ./internal/cli -update-docs
 ci: ## run all that must pass before a change lands
 	.ci/run
 build: ## build the static binaries ./drain-wait and ./prestop

@@ -176,7 +176,7 @@ func waits() []mutant {
 		all = append(all, mutant{group: "drain", file: file, from: from, to: to, why: why, pkg: "./internal/drain"})
 	}
 	world := func(file, from, to, why, run string) {
-		all = append(all, mutant{group: "drain", file: file, from: from, to: to, why: why, pkg: ".", run: run})
+		all = append(all, mutant{group: "drain", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: run})
 	}
 
 	pure(wait, "w.pod != nil && w.pod.KillAt.IsZero() &&", "w.pod != nil &&", "not_terminating while deleted")
@@ -253,7 +253,7 @@ func waits() []mutant {
 func controls() []mutant {
 	var all []mutant
 	control := func(file, from, to, why, run, args string) {
-		all = append(all, mutant{group: "controls", file: file, from: from, to: to, why: why, pkg: ".", run: run, args: args})
+		all = append(all, mutant{group: "controls", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: run, args: args})
 	}
 	const survey = "internal/cluster/survey.go"
 	const random = "^TestPromises$"

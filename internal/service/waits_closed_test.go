@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/server"
+	"drainwait/internal/service"
 	"drainwait/internal/sim"
 )
 
@@ -164,16 +165,16 @@ func besideCases() []waitCase {
 			prepare: unbound(sim.ALB, nil),
 			up: func(s *scene) {
 				s.Register(s.group, s.pod.IP, webPort)
-				s.answer(s.ask(webIP, "max-delay=1")) // asks for the groups
-				s.run(time.Minute)
+				s.Await(s.Ask(webIP, "max-delay=1")) // asks for the groups
+				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
 				late := s.AddTargetGroup("late", webPort, s.lb)
 				s.Register(late, s.pod.IP, webPort)
-				s.run(30 * time.Second)
+				s.Advance(30 * time.Second)
 				_ = s.DeletePod(web, "web-1")
 				s.Deregister(s.group, s.pod.IP, webPort)
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(40*time.Second, func() { s.Deregister(late, s.pod.IP, webPort) })
 			},
 			also: targets(2),
@@ -199,10 +200,10 @@ func outer(s *scene) {
 
 func leavesOuterLate(s *scene) {
 	s.Register(s.outer, s.pod.IP, webPort)
-	s.run(time.Minute)
+	s.Advance(time.Minute)
 	s.AddClients(s.outer, 20)
 	_ = s.DeletePod(web, "web-1")
-	s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+	s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 	s.After(40*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
 }
 
@@ -287,12 +288,12 @@ func identityCases() []waitCase {
 func (s *scene) reuse(lives time.Duration) {
 	old := s.pod
 	_ = s.DeletePodIn(web, "web-1", time.Second)
-	s.runUntil(time.Minute, func() bool { return old.Gone > 0 })
+	s.AdvanceUntil(time.Minute, func() bool { return old.Gone > 0 })
 	s.pod = s.AddPod(sim.PodSpec{
 		Namespace: web, Name: "web-3", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: 5 * time.Minute,
 		Hook: s.hook, Addresses: old.IPs,
 	})
-	s.run(lives)
+	s.Advance(lives)
 	_ = s.DeletePod(web, "web-3")
 }
 
@@ -311,7 +312,7 @@ func lateCases() []waitCase {
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(3*time.Second, func() { s.Register(s.group, s.pod.IP, webPort) })
 				s.After(5*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
 			},
@@ -326,12 +327,12 @@ func lateCases() []waitCase {
 			},
 			up: func(s *scene) {
 				s.Register(s.outer, s.pod.IP, webPort)
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
 				s.Deregister(s.outer, s.pod.IP, webPort)
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(118*time.Second, func() { s.Register(s.outer, s.pod.IP, webPort) })
 				s.After(150*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
 			},
@@ -341,7 +342,7 @@ func lateCases() []waitCase {
 			stop: func(s *scene) {
 				s.StopController()
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
 				s.After(8*time.Second, func() { s.FailAWS(nil) })
 				s.After(12*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
@@ -380,7 +381,7 @@ func hostNetworkCases() []waitCase {
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(1234) // means nothing without a selector
 				s.Apply(s.service)
 			},
-			up: func(s *scene) { s.sliceByHand(web, "web-1", webPort); s.run(time.Minute) },
+			up: func(s *scene) { s.sliceByHand(web, "web-1", webPort); s.Advance(time.Minute) },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(2*time.Second, func() {
@@ -394,20 +395,20 @@ func hostNetworkCases() []waitCase {
 				s.ChangeLeader()
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(9090)
 				s.Apply(s.service)
-				s.run(time.Second)
+				s.Advance(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
 		{
 			name: "a neighbour that has not started waits for the port", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
 			world: func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: 58 * time.Second, Max: 58 * time.Second} },
-			up:    func(s *scene) { s.run(time.Minute) },
+			up:    func(s *scene) { s.Advance(time.Minute) },
 			stop: func(s *scene) {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
-				s.run(3 * time.Second)
+				s.Advance(3 * time.Second)
 				s.ChangeLeader()
 				s.SetLabels(web, "web-1", map[string]string{"app": "debug"})
-				s.run(time.Second)
+				s.Advance(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
@@ -422,7 +423,7 @@ func hostNetworkCases() []waitCase {
 			up: func(s *scene) {
 				s.sliceByHand("front", "web-1", webPort)
 				s.Register(s.group, s.pod.IP, webPort) // the simulated controller looks for pods in the binding's namespace
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
@@ -463,7 +464,7 @@ func clockCases() []waitCase {
 			// The cache shows the old pod at the address, deleted and overdue.
 			stop: func(s *scene) {
 				_ = s.DeletePodIn(web, "web-1", 10*time.Second)
-				s.run(time.Second)
+				s.Advance(time.Second)
 				s.LagWatches("pods", 2*time.Minute)
 				s.reuse(30 * time.Second)
 			},
@@ -483,14 +484,14 @@ func apiServerCases() []waitCase {
 				s.LagWatches("", time.Hour)
 				s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
 				s.AddBinding(web, "web", "web", s.group)
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 			},
 		},
 		{
 			name: "the API server is away for all of the wait", pod: func(p *sim.PodSpec) { p.Hook.MaxDelay = 40 * time.Second }, outcome: "budget_spent", after: 40 * time.Second,
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.run(100 * time.Millisecond) // the watch has told of it
+				s.Advance(100 * time.Millisecond) // the watch has told of it
 				s.CutWatches()
 				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 			},
@@ -511,7 +512,7 @@ func apiServerCases() []waitCase {
 			prepare: func(*scene) {},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.run(100 * time.Millisecond)
+				s.Advance(100 * time.Millisecond)
 				s.CutWatches()
 				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 			},
@@ -559,7 +560,7 @@ func answerCases() (cases []waitCase) {
 					s.FailAWS(fault("DescribeTargetHealth", a.Fault))
 				}
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(2*time.Second, func() { s.FailAWS(fault("DescribeTargetHealth", a.Fault)) })
 				s.After(29*time.Second, func() { s.FailAWS(nil) })
 				s.After(30*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
@@ -604,18 +605,18 @@ func refusalCases() []waitCase {
 			name: "what AWS refused a moment ago is refused at once", status: http.StatusBadGateway, also: says("AccessDenied"),
 			up: func(s *scene) {
 				s.FailAWS(refuse("DescribeTargetHealth"))
-				s.answer(s.ask(webIP, "max-delay=10"))
+				s.Await(s.Ask(webIP, "max-delay=10"))
 				s.FailAWS(fault("", sim.Fault{Hang: true}))
-				s.run(15 * time.Second)
+				s.Advance(15 * time.Second)
 			},
 		},
 		{
 			name: "and is asked again after half a minute", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			up: func(s *scene) {
 				s.FailAWS(refuse("DescribeTargetHealth"))
-				s.answer(s.ask(webIP, "max-delay=10"))
+				s.Await(s.Ask(webIP, "max-delay=10"))
 				s.FailAWS(nil)
-				s.run(31 * time.Second)
+				s.Advance(31 * time.Second)
 			},
 		},
 		{
@@ -634,10 +635,10 @@ func refusalCases() []waitCase {
 // shortCases are budgets that cannot hold the settle time. The caller is told,
 // and so is the log, at the start.
 func shortCases() []waitCase {
-	logged := func(words string) (func(*serviceConfig), func(*testing.T, *scene, server.Answer)) {
+	logged := func(words string) (func(*service.Config), func(*testing.T, *scene, server.Answer)) {
 		log := new(lockedBuffer)
 		early := -1
-		return func(c *serviceConfig) { c.log = slog.New(slog.NewTextHandler(log, nil)) },
+		return func(c *service.Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) },
 			func(t *testing.T, s *scene, a server.Answer) {
 				t.Helper()
 				warned(words)(t, s, a)
@@ -688,10 +689,10 @@ func TestDeletedGroup(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.StopController()
 		_ = s.DeletePod(web, "web-1")
-		c := s.ask(webIP, "max-delay=60")
-		s.run(5 * time.Second)
+		c := s.Ask(webIP, "max-delay=60")
+		s.Advance(5 * time.Second)
 		s.DeleteTargetGroup(s.group)
-		a := s.answer(c).ok(t)
+		a := s.Await(c).OK(t)
 		if gone := s.AWSCalls()["DescribeTargetHealth TargetGroupNotFound"]; a.Outcome != "drained" || a.LastError != "" || gone > 2 {
 			t.Errorf("%s, last error %q, asked for %d times when it was gone", a.Outcome, a.LastError, gone)
 		}
@@ -702,9 +703,9 @@ func TestDeletedGroup(t *testing.T) {
 // hook.
 func TestNoCredentials(t *testing.T) {
 	log := new(lockedBuffer)
-	change := func(c *serviceConfig) {
-		c.log = slog.New(slog.NewTextHandler(log, nil))
-		c.aws.Credentials = credentials.NewStaticCredentialsProvider("AKIDUNKNOWN", "nothing", "")
+	change := func(c *service.Config) {
+		c.Log = slog.New(slog.NewTextHandler(log, nil))
+		c.AWS.Credentials = credentials.NewStaticCredentialsProvider("AKIDUNKNOWN", "nothing", "")
 	}
 	inScene(t, change, func(s *scene) {
 		if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "check the credentials of the service") {
@@ -721,10 +722,10 @@ func TestNoCredentials(t *testing.T) {
 func TestReadinessFollowsTheWatches(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		ready := func() (int, string) {
-			c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/readyz"))
-			return c.status, string(c.body)
+			c := s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/readyz"))
+			return c.Status, string(c.Body)
 		}
-		s.run(10 * time.Minute)
+		s.Advance(10 * time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Fatalf("a quiet cluster makes it unready: %d %s", status, body)
 		}
@@ -732,16 +733,16 @@ func TestReadinessFollowsTheWatches(t *testing.T) {
 			return strings.HasSuffix(r.URL.Path, "/services") && r.URL.Query().Has("watch")
 		}, http.StatusForbidden)
 		s.CutWatches()
-		s.run(time.Minute)
+		s.Advance(time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Errorf("a minute without a watch makes it unready: %d %s", status, body)
 		}
-		s.run(4 * time.Minute)
+		s.Advance(4 * time.Minute)
 		if status, body := ready(); status != http.StatusServiceUnavailable || !strings.Contains(body, "services") {
 			t.Errorf("five minutes without a watch of Services: %d %s", status, body)
 		}
 		s.FailKube(nil, 0)
-		s.run(2 * time.Minute)
+		s.Advance(2 * time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Errorf("it does not get ready again: %d %s", status, body)
 		}
@@ -756,13 +757,13 @@ func TestForwardedCaller(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
 		for _, header := range []string{"Via", "Forwarded", "X-Forwarded-For"} {
-			c := s.answer(s.askWith(webIP, "max-delay=60", header))
-			if f := c.failed(t); c.status != http.StatusNotFound || f.Error != "not_found" || c.took > time.Second {
-				t.Errorf("%s: got %d %s", header, c.status, c.body)
+			c := s.Await(s.AskWith(webIP, "max-delay=60", header))
+			if f := c.Failed(t); c.Status != http.StatusNotFound || f.Error != "not_found" || c.Took > time.Second {
+				t.Errorf("%s: got %d %s", header, c.Status, c.Body)
 			}
 		}
 		var a server.Answer
-		if a = s.answer(s.askWith(webIP, "ip="+webIP+"&namespace=default", "Via")).ok(t); a.Outcome != "drained" {
+		if a = s.Await(s.AskWith(webIP, "ip="+webIP+"&namespace=default", "Via")).OK(t); a.Outcome != "drained" {
 			t.Errorf("got %+v", a)
 		}
 	})

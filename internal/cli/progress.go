@@ -1,10 +1,12 @@
-package main
+package cli
 
 import (
 	"fmt"
 	"io"
 	"sync"
 	"time"
+
+	"drainwait/internal/rollout"
 )
 
 // progress tells on a terminal, in one line that rewrites itself, how far the
@@ -43,7 +45,7 @@ func (p *progress) tick() {
 	}
 }
 
-func (p *progress) finished(r row) {
+func (p *progress) finished(r rollout.Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done++

@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"net/http"
@@ -90,10 +90,10 @@ func ordinaryCases() []waitCase {
 			stop: func(s *scene) {
 				s.StopController()
 				s.Deregister(s.group, s.pod.IP, webPort)
-				neighbour := s.ask(webIP, "pod=web-2&namespace=default&max-delay=50&settle=40")
-				s.run(4 * time.Second) // it has looked once, and looks again after 5 s
+				neighbour := s.Ask(webIP, "pod=web-2&namespace=default&max-delay=50&settle=40")
+				s.Advance(4 * time.Second) // it has looked once, and looks again after 5 s
 				_ = s.DeletePod(web, "web-1")
-				s.After(40*time.Second, neighbour.hangUp)
+				s.After(40*time.Second, neighbour.HangUp)
 			},
 		},
 		{
@@ -114,7 +114,7 @@ func ordinaryCases() []waitCase {
 			stop: func(s *scene) {
 				s.StopController()
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(5*time.Second, func() { s.DeleteTargetGroup(s.group) })
 			},
 		},
@@ -126,7 +126,7 @@ func ordinaryCases() []waitCase {
 func (s *scene) addPending() {
 	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{sim.GatePrefix + "web"}})
 	s.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
-	s.run(30 * time.Second)
+	s.Advance(30 * time.Second)
 }
 
 // events names the steps of a timeline.
@@ -195,7 +195,7 @@ func discoveryCases() []waitCase {
 			},
 			up: func(s *scene) { // one of the same Service on the same node, at another port
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 			},
 		},
 		{
@@ -207,9 +207,9 @@ func discoveryCases() []waitCase {
 			name: "a completed pod has the same address", outcome: "drained", event: deregistered, after: settleALB,
 			up: func(s *scene) {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "job", Port: 1, Addresses: []netip.Addr{s.pod.IP}})
-				s.run(10 * time.Second)
+				s.Advance(10 * time.Second)
 				s.CompletePod(web, "job")
-				s.run(10 * time.Second)
+				s.Advance(10 * time.Second)
 			},
 		},
 		{
@@ -274,9 +274,9 @@ func discoveryCases() []waitCase {
 			stop: func(s *scene) {
 				group := s.AddTargetGroup("late", webPort, s.lb)
 				s.Register(group, s.pod.IP, webPort)
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(9*time.Second, func() { s.Deregister(group, s.pod.IP, webPort) })
 				s.After(10*time.Second, func() { s.AddBinding(web, "late", "web", group) })
 			},
@@ -331,7 +331,7 @@ func discoveryCases() []waitCase {
 			up: func(s *scene) {
 				s.StopController()
 				s.Register(s.group, addr("10.9.9.9"), webPort)
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
@@ -470,7 +470,7 @@ func byHand(c waitCase) waitCase {
 		for _, p := range s.Pods() {
 			s.Register(s.group, p.IP, webPort)
 		}
-		s.run(time.Minute)
+		s.Advance(time.Minute)
 	}
 	c.stop = func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
@@ -542,7 +542,7 @@ func stayingCases() []waitCase {
 			stop: func(s *scene) {
 				restart(s)
 				s.FailKube(func(r *http.Request) bool { return !strings.Contains(r.URL.RawQuery, "watch") }, http.StatusServiceUnavailable)
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(30*time.Second, func() { s.FailKube(nil, 0) })
 			},
 		},
@@ -646,7 +646,7 @@ func troubleCases() []waitCase {
 			stop: func(s *scene) {
 				s.StopController()
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(2*time.Second, func() { on(s) })
 				s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
 				s.After(32*time.Second, func() { off(s) })
@@ -667,7 +667,7 @@ func troubleCases() []waitCase {
 	forGood := func(c waitCase) waitCase {
 		c.stop = func(s *scene) {
 			_ = s.DeletePod(web, "web-1")
-			s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
+			s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 			s.After(2*time.Second, func() {
 				s.FailAWS(fault("", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 			})

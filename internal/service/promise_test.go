@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"flag"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"drainwait/internal/service"
 	"drainwait/internal/sim"
 )
 
@@ -68,7 +69,7 @@ type coverage struct {
 	broken, missed              []string
 }
 
-func playWorlds(t *testing.T, change func(*serviceConfig)) *coverage {
+func playWorlds(t *testing.T, change func(*service.Config)) *coverage {
 	t.Helper()
 	sum := &coverage{outcomes: make(map[string]int), faults: make(map[string]int)}
 	first, last := uint64(1), uint64(*promiseSeeds)

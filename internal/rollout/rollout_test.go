@@ -1,44 +1,40 @@
-package main
+package rollout_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"testing"
 	"time"
 
+	"drainwait/internal/rollout"
+	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
 
-// rollInBubble plays a rollout of the demo in virtual time.
-func rollInBubble(t *testing.T, seed uint64, r rollout) row {
+func TestMain(m *testing.M) { servicetest.Main(m) }
+
+// roll plays a rollout in virtual time.
+func roll(t *testing.T, seed uint64, r rollout.Rollout) rollout.Result {
 	t.Helper()
-	var got *row
-	inBubble(t, sim.Config{Seed: seed, Assumptions: r.assumptions()},
-		func(c *serviceConfig) { c.drain = r.drainConfig() },
-		func(b *bubble) {
-			r.plan(b.World, serviceURL, b.svc.isReady, func(m row) { got = &m })
-			for b.Now() < time.Hour && got == nil {
-				b.run(10 * time.Second)
-			}
-		})
+	var got *rollout.Result
+	servicetest.Run(t, sim.Config{Seed: seed, Assumptions: r.Assumptions()}, nil, func(b *servicetest.Bubble) {
+		r.Plan(b.World, servicetest.URL, b.Service.IsReady, func(m rollout.Result) { got = &m })
+		b.AdvanceUntil(time.Hour, func() bool { return got != nil })
+	})
 	if got == nil {
-		t.Fatalf("%s, %s: the rollout did not end within an hour", r.scenario.name, r.policy.name)
+		t.Fatalf("%s: the rollout did not end within an hour", r)
 	}
 	return *got
 }
 
 // TestRollouts plays every world of the demo with one seed.
 func TestRollouts(t *testing.T) {
-	var rows []row
-	for _, r := range rollouts() {
-		rows = append(rows, rollInBubble(t, 1, r))
-	}
-	if err := check(rollouts(), rows); err != nil {
-		t.Error(err)
-	}
-	for _, m := range rows {
-		t.Logf("%-22s %-22s %4d of %5d failed, held %6.1f s, rollout %4.0f s, %3d AWS calls", m.Scenario, m.Policy, m.Failed, m.Requests, m.HeldMean, m.RolloutSeconds, m.AWSCalls)
+	for _, r := range rollout.All() {
+		m := roll(t, 1, r)
+		if err := r.Check(m); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%-42s %4d of %5d failed, held %6.1f s, rollout %4.0f s, %3d AWS calls", r, m.Failed, m.Requests, m.HeldMean, m.RolloutSeconds, m.AWSCalls)
 	}
 }
 
@@ -46,14 +42,14 @@ func TestRollouts(t *testing.T) {
 // and again: the verdicts are the same each time, and the other figures within
 // two per cent.
 func TestSameSeedSameFigures(t *testing.T) {
-	for _, r := range rollouts() {
-		if !r.service {
+	for _, r := range rollout.All() {
+		if !r.Policy.DrainWait {
 			continue
 		}
-		t.Run(fmt.Sprintf("%s, %s", r.scenario.name, r.policy.name), func(t *testing.T) {
-			first := rollInBubble(t, 7, r)
+		t.Run(r.String(), func(t *testing.T) {
+			first := roll(t, 7, r)
 			for range 19 {
-				again := rollInBubble(t, 7, r)
+				again := roll(t, 7, r)
 				if again.Verdict != first.Verdict || again.Failed != first.Failed {
 					t.Errorf("%s with %d failed, then %s with %d", first.Verdict, first.Failed, again.Verdict, again.Failed)
 				}
@@ -76,7 +72,7 @@ func TestSameSeedSameFigures(t *testing.T) {
 	}
 }
 
-func encode(t *testing.T, m row) string {
+func encode(t *testing.T, m rollout.Result) string {
 	t.Helper()
 	b, err := json.Marshal(m)
 	if err != nil {

@@ -1,6 +1,7 @@
-package main
+package service_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,21 +13,23 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"drainwait/internal/drain"
+	"drainwait/internal/service"
+	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
 
 // inScene runs f beside the scene of an ordinary wait whose pod, web-1, is up.
 // Its hook lasts for the whole grace period: the test asks in its place.
-func inScene(t *testing.T, change func(*serviceConfig), f func(s *scene)) {
+func inScene(t *testing.T, change func(*service.Config), f func(s *scene)) {
 	t.Helper()
-	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, change, func(b *bubble) {
-		s := &scene{bubble: b}
+	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, change, func(b *servicetest.Bubble) {
+		s := &scene{Bubble: b}
 		ordinary(sim.ALB)(s)
 		s.pod = s.AddPod(sim.PodSpec{
 			Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort,
 			Grace: 10 * time.Minute, Hook: sim.Hook{Hold: true}, Addresses: []netip.Addr{addr(webIP)},
 		})
-		s.run(time.Minute)
+		s.Advance(time.Minute)
 		f(s)
 	})
 }
@@ -36,20 +39,20 @@ func TestManyWaitsCostOnePoll(t *testing.T) {
 	calls := func(n int) (calls map[string]int) {
 		inScene(t, nil, func(s *scene) {
 			_ = s.DeletePod(web, "web-1")
-			var waits []*call
+			var waits []*servicetest.Call
 			for i := range n {
-				waits = append(waits, s.ask(webIP, fmt.Sprintf("max-delay=60&settle=%d", 20+i%2))) // not equal, so not shared
+				waits = append(waits, s.Ask(webIP, fmt.Sprintf("max-delay=60&settle=%d", 20+i%2))) // not equal, so not shared
 			}
-			s.run(5 * time.Second)
-			if got := s.svc.watcher.Pollers(); got != 1 {
+			s.Advance(5 * time.Second)
+			if got := s.Service.Watcher.Pollers(); got != 1 {
 				t.Errorf("%d waits have %d pollers, want 1", n, got)
 			}
 			for _, c := range waits {
-				if a := s.answer(c).ok(t); a.Outcome != "drained" {
-					t.Errorf("got %s", c.body)
+				if a := s.Await(c).OK(t); a.Outcome != "drained" {
+					t.Errorf("got %s", c.Body)
 				}
 			}
-			if got := s.svc.watcher.Pollers(); got != 0 {
+			if got := s.Service.Watcher.Pollers(); got != 0 {
 				t.Errorf("%d pollers are left", got)
 			}
 			calls = s.AWSCalls()
@@ -65,25 +68,25 @@ func TestManyWaitsCostOnePoll(t *testing.T) {
 func TestHangUp(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
-		first := s.ask(webIP, "max-delay=60")
-		second := s.ask(webIP, "max-delay=60&settle=20s")
-		alike := s.ask(webIP, "max-delay=60")
-		s.run(3 * time.Second)
-		first.hangUp()
-		s.run(time.Second)
-		if !isClosed(first.done) || first.err == nil {
+		first := s.Ask(webIP, "max-delay=60")
+		second := s.Ask(webIP, "max-delay=60&settle=20s")
+		alike := s.Ask(webIP, "max-delay=60")
+		s.Advance(3 * time.Second)
+		first.HangUp()
+		s.Advance(time.Second)
+		if !servicetest.IsClosed(first.Done) || first.Err == nil {
 			t.Errorf("the first call is not over: %+v", first)
 		}
-		for _, c := range []*call{second, alike} {
-			if a := s.answer(c).ok(t); a.Outcome != "drained" {
-				t.Errorf("got %s after another caller's hang-up", c.body)
+		for _, c := range []*servicetest.Call{second, alike} {
+			if a := s.Await(c).OK(t); a.Outcome != "drained" {
+				t.Errorf("got %s after another caller's hang-up", c.Body)
 			}
 		}
-		third := s.ask(webIP, "max-delay=300&settle=200")
-		s.run(time.Second)
-		third.hangUp()
-		s.run(time.Second)
-		if got := s.svc.watcher.Pollers(); got != 0 {
+		third := s.Ask(webIP, "max-delay=300&settle=200")
+		s.Advance(time.Second)
+		third.HangUp()
+		s.Advance(time.Second)
+		if got := s.Service.Watcher.Pollers(); got != 0 {
 			t.Errorf("%d pollers outlive the last caller", got)
 		}
 		if body := s.metrics(t); !strings.Contains(body, `drain_wait_waits_total{outcome="hung_up"} 2`) {
@@ -94,27 +97,27 @@ func TestHangUp(t *testing.T) {
 
 // TestEqualCallsCountOnce is what the hooks of a pod's containers do.
 func TestEqualCallsCountOnce(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 2 }, func(s *scene) {
+	inScene(t, func(c *service.Config) { c.WaitsPerSource = 2 }, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
-		var equal []*call
+		var equal []*servicetest.Call
 		for range 5 {
-			equal = append(equal, s.ask(webIP, "max-delay=60"))
-			s.run(100 * time.Millisecond)
+			equal = append(equal, s.Ask(webIP, "max-delay=60"))
+			s.Advance(100 * time.Millisecond)
 		}
-		other := s.ask(webIP, "max-delay=61")
-		s.run(100 * time.Millisecond)
-		tooMany := s.answer(s.ask(webIP, "max-delay=62"))
-		if f := tooMany.failed(t); tooMany.status != http.StatusTooManyRequests || f.Error != "too_many_waits" || tooMany.took > time.Second {
-			t.Errorf("got %d %s after %s", tooMany.status, tooMany.body, tooMany.took)
+		other := s.Ask(webIP, "max-delay=61")
+		s.Advance(100 * time.Millisecond)
+		tooMany := s.Await(s.Ask(webIP, "max-delay=62"))
+		if f := tooMany.Failed(t); tooMany.Status != http.StatusTooManyRequests || f.Error != "too_many_waits" || tooMany.Took > time.Second {
+			t.Errorf("got %d %s after %s", tooMany.Status, tooMany.Body, tooMany.Took)
 		}
-		elsewhere := s.ask("10.0.99.99", "pod=web-1&namespace=default")
+		elsewhere := s.Ask("10.0.99.99", "pod=web-1&namespace=default")
 		for _, c := range append(equal, other, elsewhere) {
-			if a := s.answer(c).ok(t); a.Outcome != "drained" || float64(a.WaitedSeconds) > c.took.Seconds()+0.01 {
-				t.Errorf("got %s after %s", c.body, c.took)
+			if a := s.Await(c).OK(t); a.Outcome != "drained" || float64(a.WaitedSeconds) > c.Took.Seconds()+0.01 {
+				t.Errorf("got %s after %s", c.Body, c.Took)
 			}
 		}
-		if c := s.answer(s.ask(webIP, "max-delay=0")); c.status != http.StatusOK {
-			t.Errorf("got %d when all waits were over", c.status)
+		if c := s.Await(s.Ask(webIP, "max-delay=0")); c.Status != http.StatusOK {
+			t.Errorf("got %d when all waits were over", c.Status)
 		}
 	})
 }
@@ -125,15 +128,15 @@ func TestEachCallHasItsBudget(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.StopController()
 		_ = s.DeletePod(web, "web-1")
-		first := s.ask(webIP, "max-delay=25")
-		s.run(9 * time.Second)
+		first := s.Ask(webIP, "max-delay=25")
+		s.Advance(9 * time.Second)
 		s.Deregister(s.group, s.pod.IP, webPort)
-		second := s.ask(webIP, "max-delay=25")
-		if a := s.answer(first).ok(t); a.Outcome != "settle_cut" || first.took > 25*time.Second+oneLook {
-			t.Errorf("the first got %s after %s", first.body, first.took)
+		second := s.Ask(webIP, "max-delay=25")
+		if a := s.Await(first).OK(t); a.Outcome != "settle_cut" || first.Took > 25*time.Second+oneLook {
+			t.Errorf("the first got %s after %s", first.Body, first.Took)
 		}
-		if a := s.answer(second).ok(t); a.Outcome != "drained" || second.took < settleALB {
-			t.Errorf("the second got %s after %s", second.body, second.took)
+		if a := s.Await(second).OK(t); a.Outcome != "drained" || second.Took < settleALB {
+			t.Errorf("the second got %s after %s", second.Body, second.Took)
 		}
 	})
 }
@@ -144,37 +147,37 @@ func TestCallerThatIsNoPod(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.StopController()
 		s.Register(s.group, addr("10.9.9.9"), webPort)
-		s.run(time.Minute)
-		c := s.answer(s.ask("10.9.9.9", "namespace=default"))
-		if f := c.failed(t); c.status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, pod= and namespace=") {
-			t.Errorf("got %d %s", c.status, c.body)
+		s.Advance(time.Minute)
+		c := s.Await(s.Ask("10.9.9.9", "namespace=default"))
+		if f := c.Failed(t); c.Status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, pod= and namespace=") {
+			t.Errorf("got %d %s", c.Status, c.Body)
 		}
 	})
 }
 
 func (s *scene) metrics(t *testing.T) string {
 	t.Helper()
-	c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/metrics"))
-	if c.status != http.StatusOK {
-		t.Fatalf("GET /metrics: %d %s", c.status, c.body)
+	c := s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/metrics"))
+	if c.Status != http.StatusOK {
+		t.Fatalf("GET /metrics: %d %s", c.Status, c.Body)
 	}
-	return string(c.body)
+	return string(c.Body)
 }
 
 func TestMetrics(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.FailAWS(fault("DescribeTargetHealth", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 		_ = s.DeletePod(web, "web-1")
-		c := s.ask(webIP, "max-delay=60")
-		s.run(3 * time.Second)
+		c := s.Ask(webIP, "max-delay=60")
+		s.Advance(3 * time.Second)
 		for _, want := range []string{"drain_wait_waits_in_flight 1", "drain_wait_pollers 1"} {
 			if body := s.metrics(t); !strings.Contains(body, want+"\n") {
 				t.Errorf("the metrics lack %s:\n%s", want, body)
 			}
 		}
 		s.FailAWS(nil)
-		s.answer(c)
-		s.answer(s.ask(webIP, "ip=nonsense"))
+		s.Await(c)
+		s.Await(s.Ask(webIP, "ip=nonsense"))
 		body := s.metrics(t)
 		for _, want := range []string{
 			`drain_wait_waits_total{outcome="drained"} 1`,
@@ -202,17 +205,17 @@ func TestMetrics(t *testing.T) {
 // TestFallbackReport is a hook that tells of having done without an answer.
 func TestFallbackReport(t *testing.T) {
 	var log strings.Builder
-	inScene(t, func(c *serviceConfig) { c.log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *scene) {
-		report := func(query string) *call {
-			return s.answer(s.do(s.hooks.Client(addr(webIP)), http.MethodPost, serviceURL+"/fallback?"+query))
+	inScene(t, func(c *service.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *scene) {
+		report := func(query string) *servicetest.Call {
+			return s.Await(s.Request(s.Hooks.Client(addr(webIP)), http.MethodPost, servicetest.URL+"/fallback?"+query))
 		}
 		reasons := contract(t, s).Paths.Find("/fallback").Post.Parameters.GetByInAndName("query", "reason").Schema.Value.Enum
 		for _, reason := range reasons {
 			if want := fmt.Sprintf("drain_wait_fallbacks_total{reason=%q} 0\n", reason); !strings.Contains(s.metrics(t), want) {
 				t.Errorf("before the first one the metrics lack %s", want)
 			}
-			if c := report(fmt.Sprintf("reason=%s&namespace=default&pod=web-1", reason)); c.status != http.StatusNoContent {
-				t.Errorf("%s: got %d %s", reason, c.status, c.body)
+			if c := report(fmt.Sprintf("reason=%s&namespace=default&pod=web-1", reason)); c.Status != http.StatusNoContent {
+				t.Errorf("%s: got %d %s", reason, c.Status, c.Body)
 			}
 			if want := fmt.Sprintf("drain_wait_fallbacks_total{reason=%q} 1\n", reason); !strings.Contains(s.metrics(t), want) {
 				t.Errorf("the metrics lack %s", want)
@@ -220,8 +223,8 @@ func TestFallbackReport(t *testing.T) {
 		}
 		for _, query := range []string{"", "reason=", "reason=boredom", "reason=refused&ip=nobody", "reason=refused&pod=a/b"} {
 			c := report(query)
-			if f := c.failed(t); c.status != http.StatusBadRequest || f.Error != "bad_request" {
-				t.Errorf("%q: got %d %s", query, c.status, c.body)
+			if f := c.Failed(t); c.Status != http.StatusBadRequest || f.Error != "bad_request" {
+				t.Errorf("%q: got %d %s", query, c.Status, c.Body)
 			}
 		}
 		if got := strings.Count(s.metrics(t), "drain_wait_fallbacks_total{"); got != len(reasons) {
@@ -235,40 +238,40 @@ func TestFallbackReport(t *testing.T) {
 
 // TestGoingAway is the service's own SIGTERM with waits in flight.
 func TestGoingAway(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.grace = 40 * time.Second }, func(s *scene) {
-		ready := func() int { return s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/readyz")).status }
+	inScene(t, func(c *service.Config) { c.Grace = 40 * time.Second }, func(s *scene) {
+		ready := func() int { return s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/readyz")).Status }
 		if got := ready(); got != http.StatusOK {
 			t.Errorf("readyz is %d before", got)
 		}
 		_ = s.DeletePod(web, "web-1")
-		early := s.ask(webIP, "max-delay=60")
-		endless := s.ask(webIP, "max-delay=300&settle=250")
-		s.run(2 * time.Second)
-		s.stop()
-		s.run(2 * time.Second)
+		early := s.Ask(webIP, "max-delay=60")
+		endless := s.Ask(webIP, "max-delay=300&settle=250")
+		s.Advance(2 * time.Second)
+		s.SIGTERM()
+		s.Advance(2 * time.Second)
 		if got := ready(); got != http.StatusServiceUnavailable {
 			t.Errorf("readyz is %d after SIGTERM", got)
 		}
-		late := s.ask(webIP, "max-delay=59") // kube-proxy lags: a new wait is still taken
-		for _, c := range []*call{early, late} {
-			if a := s.answer(c).ok(t); a.Outcome != "drained" {
-				t.Errorf("got %s", c.body)
+		late := s.Ask(webIP, "max-delay=59") // kube-proxy lags: a new wait is still taken
+		for _, c := range []*servicetest.Call{early, late} {
+			if a := s.Await(c).OK(t); a.Outcome != "drained" {
+				t.Errorf("got %s", c.Body)
 			}
 		}
-		refused := s.ask(webIP, "max-delay=58")
-		s.run(time.Second)
-		if !isClosed(refused.done) || refused.err == nil {
+		refused := s.Ask(webIP, "max-delay=58")
+		s.Advance(time.Second)
+		if !servicetest.IsClosed(refused.Done) || refused.Err == nil {
 			t.Errorf("a wait was taken long after SIGTERM: %+v", refused)
 		}
-		f := s.answer(endless).failed(t)
-		if endless.status != http.StatusServiceUnavailable || f.Error != "unavailable" || endless.header.Get("Retry-After") == "" {
-			t.Errorf("the wait that was cut got %d %s, %v", endless.status, endless.body, endless.header)
+		f := s.Await(endless).Failed(t)
+		if endless.Status != http.StatusServiceUnavailable || f.Error != "unavailable" || endless.Header.Get("Retry-After") == "" {
+			t.Errorf("the wait that was cut got %d %s, %v", endless.Status, endless.Body, endless.Header)
 		}
-		if got := endless.took; got < 41*time.Second || got > 43*time.Second {
+		if got := endless.Took; got < 41*time.Second || got > 43*time.Second {
 			t.Errorf("it was cut after %s", got)
 		}
-		s.run(2 * time.Second)
-		if !isClosed(s.over) {
+		s.Advance(2 * time.Second)
+		if !servicetest.IsClosed(s.Over) {
 			t.Error("the service is still there")
 		}
 	})
@@ -276,18 +279,18 @@ func TestGoingAway(t *testing.T) {
 
 // TestNotReadyYet: before the cluster has been read nobody is told to stop.
 func TestNotReadyYet(t *testing.T) {
-	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
+	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
 		b.FailKube(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
-		b.run(10 * time.Second)
-		c := b.answer(b.ask("10.0.0.1", ""))
-		if f := c.failed(t); c.status != http.StatusServiceUnavailable || f.Error != "unavailable" || c.header.Get("Retry-After") == "" {
-			t.Errorf("got %d %s, %v", c.status, c.body, c.header)
+		b.Advance(10 * time.Second)
+		c := b.Await(b.Ask("10.0.0.1", ""))
+		if f := c.Failed(t); c.Status != http.StatusServiceUnavailable || f.Error != "unavailable" || c.Header.Get("Retry-After") == "" {
+			t.Errorf("got %d %s, %v", c.Status, c.Body, c.Header)
 		}
-		if c := b.answer(b.get(b.admin.Client(netip.Addr{}), "http://admin/readyz")); c.status != http.StatusServiceUnavailable {
-			t.Errorf("readyz is %d", c.status)
+		if c := b.Await(b.Get(b.Admin.Client(netip.Addr{}), "http://admin/readyz")); c.Status != http.StatusServiceUnavailable {
+			t.Errorf("readyz is %d", c.Status)
 		}
-		if c := b.answer(b.get(b.admin.Client(netip.Addr{}), "http://admin/healthz")); c.status != http.StatusOK {
-			t.Errorf("healthz is %d", c.status)
+		if c := b.Await(b.Get(b.Admin.Client(netip.Addr{}), "http://admin/healthz")); c.Status != http.StatusOK {
+			t.Errorf("healthz is %d", c.Status)
 		}
 		b.FailKube(nil, 0)
 	})
@@ -295,21 +298,21 @@ func TestNotReadyYet(t *testing.T) {
 
 // TestReplicasShareTheRate counts our own ready replicas.
 func TestReplicasShareTheRate(t *testing.T) {
-	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, func(c *serviceConfig) { c.ownService = "drain-wait/drain-wait" }, func(b *bubble) {
+	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, func(c *service.Config) { c.OwnService = "drain-wait/drain-wait" }, func(b *servicetest.Bubble) {
 		labels := map[string]string{"app": "drain-wait"}
 		b.AddService("drain-wait", "drain-wait", labels, 8080)
 		for i := range 2 {
 			b.AddPod(sim.PodSpec{Namespace: "drain-wait", Name: fmt.Sprint("drain-wait-", i), Labels: labels, Port: 8080})
 		}
-		b.run(time.Minute)
-		if got := b.svc.watcher.Rate(); got != 2.5 {
+		b.Advance(time.Minute)
+		if got := b.Service.Watcher.Rate(); got != 2.5 {
 			t.Errorf("with two replicas the rate is %v, want 2.5", got)
 		}
 		if err := b.DeletePod("drain-wait", "drain-wait-1"); err != nil {
 			t.Fatal(err)
 		}
-		b.run(time.Minute)
-		if got := b.svc.watcher.Rate(); got != 5 {
+		b.Advance(time.Minute)
+		if got := b.Service.Watcher.Rate(); got != 5 {
 			t.Errorf("with one replica the rate is %v, want 5", got)
 		}
 	})
@@ -318,8 +321,8 @@ func TestReplicasShareTheRate(t *testing.T) {
 // contract is the OpenAPI document that the service hands out.
 func contract(t *testing.T, s *scene) *openapi3.T {
 	t.Helper()
-	c := s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/openapi.yaml"))
-	doc, err := openapi3.NewLoader().LoadFromData(c.body)
+	c := s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/openapi.yaml"))
+	doc, err := openapi3.NewLoader().LoadFromData(c.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,38 +334,38 @@ func contract(t *testing.T, s *scene) *openapi3.T {
 
 // TestContract holds real answers against the OpenAPI document.
 func TestContract(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 1 }, func(s *scene) {
+	inScene(t, func(c *service.Config) { c.WaitsPerSource = 1 }, func(s *scene) {
 		doc := contract(t, s)
 		responses := doc.Paths.Find("/drain-delay").Get.Responses
-		check := func(c *call) {
+		check := func(c *servicetest.Call) {
 			t.Helper()
-			r := responses.Status(c.status)
+			r := responses.Status(c.Status)
 			if r == nil {
-				t.Fatalf("the contract has no status %d", c.status)
+				t.Fatalf("the contract has no status %d", c.Status)
 			}
-			media := r.Value.Content.Get(c.header.Get("Content-Type"))
+			media := r.Value.Content.Get(c.Header.Get("Content-Type"))
 			if media == nil {
-				t.Fatalf("the contract has no %s for %d", c.header.Get("Content-Type"), c.status)
+				t.Fatalf("the contract has no %s for %d", c.Header.Get("Content-Type"), c.Status)
 			}
-			if err := media.Schema.Value.VisitJSON(decode(t, c.body)); err != nil {
-				t.Errorf("%d %s: %v", c.status, c.body, err)
+			if err := media.Schema.Value.VisitJSON(decode(t, c.Body)); err != nil {
+				t.Errorf("%d %s: %v", c.Status, c.Body, err)
 			}
 		}
-		check(s.answer(s.ask(webIP, "max-delay=abc&what=1"))) // 400
-		check(s.answer(s.ask("10.9.9.9", "")))                // 404
-		check(s.answer(s.ask(webIP, "max-delay=0")))          // 200 budget_spent
+		check(s.Await(s.Ask(webIP, "max-delay=abc&what=1"))) // 400
+		check(s.Await(s.Ask("10.9.9.9", "")))                // 404
+		check(s.Await(s.Ask(webIP, "max-delay=0")))          // 200 budget_spent
 		_ = s.DeletePod(web, "web-1")
-		wait := s.ask(webIP, "max-delay=60&what=1")
-		s.run(time.Second)
-		check(s.answer(s.ask(webIP, "max-delay=0&"))) // joins nobody: 429
-		check(s.answer(wait))                         // 200 drained
+		wait := s.Ask(webIP, "max-delay=60&what=1")
+		s.Advance(time.Second)
+		check(s.Await(s.Ask(webIP, "max-delay=0&"))) // joins nobody: 429
+		check(s.Await(wait))                         // 200 drained
 		s.FailAWS(refuse("DescribeTargetHealth"))
-		check(s.answer(s.ask(webIP, ""))) // 502
+		check(s.Await(s.Ask(webIP, ""))) // 502
 		s.FailAWS(nil)
 		s.Remove(s.binding)
 		instances(s)
-		s.run(time.Second)
-		check(s.answer(s.ask(webIP, ""))) // 422
+		s.Advance(time.Second)
+		check(s.Await(s.Ask(webIP, ""))) // 422
 	})
 }
 
@@ -378,4 +381,12 @@ func TestContractKnowsAllAnswers(t *testing.T) {
 			t.Errorf("outcomes are %s in the contract and %s in the code", got, want)
 		}
 	})
+}
+
+func decode(t *testing.T, body []byte) (v any) {
+	t.Helper()
+	if err := json.Unmarshal(body, &v); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return v
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -8,7 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"time"
+
+	"drainwait/internal/service"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,17 +20,13 @@ import (
 // serveOptions are the flags of `serve`.
 type serveOptions struct {
 	serviceOptions
-	listenAddress  string
-	adminAddress   string
-	ownService     string
-	waitsPerSource int
-	quiet          time.Duration
-	grace          time.Duration
-	simulate       bool
-	log            logOptions
+	listenAddress string
+	adminAddress  string
+	simulate      bool
+	log           logOptions
 }
 
-func newServeCommand() *cobra.Command {
+func newServe(b build) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -38,13 +35,13 @@ func newServeCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	f := cmd.Flags()
-	o.serviceOptions.register(f)
+	o.serviceOptions.register(f, b)
 	f.StringVar(&o.listenAddress, "listen-address", ":8080", "address on which hooks are answered")
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
-	f.StringVar(&o.ownService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
-	f.IntVar(&o.waitsPerSource, "max-waits-per-source", 256, "most waits that one source address may hold; equal ones count once")
-	f.DurationVar(&o.quiet, "shutdown-quiet", 10*time.Second, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
-	f.DurationVar(&o.grace, "shutdown-grace", 295*time.Second, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
+	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
+	f.IntVar(&o.WaitsPerSource, "max-waits-per-source", o.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
+	f.DurationVar(&o.Quiet, "shutdown-quiet", o.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
+	f.DurationVar(&o.Grace, "shutdown-grace", o.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try it out")
 	o.log.register(f)
 	return cmd
@@ -52,9 +49,9 @@ func newServeCommand() *cobra.Command {
 
 func (o *serveOptions) validate() error {
 	switch {
-	case o.waitsPerSource < 1:
+	case o.WaitsPerSource < 1:
 		return errors.New("--max-waits-per-source: want 1 or more")
-	case o.quiet < 0 || o.grace < o.quiet:
+	case o.Quiet < 0 || o.Grace < o.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}
 	return o.serviceOptions.validate()
@@ -69,6 +66,7 @@ func (o *serveOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	klog.SetSlogLogger(log)
+	o.Log = log
 	hooks, err := net.Listen("tcp", o.listenAddress)
 	if err != nil {
 		return fmt.Errorf("--listen-address: %w", err)
@@ -80,24 +78,22 @@ func (o *serveOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	defer admin.Close()
 	if o.simulate {
-		stop, err := o.startSimulation(hooks.Addr(), log)
+		_, port, _ := net.SplitHostPort(hooks.Addr().String()) // a listener's address always has one
+		world, err := o.simulated(port)
 		if err != nil {
 			return err
 		}
-		defer stop()
+		defer world.stop()
+	} else if err := o.connect(ctx); err != nil {
+		return err
 	}
-	cfg, err := o.config(ctx, log)
+	s, err := service.New(o.Config)
 	if err != nil {
 		return err
 	}
-	cfg.ownService, cfg.waitsPerSource, cfg.quiet, cfg.grace = o.ownService, o.waitsPerSource, o.quiet, o.grace
-	s, err := newService(cfg)
-	if err != nil {
-		return err
-	}
-	log.Info("serving", "hooks", hooks.Addr().String(), "admin", admin.Addr().String(), "cluster", cfg.kubernetes.Host,
-		"settle_alb", o.drain.SettleALB.String(), "settle_nlb", o.drain.SettleNLB.String())
-	return s.run(ctx, hooks, admin)
+	log.Info("serving", "hooks", hooks.Addr().String(), "admin", admin.Addr().String(), "cluster", o.Kubernetes.Host,
+		"settle_alb", o.Drain.SettleALB.String(), "settle_nlb", o.Drain.SettleNLB.String())
+	return s.Serve(ctx, hooks, admin)
 }
 
 // logOptions are the flags of commands that log.

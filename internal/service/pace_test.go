@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"drainwait/internal/server"
+	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
 
@@ -34,17 +35,17 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 	var took []time.Duration
 	a := sim.DefaultAssumptions()
 	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
-	inBubble(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *bubble) {
-		s := &scene{bubble: b}
+	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *servicetest.Bubble) {
+		s := &scene{Bubble: b}
 		ordinary(sim.ALB)(s)
 		labels := map[string]string{"app": "web"}
 		for i := range 61 { // one stays
 			b.AddPod(sim.PodSpec{
 				Namespace: web, Name: fmt.Sprint("web-", i), Labels: labels, Port: webPort,
-				Grace: 2 * time.Minute, Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+				Grace: 2 * time.Minute, Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 			})
 		}
-		b.run(time.Minute)
+		b.Advance(time.Minute)
 		if pending {
 			s.addPending()
 		}
@@ -52,7 +53,7 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 		for i := range 60 {
 			b.After(time.Duration(i)*3170*time.Millisecond, func() { _ = b.DeletePod(web, fmt.Sprint("web-", i)) })
 		}
-		b.run(5 * time.Minute)
+		b.Advance(5 * time.Minute)
 		calls = b.AWSCalls()["DescribeTargetHealth OK"] - before
 		for _, p := range b.Pods()[:60] {
 			var answer server.Answer
@@ -86,19 +87,19 @@ func TestHowSoonAWaveIsSeen(t *testing.T) {
 	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	var took []time.Duration
 	for seed := range uint64(10) {
-		inBubble(t, sim.Config{Seed: seed, Assumptions: a}, nil, func(b *bubble) {
+		servicetest.Run(t, sim.Config{Seed: seed, Assumptions: a}, nil, func(b *servicetest.Bubble) {
 			d, _ := b.AddApp(sim.App{
 				Namespace: web, Name: "web", Kind: sim.ALB, Replicas: 20, Port: webPort, Grace: 2 * time.Minute,
-				Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+				Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 			})
 			up := false
-			b.WhenUp(d, b.svc.isReady, func() { up = true })
-			b.runUntil(5*time.Minute, func() bool { return up })
+			b.WhenUp(d, b.Service.IsReady, func() { up = true })
+			b.AdvanceUntil(5*time.Minute, func() bool { return up })
 			pods := slices.Clone(b.Pods())[:10]
 			for i, p := range pods { // the endpoints change ten times within two seconds
 				b.After(time.Duration(i)*200*time.Millisecond, func() { _ = b.DeletePod(web, p.Name) })
 			}
-			b.run(2 * time.Minute)
+			b.Advance(2 * time.Minute)
 			for _, p := range pods {
 				var answer server.Answer
 				if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {

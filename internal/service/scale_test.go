@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"encoding/json"
@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"drainwait/internal/server"
+	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
 
 // addApps makes applications of one pod each, which nobody replaces, with an
 // Ingress of their own.
-func (b *bubble) addApps(n int, hook sim.Hook) {
+func addApps(b *servicetest.Bubble, n int, hook sim.Hook) {
 	for i := range n {
 		a := sim.App{Namespace: web, Name: fmt.Sprint("app-", i), Kind: sim.ALB, Port: webPort}
 		b.AddApp(a)
@@ -27,7 +28,7 @@ func (b *bubble) addApps(n int, hook sim.Hook) {
 
 // deleteAll deletes all pods that there are at once, and returns what is known
 // of them.
-func (b *bubble) deleteAll() []*sim.PodReport {
+func deleteAll(b *servicetest.Bubble) []*sim.PodReport {
 	pods := slices.Clone(b.Pods())
 	for _, p := range pods {
 		_ = b.DeletePod(p.Namespace, p.Name)
@@ -47,12 +48,12 @@ func TestManyAppsAtOnce(t *testing.T) {
 		{240, 155 * 8 / 10},
 	} {
 		t.Run(fmt.Sprint(c.apps), func(t *testing.T) {
-			inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
-				b.addApps(c.apps, sim.Hook{URL: serviceURL, MaxDelay: time.Minute})
-				b.run(5 * time.Minute) // for the sweep, too
+			servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
+				addApps(b, c.apps, sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute})
+				b.Advance(5 * time.Minute) // for the sweep, too
 				outcomes, told := make(map[string]int), 0
-				pods := b.deleteAll()
-				b.run(2 * time.Minute)
+				pods := deleteAll(b)
+				b.Advance(2 * time.Minute)
 				for _, p := range pods {
 					outcomes[p.Outcome]++
 					if p.Late > 0 || p.Premature > 0 {
@@ -76,34 +77,34 @@ func TestManyAppsAtOnce(t *testing.T) {
 
 // TestCallsAmongManyGroups rolls ten pods of one application among eighty.
 func TestCallsAmongManyGroups(t *testing.T) {
-	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
-		b.addApps(79, sim.Hook{})
+	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
+		addApps(b, 79, sim.Hook{})
 		d, _ := b.AddApp(sim.App{
 			Namespace: web, Name: "rolled", Kind: sim.ALB, Replicas: 10, Port: webPort, Grace: 2 * time.Minute,
-			Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+			Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 		})
-		b.run(5 * time.Minute)
-		swept := b.calls()
+		b.Advance(5 * time.Minute)
+		swept := calls(b)
 		if swept > 80+1 { // and one to find out whether AWS answers at all
 			t.Errorf("the sweep of 80 groups took %d calls", swept)
 		}
 		over := false
 		b.Rollout(d, nil, func() { over = true })
-		if !b.runUntil(30*time.Minute, func() bool { return over }) {
+		if !b.AdvanceUntil(30*time.Minute, func() bool { return over }) {
 			t.Fatal("the rollout does not end")
 		}
-		t.Logf("%d calls in the sweep, %d in the rollout: %v", swept, b.calls()-swept, b.AWSCalls())
+		t.Logf("%d calls in the sweep, %d in the rollout: %v", swept, calls(b)-swept, b.AWSCalls())
 		// Ten new bindings at most, and no groups: the sweep has nothing to do.
-		if got := b.calls() - swept; got > 170 {
+		if got := calls(b) - swept; got > 170 {
 			t.Errorf("the rollout took %d calls, want 170 at most", got)
 		}
-		b.allDrained("rolled-1")
+		allDrained(b, "rolled-1")
 	})
 }
 
 // calls counts the calls to AWS over HTTP that were not turned away for their
 // rate. Those of the simulated controller go another way.
-func (b *bubble) calls() int {
+func calls(b *servicetest.Bubble) int {
 	n := 0
 	for call, calls := range b.AWSCalls() {
 		if !strings.HasSuffix(call, " Throttling") {
@@ -113,7 +114,7 @@ func (b *bubble) calls() int {
 	return n
 }
 
-func (b *bubble) allDrained(prefix string) {
+func allDrained(b *servicetest.Bubble, prefix string) {
 	b.Helper()
 	for _, p := range b.Pods() {
 		if strings.HasPrefix(p.Name, prefix) && (p.Outcome != "drained" || p.Late > 0 || p.Premature > 0) {
@@ -134,20 +135,20 @@ func TestOnePodAmongManyGroups(t *testing.T) {
 		{"at once after the start", 10 * time.Second, 210},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
-				b.addApps(200, sim.Hook{})
+			servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
+				addApps(b, 200, sim.Hook{})
 				b.AddApp(sim.App{
 					Namespace: web, Name: "one", Kind: sim.ALB, Replicas: 1, Port: webPort, Grace: 5 * time.Minute,
-					Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+					Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 				})
-				b.run(3 * time.Minute)
-				b.restart()
-				b.run(c.before)
-				one := b.podOf("one-1")
-				before := b.calls()
+				b.Advance(3 * time.Minute)
+				b.Restart()
+				b.Advance(c.before)
+				one := podOf(b, "one-1")
+				before := calls(b)
 				_ = b.DeletePod(web, one.Name)
-				b.runUntil(2*time.Minute, func() bool { return one.Answered > 0 })
-				took := b.calls() - before
+				b.AdvanceUntil(2*time.Minute, func() bool { return one.Answered > 0 })
+				took := calls(b) - before
 				t.Logf("%s after %s, %d calls", one.Outcome, one.Answered-one.Asked, took)
 				if one.Outcome != "drained" || took > c.calls {
 					t.Errorf("%s with %d calls, want drained with %d at most\n%s", one.Outcome, took, c.calls, one.Answer)
@@ -157,7 +158,7 @@ func TestOnePodAmongManyGroups(t *testing.T) {
 	}
 }
 
-func (b *bubble) podOf(prefix string) *sim.PodReport {
+func podOf(b *servicetest.Bubble, prefix string) *sim.PodReport {
 	b.Helper()
 	i := slices.IndexFunc(b.Pods(), func(p *sim.PodReport) bool { return strings.HasPrefix(p.Name, prefix) })
 	if i < 0 {
@@ -182,16 +183,16 @@ func TestHowSoonDrained(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a := sim.DefaultAssumptions()
 			a.APILatency = sim.Range{Min: 60 * ms, Max: 60 * ms}
-			inBubble(t, sim.Config{Seed: 1, Assumptions: a}, nil, func(b *bubble) {
-				s := &scene{bubble: b}
+			servicetest.Run(t, sim.Config{Seed: 1, Assumptions: a}, nil, func(b *servicetest.Bubble) {
+				s := &scene{Bubble: b}
 				c.prepare(s)
 				for i := range 11 { // one stays
 					b.AddPod(sim.PodSpec{
 						Namespace: web, Name: fmt.Sprint("web-", i), Labels: map[string]string{"app": "web"}, Port: webPort,
-						Grace: 2 * time.Minute, Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
+						Grace: 2 * time.Minute, Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 					})
 				}
-				b.run(time.Minute)
+				b.Advance(time.Minute)
 				pods := slices.Clone(b.Pods())[:10]
 				for i, p := range pods {
 					if c.byHand {
@@ -204,7 +205,7 @@ func TestHowSoonDrained(t *testing.T) {
 						}
 					})
 				}
-				b.run(5 * time.Minute)
+				b.Advance(5 * time.Minute)
 				for _, p := range pods {
 					if late := drainedLate(t, p); late > c.goal {
 						t.Errorf("pod %s: drained %s after left + settle, want %s at most\n%s", p.Name, late, c.goal, p.Answer)

@@ -1,4 +1,4 @@
-package main
+package deploy_test
 
 import (
 	"encoding/json"
@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
+	"drainwait/internal/cli"
 	"drainwait/internal/drain"
 	"drainwait/internal/elb"
 )
@@ -67,7 +68,7 @@ type kustomization struct {
 // TestManifests reads every manifest strictly, and misses none in the
 // kustomization.
 func TestManifests(t *testing.T) {
-	text, err := os.ReadFile("deploy/kustomization.yaml")
+	text, err := os.ReadFile("kustomization.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestManifests(t *testing.T) {
 	if err := yaml.UnmarshalStrict(text, &k); err != nil {
 		t.Fatal(err)
 	}
-	files, _ := filepath.Glob("deploy/*.yaml")
+	files, _ := filepath.Glob("*.yaml")
 	var names []string
 	for _, f := range files {
 		if name := filepath.Base(f); name != "kustomization.yaml" {
@@ -85,16 +86,16 @@ func TestManifests(t *testing.T) {
 	if diff := cmp.Diff(names, slices.Sorted(slices.Values(k.Resources))); diff != "" {
 		t.Errorf("resources of the kustomization (-files +named):\n%s", diff)
 	}
-	d := manifest[appsv1.Deployment](t, "deploy/deployment.yaml")
+	d := manifest[appsv1.Deployment](t, "deployment.yaml")
 	if len(k.Images) != 1 || k.Images[0].Name != d.Spec.Template.Spec.Containers[0].Image {
 		t.Errorf("the kustomization sets the images %v", k.Images)
 	}
-	examples, _ := filepath.Glob("deploy/examples/*.yaml")
+	examples, _ := filepath.Glob("examples/*.yaml")
 	if len(examples) < 4 {
 		t.Errorf("only %q", examples)
 	}
 	for _, f := range append(files, examples...) {
-		if f != "deploy/kustomization.yaml" {
+		if f != "kustomization.yaml" {
 			decodeManifest(t, f)
 		}
 	}
@@ -102,14 +103,14 @@ func TestManifests(t *testing.T) {
 
 // TestManifestsFit holds what the manifests say of each other against it.
 func TestManifestsFit(t *testing.T) {
-	namespace := manifest[corev1.Namespace](t, "deploy/namespace.yaml").Name
-	account := manifest[corev1.ServiceAccount](t, "deploy/serviceaccount.yaml")
-	role := manifest[rbacv1.ClusterRole](t, "deploy/clusterrole.yaml")
-	binding := manifest[rbacv1.ClusterRoleBinding](t, "deploy/clusterrolebinding.yaml")
-	d := manifest[appsv1.Deployment](t, "deploy/deployment.yaml")
-	service := manifest[corev1.Service](t, "deploy/service.yaml")
-	budget := manifest[policyv1.PodDisruptionBudget](t, "deploy/poddisruptionbudget.yaml")
-	network := manifest[networkingv1.NetworkPolicy](t, "deploy/networkpolicy.yaml")
+	namespace := manifest[corev1.Namespace](t, "namespace.yaml").Name
+	account := manifest[corev1.ServiceAccount](t, "serviceaccount.yaml")
+	role := manifest[rbacv1.ClusterRole](t, "clusterrole.yaml")
+	binding := manifest[rbacv1.ClusterRoleBinding](t, "clusterrolebinding.yaml")
+	d := manifest[appsv1.Deployment](t, "deployment.yaml")
+	service := manifest[corev1.Service](t, "service.yaml")
+	budget := manifest[policyv1.PodDisruptionBudget](t, "poddisruptionbudget.yaml")
+	network := manifest[networkingv1.NetworkPolicy](t, "networkpolicy.yaml")
 	for _, o := range []metav1.Object{account, d, service, budget, network} {
 		if o.GetNamespace() != namespace {
 			t.Errorf("%T %s is in namespace %s", o, o.GetName(), o.GetNamespace())
@@ -165,9 +166,12 @@ func selector(t *testing.T, s *metav1.LabelSelector) labels.Selector {
 // TestDeploymentFlags holds the flags of the Deployment against the command, and
 // its grace period against the times in there.
 func TestDeploymentFlags(t *testing.T) {
-	pod := manifest[appsv1.Deployment](t, "deploy/deployment.yaml").Spec.Template.Spec
+	pod := manifest[appsv1.Deployment](t, "deployment.yaml").Spec.Template.Spec
 	args := pod.Containers[0].Args
-	serve := newServeCommand()
+	serve, _, err := cli.Root("").Find(args[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
 	if args[0] != serve.Name() {
 		t.Fatalf("the command is %s", args[0])
 	}
@@ -175,7 +179,7 @@ func TestDeploymentFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := serve.Flags()
-	if got, want := f.Lookup("own-service").Value.String(), "drain-wait/"+manifest[corev1.Service](t, "deploy/service.yaml").Name; got != want {
+	if got, want := f.Lookup("own-service").Value.String(), "drain-wait/"+manifest[corev1.Service](t, "service.yaml").Name; got != want {
 		t.Errorf("--own-service is %s, want %s", got, want)
 	}
 	shutdown, err1 := f.GetDuration("shutdown-grace")
@@ -198,7 +202,7 @@ func TestDeploymentFlags(t *testing.T) {
 // TestRestricted asks for what the restricted policy of pod security does. That
 // an API server accepts it is tested in test/e2e.
 func TestRestricted(t *testing.T) {
-	pod := manifest[appsv1.Deployment](t, "deploy/deployment.yaml").Spec.Template.Spec
+	pod := manifest[appsv1.Deployment](t, "deployment.yaml").Spec.Template.Spec
 	if s := pod.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser == 0 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("the pod has %+v", s)
 	}
@@ -207,14 +211,14 @@ func TestRestricted(t *testing.T) {
 			t.Errorf("container %s has %+v", c.Name, s)
 		}
 	}
-	if got := manifest[corev1.Namespace](t, "deploy/namespace.yaml").Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+	if got := manifest[corev1.Namespace](t, "namespace.yaml").Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
 		t.Errorf("the namespace enforces %q", got)
 	}
 }
 
 // TestClusterRole: the service only reads, and nothing that is secret.
 func TestClusterRole(t *testing.T) {
-	for _, r := range manifest[rbacv1.ClusterRole](t, "deploy/clusterrole.yaml").Rules {
+	for _, r := range manifest[rbacv1.ClusterRole](t, "clusterrole.yaml").Rules {
 		for _, verb := range r.Verbs {
 			if !slices.Contains([]string{"get", "list", "watch"}, verb) {
 				t.Errorf("%v %v: verb %s", r.APIGroups, r.Resources, verb)
@@ -259,11 +263,11 @@ func TestIAMPolicy(t *testing.T) {
 	for m := range reflect.TypeFor[elb.API]().Methods() { // sorted by name
 		calls = append(calls, "elasticloadbalancing:"+m.Name)
 	}
-	s := readPolicy(t, "deploy/iam-policy.json").Statement[0]
+	s := readPolicy(t, "iam-policy.json").Statement[0]
 	if diff := cmp.Diff(any(calls), s.Action); diff != "" || s.Resource != "*" {
 		t.Errorf("on %s (-called +granted):\n%s", s.Resource, diff)
 	}
-	s = readPolicy(t, "deploy/iam-policy-cross-account.json").Statement[0]
+	s = readPolicy(t, "iam-policy-cross-account.json").Statement[0]
 	if s.Action != "sts:AssumeRole" || !strings.HasPrefix(s.Resource, "arn:aws:iam::") {
 		t.Errorf("across accounts: %+v", s)
 	}
@@ -273,9 +277,9 @@ func TestIAMPolicy(t *testing.T) {
 // load balancer that it names, and the line with curl is the same wherever it
 // stands and asks the Service that is deployed.
 func TestHookExamples(t *testing.T) {
-	service := manifest[corev1.Service](t, "deploy/service.yaml")
+	service := manifest[corev1.Service](t, "service.yaml")
 	settleTimes := map[string]int64{"hook-curl.yaml": 20, "hook-client-init-container.yaml": 20, "hook-client-in-image.yaml": 120}
-	hooks, _ := filepath.Glob("deploy/examples/hook-*.yaml")
+	hooks, _ := filepath.Glob("examples/hook-*.yaml")
 	for _, file := range hooks {
 		settle, ok := settleTimes[filepath.Base(file)]
 		if !ok {
@@ -290,8 +294,8 @@ func TestHookExamples(t *testing.T) {
 			checkCurl(t, hook, service, grace)
 		}
 	}
-	egress := manifest[networkingv1.NetworkPolicy](t, "deploy/examples/egress-networkpolicy.yaml").Spec.Egress[0]
-	pod := manifest[appsv1.Deployment](t, "deploy/deployment.yaml").Spec.Template
+	egress := manifest[networkingv1.NetworkPolicy](t, "examples/egress-networkpolicy.yaml").Spec.Egress[0]
+	pod := manifest[appsv1.Deployment](t, "deployment.yaml").Spec.Template
 	if !selector(t, egress.To[0].PodSelector).Matches(labels.Set(pod.Labels)) || egress.Ports[0].Port.IntVal != service.Spec.Ports[0].Port {
 		t.Errorf("egress to %+v", egress)
 	}
@@ -312,7 +316,7 @@ func checkCurl(t *testing.T, hook []string, service *corev1.Service, grace int64
 	if grace >= 300 {
 		t.Errorf("curl gives up before a grace period of %d s is over", grace)
 	}
-	for _, file := range []string{"README.md", "docs/install.md"} {
+	for _, file := range []string{"../README.md", "../docs/install.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"flag"
@@ -17,7 +17,7 @@ var updateDocs = flag.Bool("update-docs", false, "write what is generated in REA
 
 // TestReadmeFlags checks that the flags in README.md are those of the commands.
 func TestReadmeFlags(t *testing.T) {
-	const file = "README.md"
+	const file = "../../README.md"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func TestReadmeFlags(t *testing.T) {
 	}
 	want := between.ReplaceAllFunc(text, func(old []byte) []byte {
 		m := between.FindSubmatch(old)
-		return []byte(string(m[1]) + flagTables(newRootCommand()) + string(m[2]))
+		return []byte(string(m[1]) + flagTables(Root("")) + string(m[2]))
 	})
 	if *updateDocs {
 		if err := os.WriteFile(file, want, 0o644); err != nil {
@@ -69,11 +69,11 @@ func flagTables(c *cobra.Command) string {
 
 // TestReadmeCommands checks that README.md leaves no command out.
 func TestReadmeCommands(t *testing.T) {
-	text, err := os.ReadFile("README.md")
+	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range newRootCommand().Commands() {
+	for _, c := range Root("").Commands() {
 		if c.IsAvailableCommand() && !strings.Contains(string(text), "`"+c.CommandPath()) {
 			t.Errorf("README.md does not mention `%s`", c.CommandPath())
 		}

@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"net/http"
@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"drainwait/internal/server"
+	"drainwait/internal/service"
+	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
 
@@ -17,7 +19,7 @@ import (
 // called web-1 is about to stop, and its hook asks the service. Its neighbour
 // stays.
 type scene struct {
-	*bubble
+	*servicetest.Bubble
 	lb      *sim.LoadBalancer
 	group   *sim.TargetGroup
 	outer   *sim.TargetGroup // that of another load balancer, in some scenes
@@ -37,7 +39,7 @@ type waitCase struct {
 	// What is changed before the world begins to run; each may be nil.
 	pod     func(*sim.PodSpec)
 	world   func(*sim.Config)
-	serve   func(*serviceConfig)
+	serve   func(*service.Config)
 	prepare func(*scene) // in place of the ordinary load balancer, group, Service and binding
 	// up is called when the pods are ready and known to the load balancer, which
 	// takes a minute; stop in place of the deletion of the pod after that.
@@ -97,8 +99,8 @@ func (c waitCase) run(t *testing.T) {
 	if c.world != nil {
 		c.world(&cfg)
 	}
-	inBubble(t, cfg, c.serve, func(b *bubble) {
-		s := &scene{bubble: b}
+	servicetest.Run(t, cfg, c.serve, func(b *servicetest.Bubble) {
+		s := &scene{Bubble: b}
 		kind := sim.ALB
 		if c.kind != "" {
 			kind = c.kind
@@ -109,7 +111,7 @@ func (c waitCase) run(t *testing.T) {
 		c.prepare(s)
 		spec := sim.PodSpec{
 			Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: 5 * time.Minute,
-			Hook: sim.Hook{URL: serviceURL, Query: strings.ReplaceAll(c.query, "IP", webIP), MaxDelay: time.Minute},
+			Hook: sim.Hook{URL: servicetest.URL, Query: strings.ReplaceAll(c.query, "IP", webIP), MaxDelay: time.Minute},
 		}
 		if c.pod != nil {
 			c.pod(&spec)
@@ -119,7 +121,7 @@ func (c waitCase) run(t *testing.T) {
 		}
 		s.pod, s.hook = s.AddPod(spec), spec.Hook
 		s.AddPod(sim.PodSpec{Namespace: web, Name: "web-2", Labels: map[string]string{"app": "web"}, Port: webPort, Grace: time.Minute})
-		s.run(time.Minute)
+		s.Advance(time.Minute)
 		if s.group != nil && s.lb != nil {
 			s.AddClients(s.group, 20)
 		}
@@ -131,10 +133,10 @@ func (c waitCase) run(t *testing.T) {
 		} else if err := s.DeletePod(web, "web-1"); err != nil {
 			t.Fatal(err)
 		}
-		if !s.runUntil(20*time.Minute, func() bool { return s.pod.Answered > 0 }) {
+		if !s.AdvanceUntil(20*time.Minute, func() bool { return s.pod.Answered > 0 }) {
 			t.Fatal("the hook was not answered within 20 minutes")
 		}
-		s.run(4 * time.Minute) // for what comes too late
+		s.Advance(4 * time.Minute) // for what comes too late
 		if c.verdict != nil {
 			c.verdict(t, s)
 			return
@@ -166,7 +168,7 @@ func (c waitCase) check(t *testing.T, s *scene) {
 	}
 	var a server.Answer
 	if status == http.StatusOK {
-		a = (&call{status: p.Status, body: p.Answer}).ok(t)
+		a = (&servicetest.Call{Status: p.Status, Body: p.Answer}).OK(t)
 	}
 	if c.also != nil {
 		c.also(t, s, a)

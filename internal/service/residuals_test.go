@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"net/http"
@@ -23,7 +23,7 @@ func TestBeyondUs(t *testing.T) {
 			name: "a former leader's RegisterTargets lands late", prepare: ordinary(sim.ALB), outcome: "drained",
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.runUntil(time.Minute, func() bool { return s.pod.Answered > 0 })
+				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Answered > 0 })
 				s.Register(s.group, s.pod.IP, webPort)
 			},
 		},
@@ -32,7 +32,7 @@ func TestBeyondUs(t *testing.T) {
 			stop: func(s *scene) {
 				s.HangRegistration(time.Minute)
 				s.fresh("web")
-				s.run(10 * time.Second)
+				s.Advance(10 * time.Second)
 				_ = s.DeletePod(web, s.pod.Name)
 			},
 		},
@@ -46,7 +46,7 @@ func TestBeyondUs(t *testing.T) {
 			},
 			stop: func(s *scene) {
 				s.Register(s.outer, s.pod.IP, webPort)
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
@@ -55,9 +55,9 @@ func TestBeyondUs(t *testing.T) {
 			stop: func(s *scene) {
 				s.binding.Spec.ServiceRef.Name = "green"
 				s.Apply(s.binding)
-				s.run(2 * time.Second)
-				s.restart()
-				s.run(5 * time.Second)
+				s.Advance(2 * time.Second)
+				s.Restart()
+				s.Advance(5 * time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
@@ -67,9 +67,9 @@ func TestBeyondUs(t *testing.T) {
 				s.LagWatches("", 10*time.Minute)
 				s.SetSelector(s.service, map[string]string{"app": "fresh"})
 				s.fresh("fresh")
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 				s.SetSelector(s.service, map[string]string{"app": "web"})
-				s.run(2 * time.Second)
+				s.Advance(2 * time.Second)
 				_ = s.DeletePod(web, s.pod.Name)
 			},
 		},
@@ -85,7 +85,7 @@ func TestBeyondUs(t *testing.T) {
 				s.LagWatches("endpointslices", 10*time.Minute)
 				s.sliceByHand("front", "web-1", webPort)
 				s.Register(s.group, s.pod.IP, webPort)
-				s.run(time.Minute)
+				s.Advance(time.Minute)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
@@ -94,7 +94,7 @@ func TestBeyondUs(t *testing.T) {
 			waitCase{
 				pod: patient, prepare: c.prepare, stop: c.stop,
 				verdict: func(t *testing.T, s *scene) {
-					s.run(2 * time.Minute)
+					s.Advance(2 * time.Minute)
 					if s.pod.Status != http.StatusOK || s.pod.Outcome != c.outcome {
 						t.Errorf("the answer is %d %q, want %q", s.pod.Status, s.pod.Outcome, c.outcome)
 					}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"drainwait/internal/drain"
 	"drainwait/internal/server"
+	"drainwait/internal/service"
 )
 
 // waitOptions are the flags of `wait`.
@@ -27,7 +28,7 @@ type waitOptions struct {
 	log    logOptions
 }
 
-func newWaitCommand() *cobra.Command {
+func newWait(b build) *cobra.Command {
 	o := waitOptions{query: make(url.Values)}
 	cmd := &cobra.Command{
 		Use:   "wait",
@@ -48,7 +49,7 @@ func newWaitCommand() *cobra.Command {
 	o.parameter(f, "max-delay", "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
 	o.parameter(f, "settle", "settle time in place of that for the load balancer's type")
 	f.StringVar(&o.server, "server", "", "ask the service there, as in http://drain-wait.drain-wait:8080, in place of the cluster and AWS")
-	o.serviceOptions.register(f)
+	o.serviceOptions.register(f, b)
 	o.log.register(f)
 	return cmd
 }
@@ -124,6 +125,7 @@ func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (serve
 		return none, err
 	}
 	klog.SetSlogLogger(log)
+	o.Log = log
 	req, warnings, err := server.ParseQuery(o.query)
 	if err != nil {
 		return none, err
@@ -131,37 +133,23 @@ func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (serve
 	req.OnStep = func(arn string, s drain.Step) {
 		fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.After.Seconds(), s.What, arn)
 	}
-	cfg, err := o.config(ctx, log)
+	if err := o.connect(ctx); err != nil {
+		return none, err
+	}
+	s, err := service.New(o.Config)
 	if err != nil {
 		return none, err
 	}
-	s, err := newService(cfg)
-	if err != nil {
+	s.Start()
+	defer s.Stop()
+	if err := s.AwaitReady(ctx, readTimeout); err != nil {
 		return none, err
 	}
-	defer s.start()()
-	if err := s.awaitReady(ctx, readTimeout); err != nil {
-		return none, err
-	}
-	result, err := s.drainer.Wait(ctx, req)
+	result, err := s.Drainer.Wait(ctx, req)
 	if err != nil {
 		return none, err
 	}
 	return server.NewAnswer(result, result.Waited, warnings), nil
-}
-
-// awaitReady returns when the cluster has been read.
-func (s *service) awaitReady(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for !s.isReady() {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("the cluster has not been read: %w (what is wrong is logged above)", ctx.Err())
-		}
-	}
-	return nil
 }
 
 func printAnswer(out io.Writer, a server.Answer) error {

@@ -1,4 +1,4 @@
-package main
+package service_test
 
 import (
 	"fmt"
@@ -13,6 +13,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"drainwait/internal/service"
+	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
 
@@ -20,7 +22,7 @@ import (
 type promise struct {
 	seed uint64
 	*rand.Rand
-	world *bubble
+	world *servicetest.Bubble
 	apps  []*promiseApp
 	hit   map[string]int // faults
 	// away are the times when the API server's news may not come through: a
@@ -217,15 +219,15 @@ func (p *promise) route(a *promiseApp, service string) bool {
 	}) == nil
 }
 
-func (p *promise) play(t *testing.T, change func(*serviceConfig), sum *coverage) {
+func (p *promise) play(t *testing.T, change func(*service.Config), sum *coverage) {
 	cfg := sim.Config{Seed: p.seed, Assumptions: p.assumptions(), NoCheckpoint: p.IntN(5) == 0}
-	inBubble(t, cfg, change, func(b *bubble) {
+	servicetest.Run(t, cfg, change, func(b *servicetest.Bubble) {
 		p.world = b
 		b.AddService("default", "green", map[string]string{"app": "green"}, 8080)
 		for i := range 1 + p.IntN(3) {
 			p.addApp(i)
 		}
-		b.run(3 * time.Minute) // all are up
+		b.Advance(3 * time.Minute) // all are up
 		for _, a := range p.apps {
 			b.AddClients(a.group, 5)
 			if a.second != nil {
@@ -242,7 +244,7 @@ func (p *promise) play(t *testing.T, change func(*serviceConfig), sum *coverage)
 			b.After(p.between(10*time.Minute, 16*time.Minute), func() { p.hit["node shutdown"]++; b.ShutdownNode("node-1") })
 		}
 		p.planFaults()
-		b.run(25 * time.Minute)
+		b.Advance(25 * time.Minute)
 		p.judge(sum)
 	})
 }
@@ -253,8 +255,8 @@ func (p *promise) addApp(i int) {
 		Namespace: "default", Name: fmt.Sprint("app-", i), Kind: sim.ALB, Replicas: 2 + p.IntN(4), Port: 8080,
 		Grace: []time.Duration{30, 60, 90, 120}[p.IntN(4)] * time.Second,
 		Hook: sim.Hook{
-			URL: serviceURL, MaxDelay: []time.Duration{30, 60, 90}[p.IntN(3)] * time.Second,
-			ByAddress: p.IntN(2) == 0, Delay: p.between(0, 5*time.Second), Fallback: fallback,
+			URL: servicetest.URL, MaxDelay: []time.Duration{30, 60, 90}[p.IntN(3)] * time.Second,
+			ByAddress: p.IntN(2) == 0, Delay: p.between(0, 5*time.Second), Fallback: 25 * time.Second,
 		},
 	}
 	if p.IntN(3) == 0 {

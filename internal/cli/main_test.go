@@ -1,0 +1,13 @@
+package cli
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	// Scripts run this as a program, in a process of its own.
+	testscript.Main(m, map[string]func(){"drain-wait": func() { os.Exit(Main("")) }})
+}

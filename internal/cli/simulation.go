@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"k8s.io/client-go/rest"
+
+	"drainwait/internal/service"
+	"drainwait/internal/sim"
+)
+
+// simulation is a world that runs in real time behind a listener on loopback.
+type simulation struct {
+	world    *sim.World
+	url      string
+	failed   chan error // gets why the APIs are not served any more
+	listener net.Listener
+	server   *http.Server
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// newSimulation opens a world's APIs on an address.
+func newSimulation(w *sim.World, address string) (*simulation, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("--listen-address %q: want a loopback address with a port, as in 127.0.0.1:0: the simulated APIs let everybody in", address)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the simulated APIs: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", w.KubeHandler())
+	mux.Handle("/{$}", w.AWSHandler())
+	return &simulation{
+		world: w, url: "http://" + l.Addr().String(), failed: make(chan error, 1), listener: l,
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second},
+	}, nil
+}
+
+// forever is a world time that does not come.
+const forever = 365 * 24 * time.Hour
+
+// start serves the APIs and lets the world run. Call stop once after it.
+func (s *simulation) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.running.Go(func() { s.world.Run(ctx, forever) })
+	s.running.Go(func() {
+		if err := s.server.Serve(s.listener); ctx.Err() == nil {
+			s.failed <- fmt.Errorf("serve the simulated APIs: %w", err)
+		}
+	})
+}
+
+// stop ends the world and all calls into it.
+func (s *simulation) stop() {
+	s.cancel()
+	s.world.Close()
+	_ = s.server.Close()
+	s.running.Wait()
+}
+
+// connect leads a service into the world.
+func (s *simulation) connect(c *service.Config) {
+	c.AWS.Region = sim.Region
+	c.AWS.Credentials = credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, "")
+	c.AWS.BaseEndpoint = &s.url
+	c.Kubernetes = &rest.Config{Host: s.url}
+}

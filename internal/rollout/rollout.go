@@ -1,0 +1,194 @@
+// Package rollout is the experiment: a deployment is rolled under load in a
+// simulated world, with one way to delay the stop of its pods, and measured.
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"drainwait/internal/sim"
+)
+
+// Load is the rate of the clients' requests, in requests per second of the world.
+const Load = 50
+
+// Policy is a way to delay the stop of a pod.
+type Policy struct {
+	Name string
+	// Sleep is the length of a preStop sleep.
+	Sleep time.Duration
+	// DrainWait asks the service; its hook sleeps for [Fallback] where the service
+	// does not answer.
+	DrainWait bool
+}
+
+// Fallback is how long a hook waits by itself where drain-wait does not answer.
+const Fallback = 25 * time.Second
+
+// Policies are those that are compared: nothing, two sleeps, and drain-wait.
+func Policies() []Policy {
+	return []Policy{{Name: "no hook"}, sleep(60), sleep(150), {Name: "drain-wait", DrainWait: true}}
+}
+
+func sleep(seconds int) Policy {
+	return Policy{Name: fmt.Sprintf("sleep %d", seconds), Sleep: time.Duration(seconds) * time.Second}
+}
+
+// Scenario is the load balancer in front of the deployment, and what happens in
+// its world besides.
+type Scenario struct {
+	Name string
+	kind sim.Kind
+	tail sim.Tail
+	// away is how long the AWS Load Balancer Controller does nothing from the
+	// deletion of the second pod on.
+	away time.Duration
+	// Covered says that the settle times that ship cover the tail: drain-wait must
+	// not fail.
+	Covered bool
+}
+
+// Scenarios are the worlds in which the policies are compared. LBC's
+// docs/deploy/scaling.md speaks of up to two minutes without a leader.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{Name: "ALB", kind: sim.ALB, tail: sim.TypicalTail, Covered: true},
+		{Name: "ALB, controller away 90 s", kind: sim.ALB, tail: sim.TypicalTail, away: 90 * time.Second, Covered: true},
+		{Name: "NLB", kind: sim.NLB, tail: sim.TypicalTail, Covered: true},
+		{Name: "ALB, worst tail", kind: sim.ALB, tail: sim.WorstTail},
+		{Name: "NLB, worst tail", kind: sim.NLB, tail: sim.WorstTail},
+	}
+}
+
+// Rollout is one run of the experiment: a policy in a world.
+type Rollout struct {
+	Scenario Scenario
+	Policy   Policy
+}
+
+// All is each policy in each scenario.
+func All() (all []Rollout) {
+	for _, s := range Scenarios() {
+		for _, p := range Policies() {
+			all = append(all, Rollout{s, p})
+		}
+	}
+	return all
+}
+
+func (r Rollout) String() string { return r.Scenario.Name + ", " + r.Policy.Name }
+
+// The deployment that is rolled. Its grace period holds each of the policies.
+const (
+	namespace = "default"
+	app       = "web"
+	replicas  = 2
+	grace     = 180 * time.Second
+)
+
+// aftermath is how long the clients go on after the last pod is gone: a load
+// balancer can still send to it.
+const aftermath = 2 * time.Minute
+
+// Result is what came of a rollout. Times are of the world, in seconds.
+type Result struct {
+	Scenario       string         `json:"scenario"`
+	Policy         string         `json:"policy"`
+	Requests       int            `json:"requests"`
+	Failed         int            `json:"failed"`
+	Reasons        map[string]int `json:"reasons"`
+	Pods           int            `json:"pods"` // those that were replaced
+	HeldMean       float64        `json:"heldMeanSeconds"`
+	HeldMax        float64        `json:"heldMaxSeconds"`
+	RolloutSeconds float64        `json:"rolloutSeconds"`
+	AWSCalls       int            `json:"awsCalls"`
+	Outcomes       map[string]int `json:"outcomes,omitempty"`
+	Verdict        string         `json:"verdict"` // ok, or FAILS where a request failed
+}
+
+// Check holds a result against what the rollout must come to: nothing may fail
+// where drain-wait's settle times cover the tail, and a world in which nothing
+// happened proves nothing.
+func (r Rollout) Check(m Result) error {
+	switch {
+	case m.Requests == 0 || m.Pods != replicas:
+		return fmt.Errorf("%s: nothing was measured (%d requests, %d of %d pods rolled)", r, m.Requests, m.Pods, replicas)
+	case r.Policy.DrainWait && r.Scenario.Covered && m.Failed > 0:
+		return fmt.Errorf("%s: %d requests failed", r, m.Failed)
+	default:
+		return nil
+	}
+}
+
+// Assumptions are the numbers of the rollout's world.
+func (r Rollout) Assumptions() sim.Assumptions {
+	a := sim.DefaultAssumptions()
+	a.Tail = r.Scenario.tail
+	a.LeaderGap = sim.Range{Min: r.Scenario.away, Max: r.Scenario.away}
+	return a
+}
+
+// Plan puts the deployment into w and plans its rollout for when it is up and
+// ready, which may be nil, returns true. Hooks of drain-wait ask url. done hears
+// what came of it.
+func (r Rollout) Plan(w *sim.World, url string, ready func() bool, done func(Result)) {
+	hook := sim.Hook{Sleep: r.Policy.Sleep}
+	if r.Policy.DrainWait {
+		hook = sim.Hook{URL: url, Fallback: Fallback}
+	}
+	deployment, group := w.AddApp(sim.App{
+		Namespace: namespace, Name: app, Kind: r.Scenario.kind, Replicas: replicas, Port: 8080, Grace: grace, Hook: hook,
+	})
+	w.WhenUp(deployment, ready, func() {
+		old := len(w.Pods())
+		began := w.Now()
+		w.AddClients(group, Load)
+		onDelete := func(nth int) {
+			if r.Scenario.away > 0 && nth == 2 {
+				w.ChangeLeader()
+			}
+		}
+		w.Rollout(deployment, onDelete, func() {
+			took := w.Now() - began
+			w.After(aftermath, func() {
+				w.StopClients()
+				w.After(time.Second, func() { done(r.measure(w, old, took)) }) // the last requests are over by then
+			})
+		})
+	})
+}
+
+// measure makes the result; the first old pods are those that were rolled.
+func (r Rollout) measure(w *sim.World, old int, took time.Duration) Result {
+	stats := w.Stats()
+	m := Result{
+		Scenario: r.Scenario.Name, Policy: r.Policy.Name,
+		Requests: stats.Requests, Failed: stats.Failed, Reasons: stats.Reasons,
+		RolloutSeconds: took.Seconds(),
+		Outcomes:       make(map[string]int),
+		Verdict:        "ok",
+	}
+	if m.Failed > 0 {
+		m.Verdict = "FAILS"
+	}
+	for _, n := range w.AWSCalls() {
+		m.AWSCalls += n
+	}
+	var sum float64
+	for _, p := range w.Pods()[:old] {
+		if p.Stopped == 0 {
+			continue
+		}
+		m.Pods++
+		held := p.Held().Seconds()
+		sum += held
+		m.HeldMax = max(m.HeldMax, held)
+		if p.Outcome != "" {
+			m.Outcomes[p.Outcome]++
+		}
+	}
+	if m.Pods > 0 {
+		m.HeldMean = sum / float64(m.Pods)
+	}
+	return m
+}

@@ -1,0 +1,136 @@
+// Package service puts a whole service together: the watchers of the cluster and
+// of ELBv2, the waits, and the server in front of them.
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
+
+	"drainwait/internal/cluster"
+	"drainwait/internal/drain"
+	"drainwait/internal/elb"
+	"drainwait/internal/server"
+)
+
+// Config is what a service needs to be told. The clients come ready: the service
+// does not care where they lead to.
+type Config struct {
+	AWS        aws.Config
+	Region     string // takes the place of the Region in the ARN of a group
+	Kubernetes *rest.Config
+	Namespaces []string // those that are served; all where empty
+	OwnService string   // namespace/name of the Service in front of the replicas that share the rate
+	Drain      drain.Config
+	ELB        elb.Config
+	// The server's; see server.Config.
+	Quiet, Grace   time.Duration
+	WaitsPerSource int
+	Version        string
+	Log            *slog.Logger
+}
+
+// DefaultConfig is what ships. It lacks the clients and the log.
+func DefaultConfig() Config {
+	return Config{
+		Drain: drain.DefaultConfig(), ELB: elb.DefaultConfig(),
+		Quiet: 10 * time.Second, Grace: 295 * time.Second, WaitsPerSource: 256,
+	}
+}
+
+// Service is everything that one running service is made of.
+type Service struct {
+	Index   *cluster.Index
+	Watcher *elb.Watcher
+	Drainer *drain.Drainer
+	Server  *server.Server
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// New makes a service that does nothing yet.
+func New(c Config) (*Service, error) {
+	s := new(Service)
+	metrics := prometheus.NewRegistry()
+	m := server.NewMetrics(metrics, c.Version, server.Gauges{
+		Pollers:  func() int { return s.Watcher.Pollers() },
+		Rate:     func() float64 { return s.Watcher.Rate() },
+		WatchAge: func() time.Duration { return s.Index.WatchAge() },
+		Denied:   func() int { return s.Drainer.Denied() },
+	})
+	s.Watcher = elb.New(c.ELB, elb.NewClients(c.AWS, c.Region).For,
+		func(operation, code string) { m.AWSCall(operation, code, elb.Throttling(code)) })
+	var err error
+	s.Index, err = cluster.New(cluster.Config{
+		REST:       c.Kubernetes,
+		Namespaces: c.Namespaces,
+		OwnService: c.OwnService,
+		OnCheckpoint: func(arn, value string, ok bool) {
+			if ok {
+				s.Watcher.Checkpoint(arn, value)
+			} else {
+				s.Watcher.ForgetCheckpoint(arn)
+			}
+		},
+		OnReplicas: s.Watcher.SetShare,
+		Log:        c.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Drainer = drain.New(c.Drain, s.Index, s.Watcher, c.Log)
+	s.Server = server.New(server.Config{
+		Drainer: s.Drainer, Quiet: c.Quiet, Grace: c.Grace, WaitsPerSource: c.WaitsPerSource,
+		Metrics: m, Gatherer: metrics, Log: c.Log,
+	})
+	return s, nil
+}
+
+// IsReady says whether waits can be carried out.
+func (s *Service) IsReady() bool { return s.Drainer.Ready() == nil }
+
+// AwaitReady returns when the cluster has been read.
+func (s *Service) AwaitReady(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for !s.IsReady() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster has not been read: %w (what is wrong is logged above)", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// Start begins to follow the cluster. Call Stop once after it.
+func (s *Service) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.running.Go(func() { s.Index.Run(ctx) })
+	s.running.Go(func() { s.Drainer.Run(ctx) })
+}
+
+// Stop returns when all goroutines of the service are gone.
+func (s *Service) Stop() {
+	s.cancel()
+	s.Watcher.Close()
+	s.running.Wait()
+}
+
+// Serve starts, serves until ctx ends and every wait is answered, and stops.
+func (s *Service) Serve(ctx context.Context, hooks, admin net.Listener) error {
+	// Waits in flight need the cluster and ELBv2 until they are over, so these
+	// two end after the server and not with ctx.
+	s.Start()
+	defer s.Stop()
+	return s.Server.Serve(ctx, hooks, admin)
+}
