@@ -15,9 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"k8s.io/client-go/rest"
 
+	"drainwait/internal/api"
 	"drainwait/internal/drain"
 	"drainwait/internal/elb"
-	"drainwait/internal/server"
 	"drainwait/internal/sim"
 )
 
@@ -200,18 +200,18 @@ func (b *bubble) answer(c *call) *call {
 	return c
 }
 
-func (c *call) ok(t *testing.T) server.Answer {
+func (c *call) ok(t *testing.T) api.Answer {
 	t.Helper()
-	var a server.Answer
+	var a api.Answer
 	if err := json.Unmarshal(c.body, &a); err != nil || c.status != http.StatusOK {
 		t.Fatalf("got %d %s, %v", c.status, c.body, err)
 	}
 	return a
 }
 
-func (c *call) failed(t *testing.T) server.Failure {
+func (c *call) failed(t *testing.T) api.Failure {
 	t.Helper()
-	var f server.Failure
+	var f api.Failure
 	if err := json.Unmarshal(c.body, &f); err != nil || c.status == http.StatusOK {
 		t.Fatalf("got %d %s, %v", c.status, c.body, err)
 	}

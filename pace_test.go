@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/sim"
 )
 
@@ -55,7 +55,7 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 		b.run(5 * time.Minute)
 		calls = b.AWSCalls()["DescribeTargetHealth OK"] - before
 		for _, p := range b.Pods()[:60] {
-			var answer server.Answer
+			var answer api.Answer
 			if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
 				t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
 			}
@@ -100,7 +100,7 @@ func TestHowSoonAWaveIsSeen(t *testing.T) {
 			}
 			b.run(2 * time.Minute)
 			for _, p := range pods {
-				var answer server.Answer
+				var answer api.Answer
 				if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
 					t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
 				}

@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/sim"
 )
 
@@ -53,7 +53,7 @@ type waitCase struct {
 	// early is what the answer may come before that.
 	early time.Duration
 	// also checks more; may be nil.
-	also func(*testing.T, *scene, server.Answer)
+	also func(*testing.T, *scene, api.Answer)
 	// verdict, where not nil, is all that is checked.
 	verdict func(*testing.T, *scene)
 }
@@ -164,7 +164,7 @@ func (c waitCase) check(t *testing.T, s *scene) {
 	if p.Late > 0 || p.Premature > 0 {
 		t.Errorf("%d new requests arrived after the answer; premature: %d; the last arrived at %s, the answer at %s", p.Late, p.Premature, p.LastArrival, p.Answered)
 	}
-	var a server.Answer
+	var a api.Answer
 	if status == http.StatusOK {
 		a = (&call{status: p.Status, body: p.Answer}).ok(t)
 	}
@@ -174,8 +174,8 @@ func (c waitCase) check(t *testing.T, s *scene) {
 }
 
 // warned checks that a warning has some words in it.
-func warned(words string) func(*testing.T, *scene, server.Answer) {
-	return func(t *testing.T, _ *scene, a server.Answer) {
+func warned(words string) func(*testing.T, *scene, api.Answer) {
+	return func(t *testing.T, _ *scene, a api.Answer) {
 		t.Helper()
 		if !strings.Contains(strings.Join(a.Warnings, "\n"), words) {
 			t.Errorf("no warning says %q: %q", words, a.Warnings)
@@ -184,8 +184,8 @@ func warned(words string) func(*testing.T, *scene, server.Answer) {
 }
 
 // says checks that the body of a failure has some words in it.
-func says(words ...string) func(*testing.T, *scene, server.Answer) {
-	return func(t *testing.T, s *scene, _ server.Answer) {
+func says(words ...string) func(*testing.T, *scene, api.Answer) {
+	return func(t *testing.T, s *scene, _ api.Answer) {
 		t.Helper()
 		for _, w := range words {
 			if !strings.Contains(string(s.pod.Answer), w) {
@@ -256,7 +256,7 @@ func TestStates(t *testing.T) {
 			s.Deregister(s.group, s.pod.IP, webPort)
 			_ = s.DeletePod(web, "web-1")
 		},
-		also: func(t *testing.T, _ *scene, a server.Answer) {
+		also: func(t *testing.T, _ *scene, a api.Answer) {
 			if a.Targets[0].State != "absent" {
 				t.Errorf("state is %q, want absent", a.Targets[0].State)
 			}
