@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"drainwait/internal/api"
 )
 
 // Times between two questions to the service. A pause is drawn between half of
@@ -45,16 +47,7 @@ type hook struct {
 	say                func(format string, args ...any)
 }
 
-// reply is what is read of the service's answers: of a 200, and of any other.
-type reply struct {
-	Outcome, LastError string
-	Error, Message     string
-	BudgetSeconds      float64 // of a wait that was cut, from the request on
-	Warnings           []string
-}
-
-// trouble is why there is no answer. Its reason is one of those that the service
-// counts fallbacks by.
+// trouble is why there is no answer. Its reason is one of [api.Reasons].
 type trouble struct {
 	reason     string
 	retryAfter time.Duration
@@ -63,13 +56,6 @@ type trouble struct {
 	err        error
 }
 
-const (
-	unreachable = "unreachable" // no connection
-	broken      = "broken"      // no answer, or none of a drain-wait service
-	unavailable = "unavailable" // 503
-	refused     = "refused"     // any other status: asking again is of no use
-)
-
 // run holds the caller until the pod may stop. It says whether the service
 // decided that.
 func (h *hook) run() bool {
@@ -77,10 +63,10 @@ func (h *hook) run() bool {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		a, t := h.ask(p)
 		if t == nil {
-			h.say("%s after %s%s%s", a.Outcome, round(time.Since(p.began)), dangers[a.Outcome], a.remarks())
+			h.say("%s after %s%s%s", a.Outcome, round(time.Since(p.began)), dangers[a.Outcome], remarks(a.LastError, a.Warnings))
 			return true
 		}
-		if t.reason == refused {
+		if t.reason == api.Refused {
 			end := p.fallBack(h.fallback)
 			h.say("%v; waiting %s in its place", t.err, round(time.Until(end)))
 			h.report(t.reason, p.limit.at)
@@ -118,58 +104,73 @@ func (h *hook) giveUp(p *patience, t *trouble) {
 
 // dangers are what an operator has to know of an outcome. What to change about it
 // is in the service's warnings.
-var dangers = map[string]string{
-	"settle_cut":   ", too early, so requests may fail: the load balancers had been told, but may still send",
-	"budget_spent": ", too early, so requests may fail: the pod is not known to have left its load balancers",
+var dangers = map[api.Outcome]string{
+	api.SettleCut:   ", too early, so requests may fail: the load balancers had been told, but may still send",
+	api.BudgetSpent: ", too early, so requests may fail: the pod is not known to have left its load balancers",
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
 
 // ask asks the service once.
-func (h *hook) ask(p *patience) (*reply, *trouble) {
+func (h *hook) ask(p *patience) (*api.Answer, *trouble) {
 	ctx, cancel := context.WithDeadline(context.Background(), p.answerBy())
 	defer cancel()
 	connecting, cancel := context.WithDeadline(ctx, p.connectBy())
 	defer cancel()
 	conn, err := h.connect(connecting)
 	if err != nil {
-		return nil, &trouble{reason: unreachable, err: fmt.Errorf("cannot reach %s: %w", h.server, err)}
+		return nil, &trouble{reason: api.Unreachable, err: fmt.Errorf("cannot reach %s: %w", h.server, err)}
 	}
 	query := h.whoAndWhat(conn.LocalAddr())
 	if h.maxDelay != unlimited {
 		// In whole seconds: the service lets equal calls, those of the containers of
 		// one pod, share a wait. The half second is for its answer to arrive in.
 		left := max(0, time.Until(p.limit.giveUp())-500*time.Millisecond)
-		query.Set("max-delay", strconv.Itoa(int(left.Seconds())))
+		query.Set(api.MaxDelay, strconv.Itoa(int(left.Seconds())))
 	}
 	return h.exchange(ctx, conn, query)
 }
 
 // exchange makes the request and reads what comes of it.
-func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*reply, *trouble) {
+func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*api.Answer, *trouble) {
 	sent := time.Now()
 	noAnswer := func(err error) *trouble {
-		return &trouble{reason: broken, sent: sent, err: fmt.Errorf("no answer of %s in %s: %w", h.server, round(time.Since(sent)), err)}
+		return &trouble{reason: api.Broken, sent: sent, err: fmt.Errorf("no answer of %s in %s: %w", h.server, round(time.Since(sent)), err)}
 	}
-	resp, err := h.do(ctx, conn, http.MethodGet, "drain-delay", query)
+	resp, err := h.do(ctx, conn, http.MethodGet, api.DrainDelayPath, query)
 	if err != nil {
 		return nil, noAnswer(err)
 	}
 	defer resp.Body.Close()
-	a := new(reply)
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(a); err != nil || a.Outcome+a.Error == "" {
-		err = cmp.Or(err, errors.New("this is no drain-wait service"))
+	a, f, err := read(resp)
+	switch {
+	case err != nil:
 		return nil, noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, err))
-	}
-	t := &trouble{reason: refused, sent: sent, err: fmt.Errorf("%s answers %d: %s%s", h.server, resp.StatusCode, a.Message, a.remarks())}
-	switch resp.StatusCode {
-	case http.StatusOK:
+	case a != nil:
 		return a, nil
-	case http.StatusServiceUnavailable:
+	}
+	t := &trouble{reason: api.Refused, sent: sent, err: fmt.Errorf("%s answers %d: %s%s", h.server, resp.StatusCode, f.Message, remarks("", f.Warnings))}
+	if resp.StatusCode == http.StatusServiceUnavailable {
 		s, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 where there is none
-		t.reason, t.retryAfter, t.budget = unavailable, time.Duration(s)*time.Second, a.budget()
+		t.reason, t.retryAfter, t.budget = api.Unavailable, time.Duration(s)*time.Second, f.BudgetSeconds.Duration()
 	}
 	return nil, t
+}
+
+// read reads what the service answers: a 200, or else a failure. A body that is
+// neither is an error.
+func read(resp *http.Response) (a *api.Answer, f api.Failure, err error) {
+	body := json.NewDecoder(io.LimitReader(resp.Body, 1<<20))
+	if resp.StatusCode == http.StatusOK {
+		a = new(api.Answer)
+		err = body.Decode(a)
+	} else {
+		err = body.Decode(&f)
+	}
+	if err == nil && f.Error == "" && (a == nil || a.Outcome == "") {
+		err = errors.New("this is no drain-wait service")
+	}
+	return a, f, err
 }
 
 // connect makes a connection of its own for each request. A name is looked up
@@ -184,12 +185,12 @@ func (h *hook) connect(ctx context.Context) (net.Conn, error) {
 // pod's name nor its address is known.
 func (h *hook) whoAndWhat(local net.Addr) url.Values {
 	query := maps.Clone(h.query)
-	if query.Has("ip") || query.Has("pod") {
+	if query.Has(api.IP) || query.Has(api.Pod) {
 		return query
 	}
 	// A loopback address means that a proxy in the pod passes the call on.
 	if at, err := netip.ParseAddrPort(local.String()); err == nil && at.Addr().IsGlobalUnicast() {
-		query.Set("ip", at.Addr().Unmap().WithZone("").String())
+		query.Set(api.IP, at.Addr().Unmap().WithZone("").String())
 	}
 	return query
 }
@@ -225,31 +226,25 @@ func (h *hook) report(reason string, end time.Time) {
 	if err != nil {
 		return
 	}
-	query := url.Values{"reason": {reason}}
+	query := url.Values{api.Reason: {reason}}
 	for name, v := range h.whoAndWhat(conn.LocalAddr()) {
-		if name == "ip" || name == "namespace" || name == "pod" {
+		if name == api.IP || name == api.Namespace || name == api.Pod {
 			query[name] = v
 		}
 	}
-	if resp, err := h.do(ctx, conn, http.MethodPost, "fallback", query); err == nil {
+	if resp, err := h.do(ctx, conn, http.MethodPost, api.FallbackPath, query); err == nil {
 		resp.Body.Close()
 	}
 }
 
 // remarks is what else an answer has to say.
-func (a *reply) remarks() string {
+func remarks(lastError string, warnings []string) string {
 	var out strings.Builder
-	if a.LastError != "" {
-		out.WriteString("; last error: " + a.LastError)
+	if lastError != "" {
+		out.WriteString("; last error: " + lastError)
 	}
-	for _, w := range a.Warnings {
+	for _, w := range warnings {
 		out.WriteString("; warning: " + w)
 	}
 	return out.String()
-}
-
-// budget is that of a wait that was cut.
-func (a *reply) budget() time.Duration {
-	const most = 1e9 // seconds, which a Duration can hold
-	return time.Duration(min(a.BudgetSeconds, most) * float64(time.Second))
 }

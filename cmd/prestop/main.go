@@ -88,6 +88,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"drainwait/internal/api"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -152,14 +154,14 @@ func (o *options) flags(h *hook) *flag.FlagSet {
 		h.server, err = parseServer(v)
 		return err
 	})
-	f.Func("max-delay", "the most `time` that the hook may take, fallback included (default: no more than the pod's grace period allows)",
+	f.Func(api.MaxDelay, "the most `time` that the hook may take, fallback included (default: no more than the pod's grace period allows)",
 		(*duration)(&h.maxDelay).Set)
 	f.Var((*duration)(&h.fallback), "fallback", "`time` to wait where the service cannot help")
 	passOn := func(name string) func(string) error {
 		return func(v string) error { h.query.Add(name, v); return nil }
 	}
-	f.Func("settle", "passed on: the settle `time`, in place of that for the load balancer's type", passOn("settle"))
-	f.Func("ingress", "passed on: `name` of an Ingress whose load balancers count, too; may be repeated", passOn("ingress"))
+	f.Func(api.Settle, "passed on: the settle `time`, in place of that for the load balancer's type", passOn(api.Settle))
+	f.Func(api.Ingress, "passed on: `name` of an Ingress whose load balancers count, too; may be repeated", passOn(api.Ingress))
 	f.BoolVar(&o.strict, "strict", false, "end with 1 where the service did not decide")
 	f.StringVar(&o.logFile, "log-file", "/proc/1/fd/1", "`file` in which to say what happened; standard error where it cannot be written")
 	return f
@@ -247,7 +249,7 @@ func newHook(getenv func(string) string) *hook {
 	if namespace == "" {
 		name = "" // it would be refused
 	}
-	for parameter, v := range map[string]string{"ip": getenv("POD_IP"), "namespace": namespace, "pod": name} {
+	for parameter, v := range map[string]string{api.IP: getenv("POD_IP"), api.Namespace: namespace, api.Pod: name} {
 		if v != "" {
 			h.query.Set(parameter, v)
 		}

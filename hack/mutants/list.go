@@ -241,8 +241,8 @@ func waits() []mutant {
 	world(wait, "cmp.Or(w.unknown, f.refused, refused)", "cmp.Or(w.unknown, f.refused, refused)\n\tf.refused = w.unknown", "who is denied waits for the whole budget", "^TestWaits$/^trouble$/^access_denied_at_the_start$")
 	world(wait, "w.trouble(g.ARN, g.err)", "", "the trouble with AWS is not told", "^TestWaits$/^trouble$/^throttling_for_good$")
 	world(wait, "live: w.identified})", "live: true})", "a stale record ends the wait at once", "^TestFailClosed$/^clock_and_proxies$/^a_record_of_a_deletion")
-	world(wait, "if o == SettleCut || o == BudgetSpent {", "if o == BudgetSpent {", "settle_cut does not say what was missing", "^TestFailClosed$/^a_budget_that_is_too_short$/^a_minute")
-	world(wait, "if o == BudgetSpent {\n\t\tw.warnOfOpen", "if o == SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what could not be told", "^TestFailClosed$/^API_server$/^the_API_server_is_away_for_all")
+	world(wait, "if o == api.SettleCut || o == api.BudgetSpent {", "if o == api.BudgetSpent {", "settle_cut does not say what was missing", "^TestFailClosed$/^a_budget_that_is_too_short$/^a_minute")
+	world(wait, "if o == api.BudgetSpent {\n\t\tw.warnOfOpen", "if o == api.SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what could not be told", "^TestFailClosed$/^API_server$/^the_API_server_is_away_for_all")
 	world(sweep, "case err == nil && (!look.Gone || c.Former):", "case err == nil && look == nil:", "nothing is swept: each wait looks at all groups", "^TestOnePodAmongManyGroups$")
 	return all
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
+	"drainwait/internal/api"
 	"drainwait/internal/drain"
 	"drainwait/internal/server"
 	"drainwait/internal/service"
@@ -42,12 +43,12 @@ func newWait(b build) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	o.parameter(f, "ip", "address of the target")
-	o.parameter(f, "pod", "name of the pod, in place of --ip; needs --namespace")
-	o.parameter(f, "namespace", "namespace of the pod")
-	o.parameter(f, "ingress", "an Ingress whose load balancers count, too; may be repeated")
-	o.parameter(f, "max-delay", "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
-	o.parameter(f, "settle", "settle time in place of that for the load balancer's type")
+	o.parameter(f, api.IP, "address of the target")
+	o.parameter(f, api.Pod, "name of the pod, in place of --ip; needs --namespace")
+	o.parameter(f, api.Namespace, "namespace of the pod")
+	o.parameter(f, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
+	o.parameter(f, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
+	o.parameter(f, api.Settle, "settle time in place of that for the load balancer's type")
 	f.StringVar(&o.server, "server", "", "ask the service there, as in http://drain-wait.drain-wait:8080, in place of the cluster and AWS")
 	o.serviceOptions.register(f, b)
 	o.log.register(f)
@@ -70,10 +71,10 @@ func (p parameterValue) Set(v string) error { p.query.Add(p.name, v); return nil
 func (p parameterValue) Type() string       { return "string" }
 
 func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	if o.query.Get("ip") == "" && o.query.Get("pod") == "" && o.server == "" {
+	if o.query.Get(api.IP) == "" && o.query.Get(api.Pod) == "" && o.server == "" {
 		return errors.New("say which pod: --ip with --namespace, or --pod with --namespace")
 	}
-	var a server.Answer
+	var a api.Answer
 	var err error
 	if o.server != "" {
 		a, err = ask(ctx, o.server, o.query)
@@ -87,8 +88,8 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 }
 
 // ask has a service carry out the wait.
-func ask(ctx context.Context, service string, query url.Values) (a server.Answer, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(service, "/")+"/drain-delay?"+query.Encode(), http.NoBody)
+func ask(ctx context.Context, service string, query url.Values) (a api.Answer, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(service, "/")+api.DrainDelayPath+"?"+query.Encode(), http.NoBody)
 	if err != nil {
 		return a, fmt.Errorf("--server: %w", err)
 	}
@@ -103,7 +104,7 @@ func ask(ctx context.Context, service string, query url.Values) (a server.Answer
 		}
 		return a, nil
 	}
-	var f server.Failure
+	var f api.Failure
 	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Message == "" {
 		return a, fmt.Errorf("%s answers %s; is it a drain-wait service?", service, resp.Status)
 	}
@@ -115,8 +116,8 @@ const readTimeout = 30 * time.Second
 
 // wait carries the wait out itself. What the targets do is printed as it
 // happens.
-func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (server.Answer, error) {
-	var none server.Answer
+func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (api.Answer, error) {
+	var none api.Answer
 	if err := o.validate(); err != nil {
 		return none, err
 	}
@@ -152,7 +153,7 @@ func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (serve
 	return server.NewAnswer(result, result.Waited, warnings), nil
 }
 
-func printAnswer(out io.Writer, a server.Answer) error {
+func printAnswer(out io.Writer, a api.Answer) error {
 	for _, w := range a.Warnings {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"drainwait/internal/api"
 	"drainwait/internal/cluster"
 	"drainwait/internal/elb"
 )
@@ -89,33 +90,6 @@ type Request struct {
 	OnWarning func(warning string)
 }
 
-// Outcome says why the caller may go ahead and stop.
-type Outcome string
-
-// The outcomes of a wait.
-const (
-	// Drained: every target has left and settled.
-	Drained Outcome = "drained"
-	// NotRegistered: discovery worked, and no target group may hold the pod.
-	NotRegistered Outcome = "not_registered"
-	// NotTerminating: the pod is not being deleted, as in a restart of its
-	// container; the controller will not deregister it, so waiting is useless.
-	NotTerminating Outcome = "not_terminating"
-	// WillNotLeave: every group that still sends to the pod is behind a Service
-	// that publishes not-ready addresses; the controller keeps the pod there
-	// until it is gone.
-	WillNotLeave Outcome = "will_not_leave"
-	// BudgetSpent: a target was still in rotation when the budget ended, or
-	// nothing could be found out.
-	BudgetSpent Outcome = "budget_spent"
-	// SettleCut: every target has left, but the budget ended before they were
-	// settled.
-	SettleCut Outcome = "settle_cut"
-)
-
-// Outcomes lists all outcomes.
-var Outcomes = []Outcome{Drained, NotRegistered, NotTerminating, WillNotLeave, BudgetSpent, SettleCut}
-
 // Errors of a wait that cannot be carried out. The caller takes its own
 // fallback; they come within two seconds of the request or never.
 var (
@@ -177,7 +151,7 @@ func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
 
 // Result is the answer to one wait.
 type Result struct {
-	Outcome Outcome
+	Outcome api.Outcome
 	// Namespace and Pod name the pod; Pod is empty where none has the address.
 	Namespace, Pod string
 	// Waited is how long the caller was held; Budget is how long it could have

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"drainwait/internal/api"
 	"drainwait/internal/cluster"
 )
 
@@ -54,7 +55,7 @@ type tally struct {
 // Nothing that is not known makes it say go: drained, not_registered and
 // will_not_leave need live reads and answers to all questions, and a budget
 // that ends before that is spent.
-func (f facts) verdict() (Outcome, error) {
+func (f facts) verdict() (api.Outcome, error) {
 	known := f.live && !f.open && f.refused == nil
 	nothing := known && f.followed == 0 && f.ingresses
 	if err := f.refusal(nothing); err != nil && f.early {
@@ -62,21 +63,21 @@ func (f facts) verdict() (Outcome, error) {
 	}
 	switch {
 	case nothing && f.unable == nil:
-		return NotRegistered, nil
+		return api.NotRegistered, nil
 	case nothing && f.address:
-		return BudgetSpent, nil // a mistyped address is likelier than one that has just left
+		return api.BudgetSpent, nil // a mistyped address is likelier than one that has just left
 	case known && f.followed > 0 && f.confirmed == f.followed:
-		return Drained, nil
+		return api.Drained, nil
 	case f.stays:
-		return NotTerminating, nil
+		return api.NotTerminating, nil
 	case known && f.stuck > 0 && f.confirmed+f.stuck == f.followed:
-		return WillNotLeave, nil
+		return api.WillNotLeave, nil
 	case !f.over:
 		return "", nil
 	case known && f.followed > 0 && f.left == f.followed:
-		return SettleCut, nil
+		return api.SettleCut, nil
 	default:
-		return BudgetSpent, nil
+		return api.BudgetSpent, nil
 	}
 }
 

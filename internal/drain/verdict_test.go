@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"drainwait/internal/api"
 	"drainwait/internal/cluster"
 )
 
@@ -46,7 +47,7 @@ func each(f func(facts)) {
 
 // TestVerdictNeverGuesses: what an outcome claims is known.
 func TestVerdictNeverGuesses(t *testing.T) {
-	count := make(map[Outcome]int)
+	count := make(map[api.Outcome]int)
 	each(func(f facts) {
 		o, err := f.verdict()
 		if err != nil {
@@ -59,17 +60,17 @@ func TestVerdictNeverGuesses(t *testing.T) {
 		switch {
 		case err != nil:
 			right = o == "" && f.early
-		case o == Drained:
+		case o == api.Drained:
 			right = known && f.followed > 0 && f.confirmed == f.followed
-		case o == NotRegistered:
+		case o == api.NotRegistered:
 			right = known && f.ingresses && f.followed == 0 && f.unable == nil
-		case o == WillNotLeave:
+		case o == api.WillNotLeave:
 			right = known && f.stuck > 0 && f.confirmed+f.stuck == f.followed
-		case o == NotTerminating:
+		case o == api.NotTerminating:
 			right = f.stays
-		case o == SettleCut:
+		case o == api.SettleCut:
 			right = f.over && known && f.followed > 0 && f.left == f.followed && f.confirmed < f.followed
-		case o == BudgetSpent:
+		case o == api.BudgetSpent:
 			absent := known && f.ingresses && f.followed == 0 && f.address && f.unable != nil
 			right = absent || f.over
 		case o == "":
@@ -79,7 +80,7 @@ func TestVerdictNeverGuesses(t *testing.T) {
 			t.Fatalf("%+v: %q, %v", f, o, err)
 		}
 	})
-	for _, o := range append(Outcomes, "", "refused") {
+	for _, o := range append(api.Outcomes, "", "refused") {
 		if count[o] == 0 {
 			t.Errorf("no facts end as %q", o)
 		}
@@ -102,23 +103,23 @@ func TestVerdictIsNotLate(t *testing.T) {
 		case f.early && f.refused != nil:
 			want(errors.Is(err, errTest), "a refusal is passed on")
 		case nothing && f.unable == nil:
-			want(o == NotRegistered, "it is registered nowhere")
+			want(o == api.NotRegistered, "it is registered nowhere")
 		case nothing && f.early:
 			want(errors.Is(err, errTest), "why it cannot be done is said")
 		case nothing && f.address:
-			want(o == BudgetSpent, "an address that is in no group")
+			want(o == api.BudgetSpent, "an address that is in no group")
 		case f.early && f.last && (!f.live || !f.ingresses) && f.followed == 0 && !f.over:
 			want(errors.Is(err, ErrUnavailable), "nobody is kept waiting without a group")
 		case known && f.followed > 0 && f.confirmed == f.followed:
-			want(o == Drained, "all have settled")
+			want(o == api.Drained, "all have settled")
 		case f.stays:
-			want(o == NotTerminating, "it stays")
+			want(o == api.NotTerminating, "it stays")
 		case known && f.stuck > 0 && f.confirmed+f.stuck == f.followed:
-			want(o == WillNotLeave, "nothing else will leave")
+			want(o == api.WillNotLeave, "nothing else will leave")
 		case f.over && known && f.followed > 0 && f.left == f.followed:
-			want(o == SettleCut, "all have left")
+			want(o == api.SettleCut, "all have left")
 		case f.over:
-			want(o == BudgetSpent, "the budget is over")
+			want(o == api.BudgetSpent, "the budget is over")
 		default:
 			want(o == "" && err == nil, "it goes on")
 		}

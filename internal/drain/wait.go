@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"drainwait/internal/api"
 	"drainwait/internal/cluster"
 	"drainwait/internal/elb"
 )
@@ -168,7 +169,7 @@ func (w *wait) refresh() {
 
 // judge brings every group up to date and says the outcome, or "" where it is
 // still open.
-func (w *wait) judge() (Outcome, error) {
+func (w *wait) judge() (api.Outcome, error) {
 	w.checkTermination()
 	refused := w.update()
 	f := w.facts()
@@ -362,7 +363,7 @@ func (w *wait) warnOfBudget() {
 // minute when its leader changes (measured with LBC 3.5: 22 to 28 s).
 const controllerLag = 30 * time.Second
 
-func (w *wait) result(o Outcome) *Result {
+func (w *wait) result(o api.Outcome) *Result {
 	now := time.Now()
 	deadline, boundedBy := w.budget()
 	r := &Result{
@@ -382,13 +383,13 @@ func (w *wait) result(o Outcome) *Result {
 			TargetGroupARN: g.ARN, Type: g.kind, Settle: w.settle(g.kind),
 			State: g.state(w.addresses), Timeline: g.timeline,
 		})
-		if o == SettleCut || o == BudgetSpent {
+		if o == api.SettleCut || o == api.BudgetSpent {
 			if m := g.missing(w.began, now, w.settle(g.kind), w.addresses, boundedBy); m != "" {
 				w.warn("%s", m)
 			}
 		}
 	}
-	if o == BudgetSpent {
+	if o == api.BudgetSpent {
 		w.warnOfOpen()
 	}
 	r.Warnings = w.warnings

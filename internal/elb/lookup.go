@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"drainwait/internal/elb/limiter"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -59,8 +61,8 @@ type request struct {
 	q       question
 	wakes   map[chan<- struct{}]struct{} // to wake when it makes sense to ask again
 	running bool
-	class   class
-	ticket  *ticket // the last place in the queue for the rate budget
+	class   limiter.Class
+	ticket  *limiter.Ticket // the last place in the queue for the rate budget
 	answer
 	trouble error     // of the tries since the answer
 	again   time.Time // when to try again after that
@@ -106,7 +108,7 @@ func (w *Watcher) Describe(g Group, since time.Time, wake chan<- struct{}) (info
 	case g.Name == "":
 		return GroupInfo{}, true, fmt.Errorf("%w: it has neither ARN nor name", ErrNoGroup)
 	}
-	a, known := w.ask(question{group: g}, since, uncertain, wake)
+	a, known := w.ask(question{group: g}, since, limiter.Question, wake)
 	if known && a.err == nil {
 		info = a.groups[0]
 	}
@@ -122,7 +124,7 @@ func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{})
 	if hostname == "" {
 		return nil, true, fmt.Errorf("%w: the host name is empty", ErrNoLoadBalancer)
 	}
-	a, known := w.ask(question{hostname: hostname}, since, uncertain, wake)
+	a, known := w.ask(question{hostname: hostname}, since, limiter.Question, wake)
 	return slices.Clone(a.groups), known, a.err
 }
 
@@ -130,9 +132,9 @@ func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{})
 // serves as well. urgent says that a wait needs it; nobody waits else, and all
 // others go first.
 func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct{}) (look *Look, known bool, err error) {
-	c := sweep
+	c := limiter.Sweep
 	if urgent {
-		c = uncertain
+		c = limiter.Question
 	}
 	a, known := w.ask(question{group: g, look: true}, since, c, wake)
 	return a.look, known, a.err
@@ -145,7 +147,7 @@ func (w *Watcher) Check(ctx context.Context, g Group) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(w.ctx, func() { cancel(ErrClosed) })()
-	err := w.limit.queue(urgency{class: uncertain}).wait(ctx)
+	err := w.limit.Queue(limiter.Urgency{Class: limiter.Question}).Wait(ctx)
 	if err == nil {
 		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
 			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
@@ -158,7 +160,7 @@ func (w *Watcher) Check(ctx context.Context, g Group) error {
 }
 
 // ask is the answer to a question, or else the newest trouble on the way to it.
-func (w *Watcher) ask(q question, since time.Time, c class, wake chan<- struct{}) (a answer, known bool) {
+func (w *Watcher) ask(q question, since time.Time, c limiter.Class, wake chan<- struct{}) (a answer, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ctx.Err() != nil {
@@ -174,7 +176,7 @@ func (w *Watcher) ask(q question, since time.Time, c class, wake chan<- struct{}
 		return r.answer, true
 	case r.running && c < r.class:
 		r.class = c
-		r.ticket.set(urgency{class: c})
+		r.ticket.Set(limiter.Urgency{Class: c})
 	case !r.running && !time.Now().Before(r.again):
 		r.start(c)
 	}
@@ -211,7 +213,7 @@ func (r *request) over() bool {
 }
 
 // start sends the question; call it with Watcher.mu held.
-func (r *request) start(c class) {
+func (r *request) start(c limiter.Class) {
 	r.running, r.class, r.began = true, c, time.Time{}
 	r.w.running.Go(func() {
 		a := r.find()
@@ -394,10 +396,10 @@ var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(
 // pay waits for the rate budget.
 func (r *request) pay() error {
 	r.w.mu.Lock()
-	t := r.w.limit.queue(urgency{class: r.class})
+	t := r.w.limit.Queue(limiter.Urgency{Class: r.class})
 	r.ticket = t
 	r.w.mu.Unlock()
-	if err := t.wait(r.w.ctx); err != nil {
+	if err := t.Wait(r.w.ctx); err != nil {
 		return err
 	}
 	if r.began.IsZero() {
@@ -426,7 +428,7 @@ func call[T any](ctx context.Context, w *Watcher, operation string, send func(co
 	case w.ctx.Err() != nil:
 		return out, ErrClosed
 	case throttled(err):
-		w.limit.throttled()
+		w.limit.Throttle()
 	}
 	return out, classify(operation, err)
 }

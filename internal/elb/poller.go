@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"time"
+
+	"drainwait/internal/elb/limiter"
 )
 
 // poller is the one owner of the looks at a group. It is born with the first
@@ -31,21 +33,21 @@ var forever = time.Unix(1<<40, 0)
 // turn is a look to come.
 type turn struct {
 	at time.Time // when it is due
-	urgency
+	limiter.Urgency
 }
 
 // wanted is a look that somebody waits for until by; where that is forever it
 // comes too late for all.
 func wanted(at, by time.Time) turn {
 	if by.Equal(forever) {
-		return turn{at, urgency{class: calm}}
+		return turn{at, limiter.Urgency{Class: limiter.Calm}}
 	}
-	return turn{at, urgency{awaited, by}}
+	return turn{at, limiter.Urgency{Class: limiter.Awaited, By: by}}
 }
 
 // compare orders looks by when they are due, and those that are by urgency.
 func (t turn) compare(u turn, now time.Time) int {
-	return cmp.Or(later(t.at, now).Compare(later(u.at, now)), t.urgency.compare(u.urgency))
+	return cmp.Or(later(t.at, now).Compare(later(u.at, now)), t.Urgency.Compare(u.Urgency))
 }
 
 // run looks at the group whenever it is time until ctx ends.
@@ -64,25 +66,25 @@ func (p *poller) run() {
 // false when ctx ended. While the look waits for its turn it may become more
 // urgent or less, or be put off.
 func (p *poller) await() (due time.Time, ok bool) {
-	var t *ticket
-	defer func() { t.cancel() }()
+	var t *limiter.Ticket
+	defer func() { t.Cancel() }()
 	for {
 		next, changes := p.next(time.Now())
 		switch {
 		case next.at.After(time.Now()):
-			t.cancel()
+			t.Cancel()
 			t = nil
 		case t == nil:
-			t = p.w.limit.queue(next.urgency)
+			t = p.w.limit.Queue(next.Urgency)
 		default:
-			t.set(next.urgency)
+			t.Set(next.Urgency)
 		}
 		select {
-		case <-t.paid():
+		case <-t.Paid():
 			if p.ctx.Err() != nil {
 				return due, false
 			}
-			due = later(next.at, t.arrived)
+			due = later(next.at, t.Arrived)
 			t = nil // spent
 			return due, true
 		case <-time.After(time.Until(changes)):
@@ -119,7 +121,7 @@ func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 		consider(s.firstLook(now))
 	}
 	consider(p.routine(confirm, settling))
-	return next, earlier(changes, after(now, next.by))
+	return next, earlier(changes, after(now, next.By))
 }
 
 // lacks says whether a look that began at t or later is missing; never for zero.
@@ -186,16 +188,16 @@ func (s *Subscription) firstLook(now time.Time) turn {
 // alone.
 func (p *poller) routine(confirm time.Time, settling bool) turn {
 	c, last := p.checkpoint(), later(p.began, p.born)
-	every, class := p.w.cfg.Busy, cadence
+	every, class := p.w.cfg.Busy, limiter.Cadence
 	switch {
 	case c.value == "" && c.changed.After(last):
 		last = c.changed
 	case p.look != nil && p.look.Gone:
 		return turn{at: forever}
 	case settling: // that a target comes back can wait, too: it is confirmed in the end
-		every, class = 2*p.w.cfg.Steady, calm
+		every, class = 2*p.w.cfg.Steady, limiter.Calm
 	case c.value != "":
-		every, class = p.w.cfg.Steady, calm
+		every, class = p.w.cfg.Steady, limiter.Calm
 	}
 	at := last.Add(every)
 	if p.err != nil {
@@ -205,7 +207,7 @@ func (p *poller) routine(confirm time.Time, settling bool) turn {
 	if at.After(confirm.Add(-every/2)) && at.Before(confirm) {
 		at = confirm
 	}
-	return turn{at, urgency{class: class}}
+	return turn{at, limiter.Urgency{Class: class}}
 }
 
 func (p *poller) checkpoint() checkpoint { return p.w.checkpoints[p.group.ARN] }

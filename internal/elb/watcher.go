@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"drainwait/internal/elb/limiter"
 )
 
 // Config sets the pace of a [Watcher].
@@ -46,14 +48,14 @@ func DefaultConfig() Config {
 type Watcher struct {
 	cfg     Config
 	client  func(Group) API
-	limit   *limiter
+	limit   *limiter.Limiter
 	observe func(operation, code string)
 	ctx     context.Context // that of all requests: shared work never runs under a caller's
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	// mu guards what follows, with all that is in it, and is never held across a
-	// call or a wait. Lock order: Watcher.mu, then limiter.mu.
+	// call or a wait. Lock order: Watcher.mu, then the limiter's.
 	mu          sync.Mutex
 	pollers     map[Group]*poller
 	checkpoints map[string]checkpoint // the last one heard, by group ARN
@@ -84,7 +86,7 @@ func New(cfg Config, client func(Group) API, observe func(operation, code string
 	return &Watcher{
 		cfg:         cfg,
 		client:      client,
-		limit:       newLimiter(cfg.Rate, float64(cfg.Burst)),
+		limit:       limiter.New(cfg.Rate, float64(cfg.Burst)),
 		observe:     observe,
 		ctx:         ctx,
 		cancel:      cancel,
@@ -116,12 +118,12 @@ func (w *Watcher) Close() {
 // draw on the same AWS account; a number below 1 counts as 1.
 func (w *Watcher) SetShare(replicas int) {
 	n := float64(max(1, replicas))
-	w.limit.resize(w.cfg.Rate/n, max(1, float64(w.cfg.Burst)/n))
+	w.limit.Resize(w.cfg.Rate/n, max(1, float64(w.cfg.Burst)/n))
 }
 
 // Rate is how many requests per second to ELBv2 are allowed now: this replica's
 // share, or less where AWS has throttled us lately.
-func (w *Watcher) Rate() float64 { return w.limit.current() }
+func (w *Watcher) Rate() float64 { return w.limit.Rate() }
 
 // Pollers is the number of groups that are watched now.
 func (w *Watcher) Pollers() int {

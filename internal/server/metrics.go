@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"drainwait/internal/api"
 )
 
 // Metrics are what the service tells Prometheus about itself. None carries the
@@ -19,10 +21,6 @@ type Metrics struct {
 	throttled prometheus.Counter
 	fallbacks *prometheus.CounterVec
 }
-
-// fallbackReasons are why a hook can have done without an answer: there was no
-// connection, it broke, the status was 503, or another one but 200.
-var fallbackReasons = []string{"unreachable", "broken", "unavailable", "refused"}
 
 // Gauges are asked at each scrape.
 type Gauges struct {
@@ -73,7 +71,7 @@ func NewMetrics(reg prometheus.Registerer, version string, g Gauges) *Metrics {
 			Name: "drain_wait_fallbacks_total", Help: "Hooks that told of having done without an answer, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range fallbackReasons {
+	for _, reason := range api.Reasons {
 		m.fallbacks.WithLabelValues(reason) // there from the start, so that the first one is an increase
 	}
 	return m

@@ -13,15 +13,15 @@ import (
 	"strings"
 	"time"
 
+	"drainwait/internal/api"
 	"drainwait/internal/drain"
 )
 
 // longest is the most that max-delay and settle can be; more is cut.
 const longest = time.Hour
 
-// known are the parameters of GET /drain-delay; max-wait is another spelling of
-// max-delay.
-var known = []string{"ip", "pod", "namespace", "ingress", "max-delay", "max-wait", "settle"}
+// known are the parameters of GET /drain-delay.
+var known = []string{api.IP, api.Pod, api.Namespace, api.Ingress, api.MaxDelay, api.MaxWait, api.Settle}
 
 // badParameter is a known parameter with a value that makes no sense.
 type badParameter struct{ name, value, want string }
@@ -50,7 +50,7 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 		return req, warnings, err
 	}
 	if notAddress != nil {
-		return req, warnings, &badParameter{"ip", "", "an address, since the caller's is not known"}
+		return req, warnings, &badParameter{api.IP, "", "an address, since the caller's is not known"}
 	}
 	req.IP, req.Inferred = req.Source, true
 	return req, warnings, nil
@@ -68,13 +68,13 @@ func forwarded(h http.Header) bool {
 func ParseQuery(query url.Values) (req drain.Request, warnings []string, err error) {
 	p := parameters{query: query}
 	p.findUnknown()
-	req.Namespace, req.Pod = p.name("namespace"), p.name("pod")
-	req.MaxDelay = cmp.Or(p.duration("max-delay"), p.duration("max-wait"))
-	req.Settle = p.duration("settle")
-	req.Ingresses = p.names("ingress")
+	req.Namespace, req.Pod = p.name(api.Namespace), p.name(api.Pod)
+	req.MaxDelay = cmp.Or(p.duration(api.MaxDelay), p.duration(api.MaxWait))
+	req.Settle = p.duration(api.Settle)
+	req.Ingresses = p.names(api.Ingress)
 	req.IP = p.address()
 	if p.err == nil && req.Pod != "" && req.Namespace == "" {
-		p.fail("pod", req.Pod, "namespace= beside it")
+		p.fail(api.Pod, req.Pod, "namespace= beside it")
 	}
 	return req, p.warnings, p.err
 }
@@ -87,9 +87,9 @@ type fallbackReport struct {
 
 func parseFallback(query url.Values) (fallbackReport, error) {
 	p := parameters{query: query}
-	f := fallbackReport{p.get("reason"), p.name("namespace"), p.name("pod"), p.address()}
-	if !slices.Contains(fallbackReasons, f.reason) {
-		p.fail("reason", f.reason, "one of "+strings.Join(fallbackReasons, ", "))
+	f := fallbackReport{p.get(api.Reason), p.name(api.Namespace), p.name(api.Pod), p.address()}
+	if !slices.Contains(api.Reasons, f.reason) {
+		p.fail(api.Reason, f.reason, "one of "+strings.Join(api.Reasons, ", "))
 	}
 	return f, p.err
 }
@@ -150,13 +150,13 @@ func (p *parameters) checkName(name, v string) {
 }
 
 func (p *parameters) address() netip.Addr {
-	v := p.get("ip")
+	v := p.get(api.IP)
 	if v == "" {
 		return netip.Addr{}
 	}
 	ip, err := netip.ParseAddr(strings.Trim(v, "[]"))
 	if err != nil {
-		p.fail("ip", v, "an IPv4 or IPv6 address")
+		p.fail(api.IP, v, "an IPv4 or IPv6 address")
 	}
 	return ip.Unmap().WithZone("")
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"drainwait/internal/api"
 	"drainwait/internal/drain"
 )
 
@@ -61,9 +62,9 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, sources: newSources(cfg.WaitsPerSource)}
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /drain-delay", s.drainDelay)
-	mux.HandleFunc("POST /fallback", s.fallback)
-	mux.HandleFunc("GET /health", ok)
+	mux.HandleFunc("GET "+api.DrainDelayPath, s.drainDelay)
+	mux.HandleFunc("POST "+api.FallbackPath, s.fallback)
+	mux.HandleFunc("GET "+api.HealthPath, ok)
 	s.hooks = mux
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /healthz", ok)
@@ -113,7 +114,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, context.Canceled):
 		s.cfg.Metrics.over("hung_up", took)
-		log.Info("caller hung up", "waited_seconds", toSeconds(took))
+		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case err != nil:
 		s.refuse(rw, log, err, took, warnings)
 	default:
@@ -138,7 +139,7 @@ func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.
 	s.cfg.Metrics.over(string(result.Outcome), took)
 	a := NewAnswer(result, took, warnings)
 	level := slog.LevelInfo
-	if a.Outcome == drain.SettleCut || a.Outcome == drain.BudgetSpent {
+	if a.Outcome == api.SettleCut || a.Outcome == api.BudgetSpent {
 		level = slog.LevelWarn
 	}
 	log.Log(context.Background(), level, "wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
@@ -154,9 +155,9 @@ func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, too
 	if status == http.StatusServiceUnavailable {
 		rw.Header().Set("Retry-After", "1")
 	}
-	f := Failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: append([]string{}, warnings...)}
+	f := api.Failure{APIVersion: api.Version, Error: name, Message: err.Error(), Warnings: append([]string{}, warnings...)}
 	if cut, ok := errors.AsType[*drain.CutError](err); ok {
-		f.BudgetSeconds = toSeconds(cut.Budget)
+		f.BudgetSeconds = api.InSeconds(cut.Budget)
 	}
 	write(rw, status, f)
 }
@@ -166,7 +167,7 @@ func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 	f, err := parseFallback(r.URL.Query())
 	if err != nil {
 		status, name := statusOf(err)
-		write(rw, status, Failure{APIVersion: apiVersion, Error: name, Message: err.Error(), Warnings: []string{}})
+		write(rw, status, api.Failure{APIVersion: api.Version, Error: name, Message: err.Error(), Warnings: []string{}})
 		return
 	}
 	s.cfg.Metrics.fallbacks.WithLabelValues(f.reason).Inc()

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
@@ -56,7 +56,7 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 		b.Advance(5 * time.Minute)
 		calls = b.AWSCalls()["DescribeTargetHealth OK"] - before
 		for _, p := range b.Pods()[:60] {
-			var answer server.Answer
+			var answer api.Answer
 			if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
 				t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
 			}
@@ -101,7 +101,7 @@ func TestHowSoonAWaveIsSeen(t *testing.T) {
 			}
 			b.Advance(2 * time.Minute)
 			for _, p := range pods {
-				var answer server.Answer
+				var answer api.Answer
 				if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
 					t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
 				}

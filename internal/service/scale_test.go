@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
 )
@@ -220,7 +220,7 @@ func TestHowSoonDrained(t *testing.T) {
 // answered.
 func drainedLate(t *testing.T, p *sim.PodReport) time.Duration {
 	t.Helper()
-	var a server.Answer
+	var a api.Answer
 	if err := json.Unmarshal(p.Answer, &a); err != nil || a.Outcome != "drained" {
 		t.Fatalf("pod %s: %d %s, %v", p.Name, p.Status, p.Answer, err)
 	}

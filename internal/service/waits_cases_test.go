@@ -11,7 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/sim"
 )
 
@@ -75,7 +75,7 @@ func ordinaryCases() []waitCase {
 				})
 			},
 			event: deregistered, after: settleALB,
-			also: func(t *testing.T, _ *scene, a server.Answer) {
+			also: func(t *testing.T, _ *scene, a api.Answer) {
 				if got := events(a.Targets[0]); got != "left, returned, left, settled" {
 					t.Errorf("the timeline is %s", got)
 				}
@@ -130,7 +130,7 @@ func (s *scene) addPending() {
 }
 
 // events names the steps of a timeline.
-func events(t server.TargetAnswer) string {
+func events(t api.TargetAnswer) string {
 	var names []string
 	for _, s := range t.Timeline {
 		names = append(names, s.Event)
@@ -384,8 +384,8 @@ func discoveryCases() []waitCase {
 // longer gives the hook three minutes.
 func longer(p *sim.PodSpec) { p.Hook.MaxDelay = 3 * time.Minute }
 
-func targets(n int) func(*testing.T, *scene, server.Answer) {
-	return func(t *testing.T, _ *scene, a server.Answer) {
+func targets(n int) func(*testing.T, *scene, api.Answer) {
+	return func(t *testing.T, _ *scene, a api.Answer) {
 		t.Helper()
 		if len(a.Targets) != n {
 			t.Errorf("there are %d targets, want %d: %+v", len(a.Targets), n, a.Targets)
@@ -574,7 +574,7 @@ func budgetCases() []waitCase {
 		stuck(waitCase{name: "max-wait", query: "max-wait=90", outcome: "budget_spent", after: 90 * time.Second}),
 		stuck(waitCase{
 			name: "max-delay of 0 is one look", query: "max-delay=0", outcome: "budget_spent", after: 0,
-			also: func(t *testing.T, _ *scene, a server.Answer) {
+			also: func(t *testing.T, _ *scene, a api.Answer) {
 				if a.WaitedSeconds > 0.5 || a.Targets[0].State != "healthy" {
 					t.Errorf("one look took %v s and saw %q", a.WaitedSeconds, a.Targets[0].State)
 				}
@@ -586,7 +586,7 @@ func budgetCases() []waitCase {
 		}),
 		stuck(waitCase{
 			name: "the grace period", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 5*minute - 5*time.Second, early: time.Second,
-			also: func(t *testing.T, _ *scene, a server.Answer) {
+			also: func(t *testing.T, _ *scene, a api.Answer) {
 				if a.BoundedBy != "grace period" {
 					t.Errorf("bounded by %s", a.BoundedBy)
 				}
@@ -686,7 +686,7 @@ func troubleCases() []waitCase {
 			world: func(c *sim.Config) { c.Assumptions.LeaderGap = sim.Range{Min: time.Hour, Max: time.Hour} },
 			up:    func(s *scene) { s.ChangeLeader() },
 			after: time.Minute,
-			also: func(t *testing.T, _ *scene, a server.Answer) {
+			also: func(t *testing.T, _ *scene, a api.Answer) {
 				if !strings.Contains(a.LastError, "Throttling") {
 					t.Errorf("the last error is %q", a.LastError)
 				}

@@ -17,7 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/service"
 	"drainwait/internal/sim"
 )
@@ -573,8 +573,8 @@ func answerCases() (cases []waitCase) {
 // refusalCases are reasons to refuse a wait that show too late: the caller has
 // waited, and would wait again.
 func refusalCases() []waitCase {
-	spent := func(words string) func(*testing.T, *scene, server.Answer) {
-		return func(t *testing.T, _ *scene, a server.Answer) {
+	spent := func(words string) func(*testing.T, *scene, api.Answer) {
+		return func(t *testing.T, _ *scene, a api.Answer) {
 			t.Helper()
 			if !strings.Contains(a.LastError, words) {
 				t.Errorf("the last error is %q, want %q in it", a.LastError, words)
@@ -635,11 +635,11 @@ func refusalCases() []waitCase {
 // shortCases are budgets that cannot hold the settle time. The caller is told,
 // and so is the log, at the start.
 func shortCases() []waitCase {
-	logged := func(words string) (func(*service.Config), func(*testing.T, *scene, server.Answer)) {
+	logged := func(words string) (func(*service.Config), func(*testing.T, *scene, api.Answer)) {
 		log := new(lockedBuffer)
 		early := -1
 		return func(c *service.Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) },
-			func(t *testing.T, s *scene, a server.Answer) {
+			func(t *testing.T, s *scene, a api.Answer) {
 				t.Helper()
 				warned(words)(t, s, a)
 				warned("requests may fail")(t, s, a)
@@ -762,7 +762,7 @@ func TestForwardedCaller(t *testing.T) {
 				t.Errorf("%s: got %d %s", header, c.Status, c.Body)
 			}
 		}
-		var a server.Answer
+		var a api.Answer
 		if a = s.Await(s.AskWith(webIP, "ip="+webIP+"&namespace=default", "Via")).OK(t); a.Outcome != "drained" {
 			t.Errorf("got %+v", a)
 		}

@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/service"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
@@ -55,7 +55,7 @@ type waitCase struct {
 	// early is what the answer may come before that.
 	early time.Duration
 	// also checks more; may be nil.
-	also func(*testing.T, *scene, server.Answer)
+	also func(*testing.T, *scene, api.Answer)
 	// verdict, where not nil, is all that is checked.
 	verdict func(*testing.T, *scene)
 }
@@ -166,7 +166,7 @@ func (c waitCase) check(t *testing.T, s *scene) {
 	if p.Late > 0 || p.Premature > 0 {
 		t.Errorf("%d new requests arrived after the answer; premature: %d; the last arrived at %s, the answer at %s", p.Late, p.Premature, p.LastArrival, p.Answered)
 	}
-	var a server.Answer
+	var a api.Answer
 	if status == http.StatusOK {
 		a = (&servicetest.Call{Status: p.Status, Body: p.Answer}).OK(t)
 	}
@@ -176,8 +176,8 @@ func (c waitCase) check(t *testing.T, s *scene) {
 }
 
 // warned checks that a warning has some words in it.
-func warned(words string) func(*testing.T, *scene, server.Answer) {
-	return func(t *testing.T, _ *scene, a server.Answer) {
+func warned(words string) func(*testing.T, *scene, api.Answer) {
+	return func(t *testing.T, _ *scene, a api.Answer) {
 		t.Helper()
 		if !strings.Contains(strings.Join(a.Warnings, "\n"), words) {
 			t.Errorf("no warning says %q: %q", words, a.Warnings)
@@ -186,8 +186,8 @@ func warned(words string) func(*testing.T, *scene, server.Answer) {
 }
 
 // says checks that the body of a failure has some words in it.
-func says(words ...string) func(*testing.T, *scene, server.Answer) {
-	return func(t *testing.T, s *scene, _ server.Answer) {
+func says(words ...string) func(*testing.T, *scene, api.Answer) {
+	return func(t *testing.T, s *scene, _ api.Answer) {
 		t.Helper()
 		for _, w := range words {
 			if !strings.Contains(string(s.pod.Answer), w) {
@@ -258,7 +258,7 @@ func TestStates(t *testing.T) {
 			s.Deregister(s.group, s.pod.IP, webPort)
 			_ = s.DeletePod(web, "web-1")
 		},
-		also: func(t *testing.T, _ *scene, a server.Answer) {
+		also: func(t *testing.T, _ *scene, a api.Answer) {
 			if a.Targets[0].State != "absent" {
 				t.Errorf("state is %q, want absent", a.Targets[0].State)
 			}

@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
-	"drainwait/internal/server"
+	"drainwait/internal/api"
 	"drainwait/internal/service"
 	"drainwait/internal/sim"
 )
@@ -221,9 +221,9 @@ func (b *Bubble) Await(c *Call) *Call {
 }
 
 // OK is the body of a 200; any other status ends the test.
-func (c *Call) OK(t *testing.T) server.Answer {
+func (c *Call) OK(t *testing.T) api.Answer {
 	t.Helper()
-	var a server.Answer
+	var a api.Answer
 	if err := json.Unmarshal(c.Body, &a); err != nil || c.Status != http.StatusOK {
 		t.Fatalf("got %d %s, %v", c.Status, c.Body, err)
 	}
@@ -231,9 +231,9 @@ func (c *Call) OK(t *testing.T) server.Answer {
 }
 
 // Failed is the body of any status but 200, which ends the test.
-func (c *Call) Failed(t *testing.T) server.Failure {
+func (c *Call) Failed(t *testing.T) api.Failure {
 	t.Helper()
-	var f server.Failure
+	var f api.Failure
 	if err := json.Unmarshal(c.Body, &f); err != nil || c.Status == http.StatusOK {
 		t.Fatalf("got %d %s, %v", c.Status, c.Body, err)
 	}

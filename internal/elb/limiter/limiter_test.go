@@ -1,4 +1,4 @@
-package elb
+package limiter
 
 import (
 	"slices"
@@ -7,12 +7,14 @@ import (
 	"time"
 )
 
+const ms = time.Millisecond
+
 // order queues tickets of those urgencies at once and tells in which order they
 // are paid.
-func order(l *limiter, urgencies []urgency) (paid []int) {
+func order(l *Limiter, urgencies []Urgency) (paid []int) {
 	ch := make(chan int)
 	for i, u := range urgencies {
-		t := l.queue(u)
+		t := l.Queue(u)
 		go func() {
 			<-t.ready
 			ch <- i
@@ -24,13 +26,13 @@ func order(l *limiter, urgencies []urgency) (paid []int) {
 	return paid
 }
 
-func TestLimiterRateAndBurst(t *testing.T) {
+func TestRateAndBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(5, 10)
+		l := New(5, 10)
 		began := time.Now()
 		var sent []time.Duration
 		for range 100 {
-			<-l.queue(urgency{class: cadence}).ready
+			<-l.Queue(Urgency{Class: Cadence}).ready
 			sent = append(sent, time.Since(began))
 		}
 		if sent[9] != 0 || sent[10].Round(ms) != 200*ms || sent[99].Round(ms) != 18*time.Second {
@@ -39,7 +41,7 @@ func TestLimiterRateAndBurst(t *testing.T) {
 		time.Sleep(time.Minute) // no more than the burst is saved up
 		began = time.Now()
 		for range 11 {
-			<-l.queue(urgency{class: cadence}).ready
+			<-l.Queue(Urgency{Class: Cadence}).ready
 		}
 		if took := time.Since(began).Round(ms); took != 200*ms {
 			t.Errorf("11 after a long rest took %v, want 200ms", took)
@@ -47,26 +49,26 @@ func TestLimiterRateAndBurst(t *testing.T) {
 	})
 }
 
-func TestLimiterOrder(t *testing.T) {
-	u, c, m, s := urgency{class: uncertain}, urgency{class: cadence}, urgency{class: calm}, urgency{class: sweep}
-	by := func(seconds int64) urgency { return urgency{awaited, time.Unix(seconds, 0)} }
+func TestOrder(t *testing.T) {
+	u, c, m, s := Urgency{Class: Question}, Urgency{Class: Cadence}, Urgency{Class: Calm}, Urgency{Class: Sweep}
+	by := func(seconds int64) Urgency { return Urgency{Awaited, time.Unix(seconds, 0)} }
 	for _, tt := range []struct {
 		name string
-		all  []urgency
+		all  []Urgency
 		want []int
 	}{
-		{"first come, first served", []urgency{c, c, c, c, c, c}, []int{0, 1, 2, 3, 4, 5}},
-		{"urgent first", []urgency{c, u, by(1)}, []int{2, 1, 0}},
-		{"all classes", []urgency{s, m, c, u}, []int{3, 2, 1, 0}},
-		{"earliest deadline first", []urgency{by(3), by(1), by(2)}, []int{1, 2, 0}},
-		{"every fourth to who waits longest", []urgency{c, c, u, u, u, u, by(1), by(1), by(1), by(1)}, []int{6, 7, 8, 0, 9, 2, 3, 1, 4, 5}},
-		{"the sweep excepted", []urgency{s, s, u, u, u, u, by(1), by(1), by(1)}, []int{6, 7, 8, 2, 3, 4, 5, 0, 1}},
-		{"the calm for a time", []urgency{m, m, u, u, u, u, by(1), by(1), by(1)}, []int{6, 7, 8, 2, 3, 4, 5, 0, 1}},
+		{"first come, first served", []Urgency{c, c, c, c, c, c}, []int{0, 1, 2, 3, 4, 5}},
+		{"urgent first", []Urgency{c, u, by(1)}, []int{2, 1, 0}},
+		{"all classes", []Urgency{s, m, c, u}, []int{3, 2, 1, 0}},
+		{"earliest deadline first", []Urgency{by(3), by(1), by(2)}, []int{1, 2, 0}},
+		{"every fourth to who waits longest", []Urgency{c, c, u, u, u, u, by(1), by(1), by(1), by(1)}, []int{6, 7, 8, 0, 9, 2, 3, 1, 4, 5}},
+		{"the sweep excepted", []Urgency{s, s, u, u, u, u, by(1), by(1), by(1)}, []int{6, 7, 8, 2, 3, 4, 5, 0, 1}},
+		{"the calm for a time", []Urgency{m, m, u, u, u, u, by(1), by(1), by(1)}, []int{6, 7, 8, 2, 3, 4, 5, 0, 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLimiter(10, 1)
-				<-l.queue(c).ready
+				l := New(10, 1)
+				<-l.Queue(c).ready
 				if got := order(l, tt.all); !slices.Equal(got, tt.want) {
 					t.Errorf("paid in the order %v, want %v", got, tt.want)
 				}
@@ -75,12 +77,12 @@ func TestLimiterOrder(t *testing.T) {
 	}
 	t.Run("the calm after a time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newLimiter(0.01, 1)
-			<-l.queue(c).ready
-			old := l.queue(m)
+			l := New(0.01, 1)
+			<-l.Queue(c).ready
+			old := l.Queue(m)
 			time.Sleep(patience + time.Second)
-			l.resize(10, 1)
-			if got := order(l, []urgency{u, u, u, u, u}); len(got) != 5 {
+			l.Resize(10, 1)
+			if got := order(l, []Urgency{u, u, u, u, u}); len(got) != 5 {
 				t.Fatal(got)
 			}
 			select {
@@ -92,10 +94,10 @@ func TestLimiterOrder(t *testing.T) {
 	})
 	t.Run("raised", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newLimiter(10, 1)
-			<-l.queue(urgency{class: cadence}).ready
-			first, second := l.queue(urgency{class: uncertain}), l.queue(urgency{class: cadence})
-			second.set(urgency{class: awaited})
+			l := New(10, 1)
+			<-l.Queue(Urgency{Class: Cadence}).ready
+			first, second := l.Queue(Urgency{Class: Question}), l.Queue(Urgency{Class: Cadence})
+			second.Set(Urgency{Class: Awaited})
 			<-second.ready
 			select {
 			case <-first.ready:
@@ -108,15 +110,15 @@ func TestLimiterOrder(t *testing.T) {
 }
 
 // Urgent tickets without end leave a quarter of the rate to the others.
-func TestLimiterStarvesNobody(t *testing.T) {
+func TestStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(10, 1)
+		l := New(10, 1)
 		stop := make(chan struct{})
 		for range 20 {
 			go func() {
 				for {
 					select {
-					case <-l.queue(urgency{class: awaited}).ready:
+					case <-l.Queue(Urgency{Class: Awaited}).ready:
 					case <-stop:
 						return
 					}
@@ -126,7 +128,7 @@ func TestLimiterStarvesNobody(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		for range 10 {
-			<-l.queue(urgency{class: cadence}).ready
+			<-l.Queue(Urgency{Class: Cadence}).ready
 		}
 		// Each waits for the 20 before it at most: four tenths of a second for
 		// each of those, as only every fourth token goes by age.
@@ -137,12 +139,12 @@ func TestLimiterStarvesNobody(t *testing.T) {
 	})
 }
 
-func TestLimiterCancel(t *testing.T) {
+func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(1, 1)
-		paid := l.queue(urgency{class: cadence})
-		waits, next := l.queue(urgency{class: awaited}), l.queue(urgency{class: cadence})
-		waits.cancel() // gives up its place, and there is no token to give back
+		l := New(1, 1)
+		paid := l.Queue(Urgency{Class: Cadence})
+		waits, next := l.Queue(Urgency{Class: Awaited}), l.Queue(Urgency{Class: Cadence})
+		waits.Cancel() // gives up its place, and there is no token to give back
 		synctest.Wait()
 		select {
 		case <-next.ready:
@@ -150,44 +152,44 @@ func TestLimiterCancel(t *testing.T) {
 		default:
 		}
 		began := time.Now()
-		paid.cancel() // gives its token back
+		paid.Cancel() // gives its token back
 		<-next.ready
 		if took := time.Since(began); took != 0 {
 			t.Errorf("the token that was given back came after %v", took)
 		}
-		<-l.queue(urgency{class: cadence}).ready
+		<-l.Queue(Urgency{Class: Cadence}).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("the next token took %v, want 1s", took)
 		}
 		time.Sleep(time.Hour)
-		full := l.queue(urgency{class: cadence})
+		full := l.Queue(Urgency{Class: Cadence})
 		time.Sleep(time.Hour)
-		full.cancel() // into a bucket that is full
+		full.Cancel() // into a bucket that is full
 		began = time.Now()
-		<-l.queue(urgency{class: cadence}).ready
-		<-l.queue(urgency{class: cadence}).ready
+		<-l.Queue(Urgency{Class: Cadence}).ready
+		<-l.Queue(Urgency{Class: Cadence}).ready
 		if took := time.Since(began).Round(ms); took != time.Second {
 			t.Errorf("two tokens took %v, want 1s", took)
 		}
 	})
 }
 
-func BenchmarkLimiter(b *testing.B) {
-	l := newLimiter(0.001, 1)
-	<-l.queue(urgency{}).ready
+func BenchmarkGrant(b *testing.B) {
+	l := New(0.001, 1)
+	<-l.Queue(Urgency{}).ready
 	for range 10_000 {
-		l.queue(urgency{class: cadence})
+		l.Queue(Urgency{Class: Cadence})
 	}
 	for b.Loop() {
 		l.mu.Lock()
 		l.tokens = 1
-		l.waiting = append(l.waiting, &ticket{l: l, urgency: urgency{class: cadence}, ready: make(chan struct{})})
+		l.waiting = append(l.waiting, &Ticket{l: l, urgency: Urgency{Class: Cadence}, ready: make(chan struct{})})
 		l.grant()
 		l.mu.Unlock()
 	}
 }
 
-func TestLimiterThrottled(t *testing.T) {
+func TestThrottled(t *testing.T) {
 	for _, tt := range []struct {
 		full float64
 		want []float64 // after each throttling, one a second
@@ -196,22 +198,22 @@ func TestLimiterThrottled(t *testing.T) {
 		{0.5, []float64{0.5, 0.5}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newLimiter(tt.full, 10)
+			l := New(tt.full, 10)
 			for i, want := range tt.want {
-				l.throttled()
-				l.throttled() // those of one burst count once
-				if got := l.current(); got != want {
+				l.Throttle()
+				l.Throttle() // those of one burst count once
+				if got := l.Rate(); got != want {
 					t.Errorf("rate %v after %d throttlings, want %v", got, i+1, want)
 				}
 				time.Sleep(time.Second)
 			}
 			time.Sleep(recovery)
-			if got := l.current(); got != tt.full {
+			if got := l.Rate(); got != tt.full {
 				t.Errorf("rate %v after a minute, want %v", got, tt.full)
 			}
-			l.throttled()
+			l.Throttle()
 			began := time.Now()
-			<-l.queue(urgency{class: cadence}).ready
+			<-l.Queue(Urgency{Class: Cadence}).ready
 			if time.Since(began) == 0 {
 				t.Error("a token was left after a throttling")
 			}
@@ -219,26 +221,26 @@ func TestLimiterThrottled(t *testing.T) {
 	}
 }
 
-func TestLimiterResize(t *testing.T) {
+func TestResize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(4, 8)
-		l.resize(1, 2)
-		<-l.queue(urgency{class: cadence}).ready
-		<-l.queue(urgency{class: cadence}).ready
+		l := New(4, 8)
+		l.Resize(1, 2)
+		<-l.Queue(Urgency{Class: Cadence}).ready
+		<-l.Queue(Urgency{Class: Cadence}).ready
 		began := time.Now()
-		ticket := l.queue(urgency{class: cadence}) // its timer is set for a second from now
-		l.resize(10, 2)
+		ticket := l.Queue(Urgency{Class: Cadence}) // its timer is set for a second from now
+		l.Resize(10, 2)
 		<-ticket.ready
 		if took := time.Since(began).Round(ms); took != 100*ms {
 			t.Errorf("the token took %v, want 100ms", took)
 		}
-		l.throttled() // 5 of 10
-		l.resize(4, 1)
-		if got := l.current(); got != 2 {
+		l.Throttle() // 5 of 10
+		l.Resize(4, 1)
+		if got := l.Rate(); got != 2 {
 			t.Errorf("rate %v, want half of 4", got)
 		}
-		l.resize(0.5, 1)
-		if got := l.current(); got != 0.5 {
+		l.Resize(0.5, 1)
+		if got := l.Rate(); got != 0.5 {
 			t.Errorf("rate %v, want 0.5: all of what is below the least", got)
 		}
 	})

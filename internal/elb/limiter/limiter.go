@@ -1,4 +1,6 @@
-package elb
+// Package limiter decides whose request to ELBv2 is the next one that the rate of
+// requests has room for.
+package limiter
 
 import (
 	"cmp"
@@ -8,25 +10,27 @@ import (
 	"time"
 )
 
-// class orders the requests that wait for the rate budget: the lowest first.
-type class int
+// Class orders the requests that wait for the rate budget: the lowest first.
+type Class int
 
+// The classes of requests.
 const (
-	awaited   class = iota // an answer or a departure waits for it, until a time
-	uncertain              // a wait has to know whether a group concerns it
-	cadence                // nothing else would tell that a target leaves
-	calm                   // as cadence, where a hash would tell, or all have left or are late
-	sweep                  // nobody waits
+	Awaited  Class = iota // an answer or a departure waits for it, until a time
+	Question              // a wait has to know whether a group concerns it
+	Cadence               // nothing else would tell that a target leaves
+	Calm                  // as Cadence, where a hash would tell, or all have left or are late
+	Sweep                 // nobody waits
 )
 
-// urgency is how soon a request is to be sent.
-type urgency struct {
-	class class
-	by    time.Time // the deadline of what is awaited
+// Urgency is how soon a request is to be sent.
+type Urgency struct {
+	Class Class
+	By    time.Time // the deadline of what is awaited
 }
 
-func (u urgency) compare(v urgency) int {
-	return cmp.Or(cmp.Compare(u.class, v.class), u.by.Compare(v.by))
+// Compare orders by class, and then by deadline.
+func (u Urgency) Compare(v Urgency) int {
+	return cmp.Or(cmp.Compare(u.Class, v.Class), u.By.Compare(v.By))
 }
 
 // fairTurn is the token in a row of contested ones that goes to whoever has
@@ -42,7 +46,7 @@ const (
 // whole again.
 const recovery = time.Minute
 
-// limiter is a token bucket whose tokens go to the most urgent first, and among
+// Limiter is a token bucket whose tokens go to the most urgent first, and among
 // what is awaited to the earliest deadline, but for every fourth, which goes to
 // whoever has waited longest. Deadlines come before kinds: were a look that
 // confirms always ahead of one that sees a pod leave, then those that leave last
@@ -50,7 +54,7 @@ const recovery = time.Minute
 //
 // It yields to others of the same AWS account: when AWS throttles, the rate is
 // halved, and comes back slowly.
-type limiter struct {
+type Limiter struct {
 	// mu guards all of it and is never held across a wait.
 	mu      sync.Mutex
 	full    float64 // tokens per second when nobody complains
@@ -59,36 +63,36 @@ type limiter struct {
 	tokens  float64
 	updated time.Time
 	cut     time.Time // when rate was last halved
-	waiting []*ticket // in order of arrival
+	waiting []*Ticket // in order of arrival
 	turns   int       // how many tokens more than one waited for
 	timer   *time.Timer
 }
 
-// ticket is a place in the queue; ready is closed when it is paid. The limiter's
-// mutex guards the urgency.
-type ticket struct {
-	l *limiter
-	urgency
-	arrived time.Time
-	ready   chan struct{}
+// Ticket is a place in the queue for a token.
+type Ticket struct {
+	Arrived time.Time // when it was taken
+	l       *Limiter
+	urgency Urgency       // guarded by the limiter's mutex
+	ready   chan struct{} // closed when the ticket is paid
 }
 
-func newLimiter(rate, burst float64) *limiter {
-	return &limiter{full: rate, rate: rate, burst: burst, tokens: burst, updated: time.Now()}
+// New makes a limiter of rate tokens per second, and burst of them at once.
+func New(rate, burst float64) *Limiter {
+	return &Limiter{full: rate, rate: rate, burst: burst, tokens: burst, updated: time.Now()}
 }
 
-// queue asks for one token.
-func (l *limiter) queue(u urgency) *ticket {
+// Queue asks for one token.
+func (l *Limiter) Queue(u Urgency) *Ticket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := &ticket{l: l, urgency: u, arrived: time.Now(), ready: make(chan struct{})}
+	t := &Ticket{l: l, urgency: u, Arrived: time.Now(), ready: make(chan struct{})}
 	l.waiting = append(l.waiting, t)
 	l.grant()
 	return t
 }
 
-// set makes the ticket, if there is one, as urgent as that. It keeps its age.
-func (t *ticket) set(u urgency) {
+// Set makes the ticket, if there is one, as urgent as that. It keeps its age.
+func (t *Ticket) Set(u Urgency) {
 	if t == nil {
 		return
 	}
@@ -98,42 +102,45 @@ func (t *ticket) set(u urgency) {
 	t.l.grant()
 }
 
-func (t *ticket) compare(v *ticket) int { return t.urgency.compare(v.urgency) }
+func (t *Ticket) compare(v *Ticket) int { return t.urgency.Compare(v.urgency) }
 
-func (t *ticket) compareAge(v *ticket) int { return t.since().Compare(v.since()) }
+func (t *Ticket) compareAge(v *Ticket) int { return t.since().Compare(v.since()) }
+
+// never is a time that does not come.
+var never = time.Unix(1<<40, 0)
 
 // since is from when on the ticket counts as waiting.
-func (t *ticket) since() time.Time {
-	switch t.class {
-	case sweep:
-		return forever
-	case calm:
-		return t.arrived.Add(patience)
+func (t *Ticket) since() time.Time {
+	switch t.urgency.Class {
+	case Sweep:
+		return never
+	case Calm:
+		return t.Arrived.Add(patience)
 	}
-	return t.arrived
+	return t.Arrived
 }
 
-// paid is closed when the ticket is; of no ticket, nil.
-func (t *ticket) paid() <-chan struct{} {
+// Paid is closed when the ticket is paid; of no ticket it is nil.
+func (t *Ticket) Paid() <-chan struct{} {
 	if t == nil {
 		return nil
 	}
 	return t.ready
 }
 
-// wait waits until the ticket is paid, or gives it up.
-func (t *ticket) wait(ctx context.Context) error {
+// Wait waits until the ticket is paid, or gives it up.
+func (t *Ticket) Wait(ctx context.Context) error {
 	select {
 	case <-t.ready:
 		return nil
 	case <-ctx.Done():
-		t.cancel()
+		t.Cancel()
 		return context.Cause(ctx)
 	}
 }
 
-// cancel gives the place up, and the token back if it was paid.
-func (t *ticket) cancel() {
+// Cancel gives the place up, and the token back if it was paid.
+func (t *Ticket) Cancel() {
 	if t == nil {
 		return
 	}
@@ -148,24 +155,24 @@ func (t *ticket) cancel() {
 
 // remove takes a ticket out of the queue and says whether it was in it; call it
 // with mu held.
-func (l *limiter) remove(t *ticket) bool {
+func (l *Limiter) remove(t *Ticket) bool {
 	n := len(l.waiting)
-	l.waiting = slices.DeleteFunc(l.waiting, func(v *ticket) bool { return v == t })
+	l.waiting = slices.DeleteFunc(l.waiting, func(v *Ticket) bool { return v == t })
 	return len(l.waiting) < n
 }
 
 // grant hands out what tokens there are and sets the timer for the next; call
 // it with mu held. A scan of ten thousand tickets takes a tenth of a millisecond,
 // and there are few tokens.
-func (l *limiter) grant() {
+func (l *Limiter) grant() {
 	l.refill()
 	for l.tokens >= 1 && len(l.waiting) > 0 {
 		if len(l.waiting) > 1 {
 			l.turns++
 		}
-		t := slices.MinFunc(l.waiting, (*ticket).compare)
+		t := slices.MinFunc(l.waiting, (*Ticket).compare)
 		if l.turns%fairTurn == 0 {
-			t = slices.MinFunc(l.waiting, (*ticket).compareAge)
+			t = slices.MinFunc(l.waiting, (*Ticket).compareAge)
 		}
 		l.remove(t)
 		close(t.ready)
@@ -184,7 +191,7 @@ func (l *limiter) grant() {
 }
 
 // refill brings tokens and rate up to now; call it with mu held.
-func (l *limiter) refill() {
+func (l *Limiter) refill() {
 	now := time.Now()
 	seconds := now.Sub(l.updated).Seconds()
 	l.updated = now
@@ -192,9 +199,9 @@ func (l *limiter) refill() {
 	l.rate = min(l.full, l.rate+seconds*l.full/recovery.Seconds())
 }
 
-// throttled halves the rate, not more often than once in a second and never
+// Throttle halves the rate, not more often than once in a second and never
 // below one request per second (or the full rate, where that is less).
-func (l *limiter) throttled() {
+func (l *Limiter) Throttle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refill()
@@ -206,11 +213,11 @@ func (l *limiter) throttled() {
 }
 
 // least is what the rate never falls below; call it with mu held.
-func (l *limiter) least() float64 { return min(1, l.full) }
+func (l *Limiter) least() float64 { return min(1, l.full) }
 
-// resize sets the rate when nobody complains, and the burst, at once. A rate
+// Resize sets the rate when nobody complains, and the burst, at once. A rate
 // that was cut down stays cut by the same part.
-func (l *limiter) resize(full, burst float64) {
+func (l *Limiter) Resize(full, burst float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refill()
@@ -220,8 +227,8 @@ func (l *limiter) resize(full, burst float64) {
 	l.grant()
 }
 
-// current is the rate now, in tokens per second.
-func (l *limiter) current() float64 {
+// Rate is the rate now, in tokens per second.
+func (l *Limiter) Rate() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refill()
