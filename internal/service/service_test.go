@@ -12,7 +12,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
-	"drainwait/internal/drain"
+	"drainwait/internal/api"
 	"drainwait/internal/service"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
@@ -377,7 +377,7 @@ func TestContractKnowsAllAnswers(t *testing.T) {
 		enum := func(schema, property string) string {
 			return fmt.Sprint(schemas[schema].Value.Properties[property].Value.Enum)
 		}
-		if got, want := enum("Answer", "outcome"), fmt.Sprint(drain.Outcomes); got != want {
+		if got, want := enum("Answer", "outcome"), fmt.Sprint(api.Outcomes); got != want {
 			t.Errorf("outcomes are %s in the contract and %s in the code", got, want)
 		}
 	})
