@@ -4,13 +4,20 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
+
+	"drainwait/internal/api"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,24 +53,91 @@ func Root(version string) *cobra.Command {
 		Short: "Tell a pod behind an AWS load balancer when it may stop",
 		Long: "drain-wait answers a pod's preStop hook as soon as no AWS load balancer sends the pod\n" +
 			"new requests any more. Without a command it serves.",
-		Args:              cobra.NoArgs,
-		RunE:              serve.RunE,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags(), os.LookupEnv) },
+		Version:       b.version,
+		Args:          noArgs,
+		RunE:          serve.RunE,
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate(b.String() + "\n")
+	root.SetFlagErrorFunc(explainFlag)
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddCommand(serve, newWait(b), newDemo(), newSim(), newVersion(b))
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		return fromEnvironment(root, cmd.Flags(), os.Environ())
+	}
 	return root
 }
 
+// noArgs refuses arguments; at the root an argument was meant as a command.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if !cmd.HasSubCommands() {
+		return fmt.Errorf("unexpected argument %q; %s takes flags only", args[0], cmd.CommandPath())
+	}
+	var known []string
+	for _, c := range cmd.Commands() {
+		known = append(known, c.Name())
+	}
+	return unknown("command", args[0], "", known)
+}
+
+// explainFlag names the flag that was probably meant.
+func explainFlag(cmd *cobra.Command, err error) error {
+	var missing *pflag.NotExistError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	return unknown("flag", missing.GetSpecifiedName(), "--", known)
+}
+
+// unknown is the error of a name that is none of the known ones.
+func unknown(what, name, prefix string, known []string) error {
+	err := fmt.Errorf("unknown %s %s%s", what, prefix, name)
+	if nearest := api.Nearest(name, known); nearest != "" {
+		return fmt.Errorf("%w; did you mean %s%s?", err, prefix, nearest)
+	}
+	return fmt.Errorf("%w; drain-wait --help lists what there is", err)
+}
+
+// variablePrefix begins the names of the environment variables that are flags.
+const variablePrefix = "DRAIN_WAIT_"
+
+func variable(flag string) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// serviceLink is what the kubelet adds to the environment of each container for a
+// Service called drain-wait, or drain-wait-something: not ours to refuse.
+var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$`)
+
 // fromEnvironment sets each flag that is not on the command line from its
-// variable.
-func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+// variable. A variable that is no flag of any command is an error: it was meant
+// to be one.
+func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []string) error {
+	known := make(map[string]bool)
+	for _, c := range append(root.Commands(), root) {
+		c.Flags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
+	}
+	given := make(map[string]string)
+	for _, assignment := range environment {
+		name, value, _ := strings.Cut(assignment, "=")
+		switch {
+		case !strings.HasPrefix(name, variablePrefix), serviceLink.MatchString("_" + strings.TrimPrefix(name, variablePrefix)):
+		case !known[name]:
+			return unknown("environment variable", name, "", slices.Sorted(maps.Keys(known)))
+		default:
+			given[name] = value
+		}
+	}
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := "DRAIN_WAIT_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := lookup(name)
+		name := variable(f.Name)
+		value, ok := given[name]
 		if !ok || f.Changed || failed != nil {
 			return
 		}
@@ -74,11 +148,17 @@ func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) e
 	return failed
 }
 
+// durationVar adds a flag that is a time.
+func durationVar(f *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
+	*d = value
+	f.Var((*api.Duration)(d), name, usage)
+}
+
 func newVersion(b build) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, the commit and the Go release it was built with",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
 			return err

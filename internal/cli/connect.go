@@ -10,6 +10,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -31,9 +32,9 @@ func (o *serviceOptions) register(f *pflag.FlagSet, b build) {
 	f.StringVar(&o.Region, "aws-region", "", "AWS Region of the load balancers (default: the one in each target group's ARN)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig (default: $KUBECONFIG, ~/.kube/config, or the service account in a pod)")
 	f.StringSliceVar(&o.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
-	f.DurationVar(&o.Drain.SettleALB, "settle-alb", o.Drain.SettleALB, "time from a target's leaving an ALB's target group until it gets no new requests")
-	f.DurationVar(&o.Drain.SettleNLB, "settle-nlb", o.Drain.SettleNLB, "time from a target's leaving an NLB's target group until it gets no new connections")
-	f.DurationVar(&o.Drain.MaxDelay, "default-max-delay", o.Drain.MaxDelay, "budget of a wait that names none and whose pod is not known")
+	durationVar(f, &o.Drain.SettleALB, "settle-alb", o.Drain.SettleALB, "time from a target's leaving an ALB's target group until it gets no new requests")
+	durationVar(f, &o.Drain.SettleNLB, "settle-nlb", o.Drain.SettleNLB, "time from a target's leaving an NLB's target group until it gets no new connections")
+	durationVar(f, &o.Drain.MaxDelay, "default-max-delay", o.Drain.MaxDelay, "budget of a wait that names none and whose pod is not known")
 	f.Float64Var(&o.ELB.Rate, "aws-rate", o.ELB.Rate, "most requests per second to ELBv2, for all replicas together; the account's limit is shared with the AWS Load Balancer Controller")
 	f.IntVar(&o.ELB.Burst, "aws-burst", o.ELB.Burst, "most requests to ELBv2 at once, for all replicas together")
 }
@@ -50,6 +51,19 @@ func (o *serviceOptions) validate() error {
 		return errors.New("--aws-rate: want more than 0 requests per second")
 	case o.ELB.Burst < 1:
 		return errors.New("--aws-burst: want 1 or more")
+	}
+	for _, n := range o.Namespaces {
+		if err := checkName(n); err != nil {
+			return fmt.Errorf("--namespaces: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkName refuses what no namespace and no Service can be called.
+func checkName(name string) error {
+	if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
+		return fmt.Errorf("%q cannot be a name: %s", name, wrong[0])
 	}
 	return nil
 }

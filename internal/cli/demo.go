@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ func newDemo() *cobra.Command {
 		Long: "demo rolls a deployment behind a load balancer under client load, in simulated worlds that\n" +
 			"run side by side and sped up: once for each preStop policy. Where the policy is drain-wait,\n" +
 			"the service is the real one, with every duration divided by the speed.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -83,8 +84,9 @@ func (o demoOptions) rollAll(ctx context.Context, stderr io.Writer) ([]rollout.R
 	rollouts := rollout.All()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	show := newProgress(stderr, len(rollouts))
-	defer show.stop()
+	var finished atomic.Int32
+	line := newStatusLine(stderr, func() string { return fmt.Sprintf("%d of %d worlds done", finished.Load(), len(rollouts)) })
+	defer line.stop()
 	results := make([]rollout.Result, len(rollouts))
 	var running sync.WaitGroup
 	for i, r := range rollouts {
@@ -94,7 +96,7 @@ func (o demoOptions) rollAll(ctx context.Context, stderr io.Writer) ([]rollout.R
 				cancel(fmt.Errorf("%s: %w", r, err))
 				return
 			}
-			show.finished(results[i])
+			finished.Add(1)
 		})
 	}
 	running.Wait()

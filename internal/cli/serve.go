@@ -7,13 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
+	"strings"
 
 	"drainwait/internal/service"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 	"k8s.io/klog/v2"
 )
 
@@ -31,7 +30,7 @@ func newServe(b build) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Answer preStop hooks (what drain-wait does without a command)",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	f := cmd.Flags()
@@ -40,8 +39,8 @@ func newServe(b build) *cobra.Command {
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
 	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
 	f.IntVar(&o.WaitsPerSource, "max-waits-per-source", o.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
-	f.DurationVar(&o.Quiet, "shutdown-quiet", o.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
-	f.DurationVar(&o.Grace, "shutdown-grace", o.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
+	durationVar(f, &o.Quiet, "shutdown-quiet", o.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
+	durationVar(f, &o.Grace, "shutdown-grace", o.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try it out")
 	o.log.register(f)
 	return cmd
@@ -53,6 +52,12 @@ func (o *serveOptions) validate() error {
 		return errors.New("--max-waits-per-source: want 1 or more")
 	case o.Quiet < 0 || o.Grace < o.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
+	}
+	if o.OwnService != "" {
+		namespace, name, ok := strings.Cut(o.OwnService, "/")
+		if err := errors.Join(checkName(namespace), checkName(name)); !ok || err != nil {
+			return fmt.Errorf("--own-service %q: want namespace/name", o.OwnService)
+		}
 	}
 	return o.serviceOptions.validate()
 }
@@ -125,9 +130,4 @@ func (o *logOptions) logger(out io.Writer) (*slog.Logger, error) {
 	default:
 		return nil, fmt.Errorf("--log-format %q: want json or text", o.format)
 	}
-}
-
-func isTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

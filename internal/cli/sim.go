@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"drainwait/internal/api"
 	"drainwait/internal/rollout"
 	"drainwait/internal/sim"
 )
@@ -42,7 +43,7 @@ func newSim() *cobra.Command {
 			"deployment behind an ALB, the AWS Load Balancer Controller and clients under steady load.\n" +
 			"It writes a kubeconfig and an AWS credentials file, prints how to use them, and removes\n" +
 			"them at the end.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -54,7 +55,7 @@ func newSim() *cobra.Command {
 	f.Float64Var(&o.speed, "speed", 1, "seconds of the world in one real second")
 	f.IntVar(&o.replicas, "replicas", 3, "pods of the deployment")
 	f.StringVar(&o.hookURL, "hook-url", "", "service that the pods' preStop hooks ask, as in http://127.0.0.1:8080 (default: hooks last for the grace period, so that you can be the hook)")
-	f.DurationVar(&o.rollEvery, "roll-every", 0, "how often to roll the deployment, in the world's time (default: never)")
+	durationVar(f, &o.rollEvery, "roll-every", 0, "how often to roll the deployment, in the world's time (default: never)")
 	o.log.register(f)
 	return cmd
 }
@@ -65,6 +66,13 @@ func (o *simOptions) validate() error {
 		return fmt.Errorf("--speed %v: want more than 0", o.speed)
 	case o.replicas < 1:
 		return fmt.Errorf("--replicas %d: want 1 or more", o.replicas)
+	}
+	if o.hookURL != "" {
+		u, err := api.ParseService(o.hookURL)
+		if err != nil {
+			return fmt.Errorf("--hook-url %q: %w", o.hookURL, err)
+		}
+		o.hookURL = u.String()
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type waitOptions struct {
 	serviceOptions
 	server string
 	query  url.Values // what a hook would send
+	output string
 	log    logOptions
 }
 
@@ -35,9 +36,9 @@ func newWait(b build) *cobra.Command {
 		Use:   "wait",
 		Short: "Carry out one wait in the foreground, or ask a service for it",
 		Long: "wait does for one pod what the service does for a preStop hook, with the rights of whoever\n" +
-			"runs it, and tells what it sees. With --server it asks a running service instead.\n" +
+			"runs it, and prints what it sees. With --server it asks a running service instead.\n" +
 			"It ends with 0 when the pod may stop, whatever the outcome, and with 1 where no wait was possible.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -49,7 +50,8 @@ func newWait(b build) *cobra.Command {
 	o.parameter(f, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
 	o.parameter(f, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
 	o.parameter(f, api.Settle, "settle time in place of that for the load balancer's type")
-	f.StringVar(&o.server, "server", "", "ask the service there, as in http://drain-wait.drain-wait:8080, in place of the cluster and AWS")
+	f.StringVar(&o.server, "server", "", "ask the service there, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
+	f.StringVar(&o.output, "output", "text", "text or json: the body that the service answers with")
 	o.serviceOptions.register(f, b)
 	o.log.register(f)
 	return cmd
@@ -70,28 +72,50 @@ func (p parameterValue) String() string     { return strings.Join(p.query[p.name
 func (p parameterValue) Set(v string) error { p.query.Add(p.name, v); return nil }
 func (p parameterValue) Type() string       { return "string" }
 
-func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	if o.query.Get(api.IP) == "" && o.query.Get(api.Pod) == "" && o.server == "" {
+func (o *waitOptions) validate() error {
+	switch {
+	case o.query.Get(api.IP) == "" && o.query.Get(api.Pod) == "" && o.server == "":
 		return errors.New("say which pod: --ip with --namespace, or --pod with --namespace")
+	case o.output != "text" && o.output != "json":
+		return fmt.Errorf("--output %q: want text or json", o.output)
+	}
+	return o.serviceOptions.validate()
+}
+
+func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if err := o.validate(); err != nil {
+		return err
 	}
 	var a api.Answer
 	var err error
 	if o.server != "" {
-		a, err = ask(ctx, o.server, o.query)
+		a, err = o.ask(ctx, stderr)
 	} else {
 		a, err = o.wait(ctx, stdout, stderr)
 	}
 	if err != nil {
 		return err
 	}
+	if o.output == "json" {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(a)
+	}
 	return printAnswer(stdout, a)
 }
 
 // ask has a service carry out the wait.
-func ask(ctx context.Context, service string, query url.Values) (a api.Answer, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(service, "/")+api.DrainDelayPath+"?"+query.Encode(), http.NoBody)
+func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, err error) {
+	u, err := api.ParseService(o.server)
 	if err != nil {
-		return a, fmt.Errorf("--server: %w", err)
+		return a, fmt.Errorf("--server %q: %w", o.server, err)
+	}
+	line := newStatusLine(stderr, func() string { return "waiting for the answer of " + u.String() })
+	defer line.stop()
+	u.Path, u.RawQuery = api.DrainDelayPath, o.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return a, fmt.Errorf("--server %q: %w", o.server, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -100,39 +124,35 @@ func ask(ctx context.Context, service string, query url.Values) (a api.Answer, e
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
 		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-			return a, fmt.Errorf("read the answer of %s: %w", service, err)
+			return a, fmt.Errorf("read the answer of %s: %w", o.server, err)
 		}
 		return a, nil
 	}
 	var f api.Failure
 	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Message == "" {
-		return a, fmt.Errorf("%s answers %s; is it a drain-wait service?", service, resp.Status)
+		return a, fmt.Errorf("%s answers %s; is it a drain-wait service?", o.server, resp.Status)
 	}
-	return a, fmt.Errorf("%s answers %s: %s", service, resp.Status, f.Message)
+	return a, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
 }
 
 // readTimeout bounds how long the cluster may take to be read.
 const readTimeout = 30 * time.Second
 
-// wait carries the wait out itself. What the targets do is printed as it
+// wait carries the wait out itself. As text, what the targets do is printed as it
 // happens.
-func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (api.Answer, error) {
-	var none api.Answer
-	if err := o.validate(); err != nil {
+func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (none api.Answer, err error) {
+	if o.Log, err = o.log.logger(stderr); err != nil {
 		return none, err
 	}
-	log, err := o.log.logger(stderr)
-	if err != nil {
-		return none, err
-	}
-	klog.SetSlogLogger(log)
-	o.Log = log
+	klog.SetSlogLogger(o.Log)
 	req, warnings, err := server.ParseQuery(o.query)
 	if err != nil {
 		return none, err
 	}
-	req.OnStep = func(arn string, s drain.Step) {
-		fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.After.Seconds(), s.What, arn)
+	if o.output == "text" {
+		req.OnStep = func(arn string, s drain.Step) {
+			fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.After.Seconds(), s.What, arn)
+		}
 	}
 	if err := o.connect(ctx); err != nil {
 		return none, err

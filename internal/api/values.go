@@ -1,0 +1,94 @@
+package api
+
+import (
+	"errors"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration is a flag's value that [ParseDuration] reads.
+type Duration time.Duration
+
+// String implements [flag.Value].
+func (d *Duration) String() string { return time.Duration(*d).String() }
+
+// Set implements [flag.Value].
+func (d *Duration) Set(v string) error {
+	parsed, err := ParseDuration(v)
+	if err == nil {
+		*d = Duration(parsed)
+	}
+	return err
+}
+
+// Type is the word for such a value in the help.
+func (*Duration) Type() string { return "duration" }
+
+// ParseDuration reads a time as every parameter, flag and variable takes it:
+// whole seconds or a Go duration, 0 or more. The error says what it wants.
+func ParseDuration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		s, notNumber := strconv.ParseFloat(v, 64)
+		if notNumber != nil || s != math.Trunc(s) {
+			return 0, errors.New("want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s")
+		}
+		if d = Seconds(s).Duration(); s < 0 {
+			d = -1
+		}
+	}
+	if d < 0 {
+		return 0, errors.New("want 0 or more")
+	}
+	return d, nil
+}
+
+// ParseService reads the URL of a service. The scheme may be left out; http is
+// the only one. The error says what it wants.
+func ParseService(v string) (*url.URL, error) {
+	if !strings.Contains(v, "://") {
+		v = "http://" + v
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return nil, errors.New("want http://host:port")
+	}
+	u.Path = ""
+	return u, nil
+}
+
+// Nearest is which of the known names was probably meant; empty where none is
+// like it.
+func Nearest(name string, known []string) (nearest string) {
+	least := len(name)/2 + 1
+	for _, k := range known {
+		if d := editDistance(name, k); d < least {
+			nearest, least = k, d
+		}
+	}
+	return nearest
+}
+
+// editDistance is how many characters must be inserted, deleted or replaced to
+// make b of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
