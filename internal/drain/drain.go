@@ -13,6 +13,7 @@ import (
 
 	"drainwait/internal/api"
 	"drainwait/internal/cluster"
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
 
@@ -23,13 +24,7 @@ type Config struct {
 	// requests (ALB) or new connections (NLB). AWS publishes no figure; users
 	// measured up to 18 s and about 120 s.
 	SettleALB, SettleNLB time.Duration
-	// MaxDelay is the budget of a wait that names none and finds no pod.
-	MaxDelay time.Duration
-	// Reserve is what a wait leaves of the grace period for the application to
-	// shut down in, but never more than a fifth of it.
-	Reserve time.Duration
-	// OneLook is the budget of a wait with a max-delay of 0, for its one look.
-	OneLook time.Duration
+	verdict.Limits
 	// TerminationCheck is how long a wait believes that its pod is about to be
 	// deleted though it is not: a hook can arrive before the watch tells of the
 	// deletion. After that it asks the API server itself.
@@ -41,9 +36,7 @@ func DefaultConfig() Config {
 	return Config{
 		SettleALB:        20 * time.Second,
 		SettleNLB:        120 * time.Second,
-		MaxDelay:         60 * time.Second,
-		Reserve:          5 * time.Second,
-		OneLook:          time.Second,
+		Limits:           verdict.DefaultLimits(),
 		TerminationCheck: 5 * time.Second,
 	}
 }

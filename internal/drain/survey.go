@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"drainwait/internal/cluster"
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
 
@@ -234,7 +235,7 @@ func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, kn
 	}
 	w.trouble(about, nil)
 	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
-	return len(targetsOf(look, w.addresses, c.OtherPorts)) > 0, true
+	return len(verdict.TargetsOf(look, w.addresses, c.OtherPorts)) > 0, true
 }
 
 // lookAt asks for a look at a group, shown as what, that nothing ties to the pod;
@@ -258,7 +259,7 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 func targetsIn(look *elb.Look) iter.Seq2[netip.Addr, bool] {
 	return func(yield func(netip.Addr, bool) bool) {
 		for t := range look.Targets() {
-			if !yield(t.IP, inRotation([]elb.Target{t})) {
+			if !yield(t.IP, verdict.InRotation([]elb.Target{t})) {
 				return
 			}
 		}
@@ -319,7 +320,7 @@ func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
 		if look == nil {
 			return
 		}
-		if len(targetsOf(look, w.addresses, nil)) == 0 {
+		if len(verdict.TargetsOf(look, w.addresses, nil)) == 0 {
 			w.ruleOut(info.Group, t)
 			return
 		}
