@@ -18,6 +18,7 @@ import (
 	"drainwait/internal/api"
 	"drainwait/internal/drain"
 	"drainwait/internal/elb"
+	"drainwait/internal/server"
 	"drainwait/internal/sim"
 )
 
@@ -74,8 +75,7 @@ func (b *bubble) serviceConfig() serviceConfig {
 		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: sim.Transport(b.KubeHandler())},
 		drain:      drain.DefaultConfig(),
 		elb:        elb.DefaultConfig(),
-		quiet:      10 * time.Second,
-		grace:      295 * time.Second,
+		server:     server.Settings{Quiet: 10 * time.Second, Grace: 295 * time.Second},
 		log:        slog.New(slog.DiscardHandler),
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"time"
+
+	"drainwait/internal/server"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,18 +20,16 @@ import (
 // serveOptions are the flags of `serve`.
 type serveOptions struct {
 	serviceOptions
-	listenAddress  string
-	adminAddress   string
-	ownService     string
-	waitsPerSource int
-	quiet          time.Duration
-	grace          time.Duration
-	simulate       bool
-	log            logOptions
+	listenAddress string
+	adminAddress  string
+	ownService    string
+	server        server.Settings
+	simulate      bool
+	log           logOptions
 }
 
 func newServeCommand() *cobra.Command {
-	var o serveOptions
+	o := serveOptions{server: server.DefaultSettings()}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Answer preStop hooks (what drain-wait does without a command)",
@@ -42,9 +41,9 @@ func newServeCommand() *cobra.Command {
 	f.StringVar(&o.listenAddress, "listen-address", ":8080", "address on which hooks are answered")
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
 	f.StringVar(&o.ownService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
-	f.IntVar(&o.waitsPerSource, "max-waits-per-source", 256, "most waits that one source address may hold; equal ones count once")
-	f.DurationVar(&o.quiet, "shutdown-quiet", 10*time.Second, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
-	f.DurationVar(&o.grace, "shutdown-grace", 295*time.Second, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
+	f.IntVar(&o.server.WaitsPerSource, "max-waits-per-source", o.server.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
+	f.DurationVar(&o.server.Quiet, "shutdown-quiet", o.server.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
+	f.DurationVar(&o.server.Grace, "shutdown-grace", o.server.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try it out")
 	o.log.register(f)
 	return cmd
@@ -52,9 +51,9 @@ func newServeCommand() *cobra.Command {
 
 func (o *serveOptions) validate() error {
 	switch {
-	case o.waitsPerSource < 1:
+	case o.server.WaitsPerSource < 1:
 		return errors.New("--max-waits-per-source: want 1 or more")
-	case o.quiet < 0 || o.grace < o.quiet:
+	case o.server.Quiet < 0 || o.server.Grace < o.server.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}
 	return o.serviceOptions.validate()
@@ -90,7 +89,7 @@ func (o *serveOptions) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cfg.ownService, cfg.waitsPerSource, cfg.quiet, cfg.grace = o.ownService, o.waitsPerSource, o.quiet, o.grace
+	cfg.ownService, cfg.server = o.ownService, o.server
 	s, err := newService(cfg)
 	if err != nil {
 		return err

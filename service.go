@@ -137,24 +137,14 @@ type serviceConfig struct {
 	ownService string
 	drain      drain.Config
 	elb        elb.Config
-	// The server's; see server.Config.
-	quiet, grace   time.Duration
-	waitsPerSource int
-	log            *slog.Logger
+	server     server.Settings
+	log        *slog.Logger
 }
 
 func newService(c serviceConfig) (*service, error) {
 	s := new(service)
 	metrics := prometheus.NewRegistry()
-	version, _, _ := buildVersion()
-	m := server.NewMetrics(metrics, version, server.Gauges{
-		Pollers:  func() int { return s.watcher.Pollers() },
-		Rate:     func() float64 { return s.watcher.Rate() },
-		WatchAge: func() time.Duration { return s.index.WatchAge() },
-		Denied:   func() int { return s.drainer.Denied() },
-	})
-	s.watcher = elb.New(c.elb, elb.NewClients(c.aws, c.region).For,
-		func(operation, code string) { m.AWSCall(operation, code, elb.Throttling(code)) })
+	s.watcher = elb.New(c.elb, elb.NewClients(c.aws, c.region).For, metrics)
 	var err error
 	s.index, err = cluster.New(cluster.Config{
 		REST:       c.kubernetes,
@@ -173,11 +163,10 @@ func newService(c serviceConfig) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.drainer = drain.New(c.drain, s.index, s.watcher, c.log)
-	s.server = server.New(server.Config{
-		Drainer: s.drainer, Quiet: c.quiet, Grace: c.grace, WaitsPerSource: c.waitsPerSource,
-		Metrics: m, Gatherer: metrics, Log: c.log,
-	})
+	s.index.Register(metrics)
+	s.drainer = drain.New(c.drain, s.index, s.watcher, c.log, metrics)
+	version, _, _ := buildVersion()
+	s.server = server.New(server.Config{Settings: c.server, Drainer: s.drainer, Log: c.log, Version: version, Metrics: metrics})
 	return s, nil
 }
 

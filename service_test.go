@@ -94,7 +94,7 @@ func TestHangUp(t *testing.T) {
 
 // TestEqualCallsCountOnce is what the hooks of a pod's containers do.
 func TestEqualCallsCountOnce(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 2 }, func(s *scene) {
+	inScene(t, func(c *serviceConfig) { c.server.WaitsPerSource = 2 }, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
 		var equal []*call
 		for range 5 {
@@ -235,7 +235,7 @@ func TestFallbackReport(t *testing.T) {
 
 // TestGoingAway is the service's own SIGTERM with waits in flight.
 func TestGoingAway(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.grace = 40 * time.Second }, func(s *scene) {
+	inScene(t, func(c *serviceConfig) { c.server.Grace = 40 * time.Second }, func(s *scene) {
 		ready := func() int { return s.answer(s.get(s.admin.Client(netip.Addr{}), "http://admin/readyz")).status }
 		if got := ready(); got != http.StatusOK {
 			t.Errorf("readyz is %d before", got)
@@ -331,7 +331,7 @@ func contract(t *testing.T, s *scene) *openapi3.T {
 
 // TestContract holds real answers against the OpenAPI document.
 func TestContract(t *testing.T) {
-	inScene(t, func(c *serviceConfig) { c.waitsPerSource = 1 }, func(s *scene) {
+	inScene(t, func(c *serviceConfig) { c.server.WaitsPerSource = 1 }, func(s *scene) {
 		doc := contract(t, s)
 		responses := doc.Paths.Find("/drain-delay").Get.Responses
 		check := func(c *call) {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"drainwait/internal/api"
 	"drainwait/internal/cluster"
@@ -118,12 +120,16 @@ type Drainer struct {
 	cluster *cluster.Index
 	elb     *elb.Watcher
 	log     *slog.Logger
-	denied  atomic.Int64 // accounts and Regions of which AWS refuses to show anything
+	denied  prometheus.Gauge // accounts and Regions of which AWS refuses to show anything
 }
 
-// New makes a Drainer. It is for concurrent use.
-func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger) *Drainer {
-	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log}
+// New makes a Drainer, which is for concurrent use, and registers its metric with
+// reg unless that is nil.
+func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger, reg prometheus.Registerer) *Drainer {
+	denied := promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+		Name: "drain_wait_aws_accounts_denied", Help: "Accounts and Regions in which AWS has refused our first call, so that no wait can succeed there.",
+	})
+	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log, denied: denied}
 }
 
 // Ready is nil where waits can be carried out with caches that can be trusted,

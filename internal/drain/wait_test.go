@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -32,7 +33,7 @@ func at(seconds float64) time.Time {
 // handMade is a wait of a pod that was read live with the lists of its namespace,
 // without a cluster and without AWS.
 func handMade(t *testing.T, r Request) *wait {
-	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler)), r)
+	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler), nil), r)
 	w.pod = &cluster.Pod{Namespace: "default", Name: "web", UID: "web", Grace: 5 * time.Minute}
 	w.identified = true
 	w.survey.live = true
@@ -393,7 +394,8 @@ func TestGroupOf(t *testing.T) {
 // TestDenied: a refusal of an account is told once, and until AWS answers.
 func TestDenied(t *testing.T) {
 	var log strings.Builder
-	s := &sweeper{Drainer: New(DefaultConfig(), nil, nil, slog.New(slog.NewTextHandler(&log, nil))), refused: make(map[access]string)}
+	metrics := prometheus.NewRegistry()
+	s := &sweeper{Drainer: New(DefaultConfig(), nil, nil, slog.New(slog.NewTextHandler(&log, nil)), metrics), refused: make(map[access]string)}
 	ours, theirs := access{region: "eu-central-1"}, access{roleARN: "role"}
 	for _, step := range []struct {
 		access access
@@ -409,8 +411,13 @@ func TestDenied(t *testing.T) {
 		{ours, nil, 1, 3},
 	} {
 		s.tellAccess(step.access, step.err)
-		if lines := strings.Count(log.String(), "\n"); s.Denied() != step.denied || lines != step.lines {
-			t.Errorf("after %+v: %d denied, %d lines", step, s.Denied(), lines)
+		families, err := metrics.Gather()
+		if err != nil || len(families) != 1 {
+			t.Fatalf("%d metrics, %v", len(families), err)
+		}
+		denied := int(families[0].GetMetric()[0].GetGauge().GetValue())
+		if lines := strings.Count(log.String(), "\n"); denied != step.denied || lines != step.lines {
+			t.Errorf("after %+v: %d denied, %d lines", step, denied, lines)
 		}
 	}
 	if got := slices.Collect(maps.Keys(s.refused)); !slices.Equal(got, []access{theirs}) {

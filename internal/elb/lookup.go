@@ -421,13 +421,14 @@ func call[T any](ctx context.Context, w *Watcher, operation string, send func(co
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	out, err := send(ctx)
-	w.observe(operation, errorCode(err))
+	w.calls.WithLabelValues(operation, errorCode(err)).Inc()
 	switch {
 	case err == nil:
 		return out, nil
 	case w.ctx.Err() != nil:
 		return out, ErrClosed
 	case throttled(err):
+		w.throttles.Inc()
 		w.limit.Throttle()
 	}
 	return out, classify(operation, err)
