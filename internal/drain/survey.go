@@ -283,7 +283,7 @@ func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 // Service names in its status.
 func (w *wait) addHostname(h cluster.Hostname) {
 	about := fmt.Sprintf("%s (%s)", h.From, h.Name)
-	infos, known, err := w.elb.Behind(h.Name, w.began, w.surveyWake)
+	infos, known, err := w.elb.GroupsByHostname(h.Name, w.began, w.surveyWake)
 	switch {
 	case !known:
 		w.trouble(about, err)
@@ -301,15 +301,15 @@ func (w *wait) addHostname(h cluster.Hostname) {
 	}
 	w.trouble(about, nil)
 	for _, info := range infos {
-		w.addBehind(about, h, info)
+		w.addHostnameGroup(about, h, info)
 	}
 }
 
-// addBehind takes in one group of a load balancer. The Ingress of a Network Load
+// addHostnameGroup takes in one group of a load balancer. The Ingress of a Network Load
 // Balancer is that of an ingress controller, whose group holds the controller's
 // own pods, or it stands in front of the ALB; so such a group concerns the pod
 // only if it lists it.
-func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
+func (w *wait) addHostnameGroup(about string, h cluster.Hostname, info elb.GroupInfo) {
 	tied := h.Tied && (!h.Ingress || info.Type != elb.NLB)
 	if !w.canWatch(about, info.TargetType, tied) {
 		return

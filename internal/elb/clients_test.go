@@ -262,7 +262,7 @@ func TestBehindGoesToTheRegionOfTheHostName(t *testing.T) {
 				region = api.(*elbv2.Client).Options().Region
 				return api
 			}, nil)
-			if _, known, err := w.Behind(hostname, time.Now(), newWake()); known || err != nil {
+			if _, known, err := w.GroupsByHostname(hostname, time.Now(), newWake()); known || err != nil {
 				t.Error(known, err)
 			}
 			time.Sleep(500 * ms)

@@ -115,10 +115,10 @@ func (w *Watcher) Describe(g Group, since time.Time, wake chan<- struct{}) (info
 	return info, known, a.err
 }
 
-// Behind lists the target groups of the load balancer with a DNS name, read
+// GroupsByHostname lists the target groups of the load balancer with a DNS name, read
 // with our own credentials in the Region that the name tells. Which load balancer
 // has the name may be some minutes old, the list of its groups not.
-func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{}) (groups []GroupInfo, known bool, err error) {
+func (w *Watcher) GroupsByHostname(hostname string, since time.Time, wake chan<- struct{}) (groups []GroupInfo, known bool, err error) {
 	hostname = strings.TrimSuffix(strings.ToLower(hostname), ".")
 	hostname = strings.TrimPrefix(hostname, "dualstack.")
 	if hostname == "" {
@@ -262,7 +262,7 @@ func (r *request) wakeAll() {
 func (r *request) find() (a answer) {
 	switch g := r.q.group; {
 	case r.q.hostname != "":
-		a.groups, a.err = r.findBehind(r.q.hostname)
+		a.groups, a.err = r.findByHostname(r.q.hostname)
 	case r.q.look:
 		due := time.Now()
 		if a.err = r.pay(); a.err == nil {
@@ -321,8 +321,8 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 	return out, err
 }
 
-// findBehind finds the groups of the load balancer with a host name.
-func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
+// findByHostname finds the groups of the load balancer with a host name.
+func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
 	region, name := splitHostname(hostname)
 	// A client is chosen by a group, so this stands for any group of the Region.
 	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
@@ -337,7 +337,7 @@ func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
 	groups, err := r.listGroups(where, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &r.balancer})
 	if known && errors.Is(err, ErrNoLoadBalancer) { // it was deleted
 		r.resolved = time.Time{}
-		return r.findBehind(hostname)
+		return r.findByHostname(hostname)
 	}
 	return groups, err
 }

@@ -25,7 +25,7 @@ func (e *env) describe(g Group) (info GroupInfo, err error) {
 
 func (e *env) behind(hostname string) (groups []GroupInfo, err error) {
 	err = e.ask(time.Minute, func(since time.Time, wake chan<- struct{}) (known bool, err error) {
-		groups, known, err = e.watcher.Behind(hostname, since, wake)
+		groups, known, err = e.watcher.GroupsByHostname(hostname, since, wake)
 		return known, err
 	})
 	return groups, err
@@ -130,7 +130,7 @@ func TestSinceCounts(t *testing.T) {
 		},
 		"behind": func(e *env, hostname string, _ Group) func(time.Time, chan<- struct{}) (bool, error) {
 			return func(since time.Time, wake chan<- struct{}) (bool, error) {
-				_, known, err := e.watcher.Behind(hostname, since, wake)
+				_, known, err := e.watcher.GroupsByHostname(hostname, since, wake)
 				return known, err
 			}
 		},
@@ -480,7 +480,7 @@ func TestTroubleIsWaitedOut(t *testing.T) {
 	}
 }
 
-func TestBehind(t *testing.T) {
+func TestGroupsByHostname(t *testing.T) {
 	run(t, nil, func(e *env) {
 		var alb, nlb, bare string
 		var web, api, tcp Group
