@@ -205,7 +205,7 @@ func TestEmptyCredentials(t *testing.T) {
 		credentials.NewStaticCredentialsProvider("", "", ""),
 		aws.AnonymousCredentials{},
 	} {
-		if _, err := newSource(p).Retrieve(t.Context()); !errors.Is(err, ErrRefused) {
+		if _, err := newCredentialSource(p).Retrieve(t.Context()); !errors.Is(err, ErrRefused) {
 			t.Errorf("%T: %v", p, err)
 		}
 	}
