@@ -48,8 +48,8 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	return m
 }
 
-// over counts a wait that is over.
-func (m *metrics) over(outcome string, took time.Duration) {
+// countWait counts a wait that is countWait.
+func (m *metrics) countWait(outcome string, took time.Duration) {
 	m.waits.WithLabelValues(outcome).Inc()
 	m.waited.WithLabelValues(outcome).Observe(took.Seconds())
 }

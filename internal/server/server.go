@@ -124,7 +124,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	took := time.Since(began)
 	switch {
 	case errors.Is(err, context.Canceled):
-		s.metrics.over("hung_up", took)
+		s.metrics.countWait("hung_up", took)
 		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case err != nil:
 		s.refuse(rw, log, err, took, warnings)
@@ -135,7 +135,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 
 // wait carries out the wait until the caller hangs up or the server is cut.
 func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error) {
-	done, err := s.sources.take(req.Source.String(), r.URL.Query().Encode())
+	done, err := s.sources.acquire(req.Source.String(), r.URL.Query().Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error)
 }
 
 func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.Result, took time.Duration, warnings []string) {
-	s.metrics.over(string(result.Outcome), took)
+	s.metrics.countWait(string(result.Outcome), took)
 	a := NewAnswer(result, took, warnings)
 	level := slog.LevelInfo
 	if a.Outcome == api.SettleCut || a.Outcome == api.BudgetSpent {
@@ -161,7 +161,7 @@ func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.
 
 func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, took time.Duration, warnings []string) {
 	status, name := statusOf(err)
-	s.metrics.over(name, took)
+	s.metrics.countWait(name, took)
 	log.Warn("wait refused", "status", status, "error", err, "warnings", warnings)
 	if status == http.StatusServiceUnavailable {
 		rw.Header().Set("Retry-After", "1")
