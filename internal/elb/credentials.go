@@ -54,7 +54,7 @@ func (s credentialSource) Retrieve(ctx context.Context) (aws.Credentials, error)
 }
 
 // passes says whether a later try may get credentials: where the service that
-// hands them out is in trouble or cannot be reached, or where what we show to it
+// hands them out fails or cannot be reached, or where what we show to it
 // has expired and will be renewed. An error that no service gave says that there
 // is nobody to ask.
 func (s credentialSource) passes(err error) bool {
