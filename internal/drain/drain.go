@@ -160,8 +160,8 @@ type Result struct {
 	Targets        []TargetResult
 	// Warnings tell the operator what to put right.
 	Warnings []string
-	// LastError is the newest trouble with AWS or the API server where it was
-	// not over at the end.
+	// LastError is the newest error of AWS or the API server that was not over at
+	// the end.
 	LastError string
 }
 

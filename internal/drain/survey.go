@@ -85,10 +85,10 @@ func (w *wait) takeSurvey() {
 func (w *wait) readLists() {
 	s := &w.survey
 	s.live, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, false, w.surveyWake)
-	w.trouble("API server", s.unread)
+	w.setLookupError("API server", s.unread)
 	if s.live && len(w.groups) == 0 {
 		s.ingresses, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, true, w.surveyWake)
-		w.trouble("API server", s.unread)
+		w.setLookupError("API server", s.unread)
 	}
 	if s.unread == nil {
 		s.unread = errNoAnswer
@@ -114,7 +114,7 @@ func (w *wait) refusedFor(about string, tied bool, err error) {
 	if w.survey.refused == nil {
 		w.survey.refused = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	w.trouble(about, err)
+	w.setLookupError(about, err)
 }
 
 // addCandidate takes in a TargetGroupBinding that may hold the pod.
@@ -176,14 +176,14 @@ func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, t
 	info, known, err := w.elb.Describe(id, w.namedSince(about, id), w.surveyWake)
 	switch {
 	case !known:
-		w.trouble(about, err)
+		w.setLookupError(about, err)
 		w.openFor("%s: its target group has not been found yet", about)
 	case errors.Is(err, elb.ErrNoGroup) && c.Former:
 		// It is gone, and with it whoever was in it.
 	case err != nil:
 		w.refusedFor(about, c.Tied, err)
 	default:
-		w.trouble(about, nil)
+		w.setLookupError(about, nil)
 		return info.Group, info.TargetType, true
 	}
 	return id, "", false
@@ -233,7 +233,7 @@ func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, kn
 		w.refusedFor(about, false, elb.ErrNotOurs)
 		return false, false
 	}
-	w.trouble(about, nil)
+	w.setLookupError(about, nil)
 	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
 	return len(verdict.TargetsOf(look, w.addresses, c.OtherPorts)) > 0, true
 }
@@ -244,7 +244,7 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 	look, known, err := w.elb.Look(id, since, true, w.surveyWake)
 	switch {
 	case !known:
-		w.trouble(about, err)
+		w.setLookupError(about, err)
 		w.openFor("%s: %s has not been looked at yet", about, what)
 	case err != nil:
 		w.refusedFor(about, false, err)
@@ -286,7 +286,7 @@ func (w *wait) addHostname(h cluster.Hostname) {
 	infos, known, err := w.elb.GroupsByHostname(h.Name, w.began, w.surveyWake)
 	switch {
 	case !known:
-		w.trouble(about, err)
+		w.setLookupError(about, err)
 		w.openFor("%s: its load balancer has not been found yet", about)
 		return
 	case errors.Is(err, elb.ErrNoLoadBalancer):
@@ -299,7 +299,7 @@ func (w *wait) addHostname(h cluster.Hostname) {
 		w.refusedFor(about, h.Tied, err)
 		return
 	}
-	w.trouble(about, nil)
+	w.setLookupError(about, nil)
 	for _, info := range infos {
 		w.addHostnameGroup(about, h, info)
 	}

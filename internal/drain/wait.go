@@ -62,29 +62,29 @@ type wait struct {
 	termination termination
 	unknown     error // why it is not known which pod it is, for good
 
-	pastRefusal bool // a refusal would come too late
-	troubles    map[string]trouble
-	warnings    []string
+	pastRefusal  bool // a refusal would come too late
+	lookupErrors map[string]lookupError
+	warnings     []string
 }
 
-// trouble is what is wrong with a question, and since when.
-type trouble struct {
+// lookupError is why something could not be looked up, and since when.
+type lookupError struct {
 	err error
 	at  time.Time
 }
 
 func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 	return &wait{
-		Drainer:    d,
-		ctx:        ctx,
-		request:    r,
-		began:      time.Now(),
-		stopWatch:  func() {},
-		groups:     make(map[elb.Group]*group),
-		surveyWake: make(chan struct{}, 1),
-		lookWake:   make(chan struct{}, 1),
-		answers:    make(chan func()),
-		troubles:   make(map[string]trouble),
+		Drainer:      d,
+		ctx:          ctx,
+		request:      r,
+		began:        time.Now(),
+		stopWatch:    func() {},
+		groups:       make(map[elb.Group]*group),
+		surveyWake:   make(chan struct{}, 1),
+		lookWake:     make(chan struct{}, 1),
+		answers:      make(chan func()),
+		lookupErrors: make(map[string]lookupError),
 	}
 }
 
@@ -140,14 +140,15 @@ func (w *wait) warn(format string, args ...any) {
 	}
 }
 
-// trouble notes what is wrong with a question, or that nothing is any more.
-func (w *wait) trouble(about string, err error) {
-	old, known := w.troubles[about]
+// setLookupError notes why something could not be looked up, or with nil that it
+// was.
+func (w *wait) setLookupError(about string, err error) {
+	old, known := w.lookupErrors[about]
 	switch {
 	case err == nil:
-		delete(w.troubles, about)
+		delete(w.lookupErrors, about)
 	case !known || old.err.Error() != err.Error():
-		w.troubles[about] = trouble{err, time.Now()}
+		w.lookupErrors[about] = lookupError{err, time.Now()}
 	}
 }
 
@@ -194,7 +195,7 @@ func (w *wait) update() (refused error) {
 		if err != nil && !errors.Is(err, elb.ErrClosed) && refused == nil {
 			refused = fmt.Errorf("%w: %s: %w", ErrRefused, g.about, err)
 		}
-		w.trouble(g.ARN, g.err)
+		w.setLookupError(g.ARN, g.err)
 		for _, what := range news {
 			w.note(g, what)
 		}
@@ -279,8 +280,8 @@ func (w *wait) facts() verdict.Facts {
 		Open:  w.pod == nil || len(w.survey.open) > 0,
 	}
 	unread := cmp.Or(w.survey.unread, errNoAnswer)
-	if t, unidentified := w.troubles[aboutPod]; unidentified {
-		unread = t.err
+	if e, unidentified := w.lookupErrors[aboutPod]; unidentified {
+		unread = e.err
 	}
 	f.Unread = fmt.Errorf("%w: the API server cannot be read: %w", ErrUnavailable, unread)
 	if w.pod != nil {
@@ -419,12 +420,12 @@ func (w *wait) warnOfOpen() {
 	}
 }
 
-// lastError is the newest trouble that is not over.
+// lastError is the newest lookup error that is not over.
 func (w *wait) lastError() string {
-	var newest trouble
-	for _, about := range slices.Sorted(maps.Keys(w.troubles)) {
-		if t := w.troubles[about]; newest.err == nil || t.at.After(newest.at) {
-			newest = t
+	var newest lookupError
+	for _, about := range slices.Sorted(maps.Keys(w.lookupErrors)) {
+		if e := w.lookupErrors[about]; newest.err == nil || e.at.After(newest.at) {
+			newest = e
 		}
 	}
 	if newest.err == nil {

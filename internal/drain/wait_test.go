@@ -108,7 +108,7 @@ func TestFacts(t *testing.T) {
 			w.termination.stays = true
 			w.pod.KillAt = w.began.Add(time.Hour)
 		}, func(*verdict.Facts) {}},
-		{"the pod cannot be read", &minute, func(w *wait) { w.trouble(aboutPod, errTest) }, func(f *verdict.Facts) { f.Unread = errTest }},
+		{"the pod cannot be read", &minute, func(w *wait) { w.setLookupError(aboutPod, errTest) }, func(f *verdict.Facts) { f.Unread = errTest }},
 		{"the lists cannot be read", &minute, func(w *wait) { w.survey.unread = errTest }, func(f *verdict.Facts) { f.Unread = errTest }},
 		{"a moment before the last one to refuse", &minute, func(*wait) { time.Sleep(2*time.Second - 1) }, func(*verdict.Facts) {}},
 		{"the last moment to refuse", &minute, func(*wait) { time.Sleep(2 * time.Second) }, func(f *verdict.Facts) { f.Last = true }},
@@ -222,7 +222,7 @@ func TestCheckedTermination(t *testing.T) {
 		same, stays bool
 		err         error
 		want        termination
-		trouble     bool
+		failed      bool
 	}{
 		{"it stays", true, true, nil, termination{stays: true}, false},
 		{"it leaves", true, false, nil, termination{leaves: true}, false},
@@ -239,7 +239,7 @@ func TestCheckedTermination(t *testing.T) {
 				if !got.again.IsZero() {
 					got.again = at(time.Until(got.again).Seconds())
 				}
-				if got != c.want || (w.lastError() != "") != c.trouble {
+				if got != c.want || (w.lastError() != "") != c.failed {
 					t.Errorf("got %+v, want %+v; the last error is %q", got, c.want, w.lastError())
 				}
 			})
@@ -274,7 +274,7 @@ func TestPlanOf(t *testing.T) {
 	}
 }
 
-// TestLastError: the newest trouble that is not over.
+// TestLastError: the newest lookup error that is not over.
 func TestLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := handMade(t, Request{})
@@ -290,7 +290,7 @@ func TestLastError(t *testing.T) {
 			{"b", nil, "second"}, {"a", nil, ""},
 		} {
 			time.Sleep(time.Second)
-			w.trouble(step.about, step.err)
+			w.setLookupError(step.about, step.err)
 			if got := w.lastError(); got != step.want {
 				t.Errorf("after %s of %s: got %q, want %q", step.err, step.about, got, step.want)
 			}

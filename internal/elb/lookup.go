@@ -75,7 +75,7 @@ type request struct {
 
 // answer is what came of a request.
 type answer struct {
-	sent  time.Time // when it was sent
+	sent   time.Time // when it was sent
 	groups []GroupInfo
 	look   *Look
 	err    error     // one that is permanent
