@@ -181,7 +181,7 @@ func (d *demoService) stop() {
 func hurry(c *service.Config, speed float64) {
 	for _, d := range []*time.Duration{
 		&c.Drain.SettleALB, &c.Drain.SettleNLB, &c.Drain.MaxDelay, &c.Drain.Reserve, &c.Drain.OneLook, &c.Drain.TerminationCheck,
-		&c.ELB.Steady, &c.ELB.Busy, &c.ELB.Spacing, &c.Quiet, &c.Grace,
+		&c.ELB.Steady, &c.ELB.Busy, &c.ELB.Spacing, &c.Server.Quiet, &c.Server.Grace,
 	} {
 		*d = time.Duration(float64(*d) / speed)
 	}

@@ -38,9 +38,9 @@ func newServe(b build) *cobra.Command {
 	f.StringVar(&o.listenAddress, "listen-address", ":8080", "address on which hooks are answered")
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
 	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
-	f.IntVar(&o.WaitsPerSource, "max-waits-per-source", o.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
-	durationVar(f, &o.Quiet, "shutdown-quiet", o.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
-	durationVar(f, &o.Grace, "shutdown-grace", o.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
+	f.IntVar(&o.Server.WaitsPerSource, "max-waits-per-source", o.Server.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
+	durationVar(f, &o.Server.Quiet, "shutdown-quiet", o.Server.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
+	durationVar(f, &o.Server.Grace, "shutdown-grace", o.Server.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try it out")
 	o.log.register(f)
 	return cmd
@@ -48,9 +48,9 @@ func newServe(b build) *cobra.Command {
 
 func (o *serveOptions) validate() error {
 	switch {
-	case o.WaitsPerSource < 1:
+	case o.Server.WaitsPerSource < 1:
 		return errors.New("--max-waits-per-source: want 1 or more")
-	case o.Quiet < 0 || o.Grace < o.Quiet:
+	case o.Server.Quiet < 0 || o.Server.Grace < o.Server.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}
 	if o.OwnService != "" {

@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"drainwait/internal/api"
 	"drainwait/internal/cluster"
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
 
@@ -23,13 +26,7 @@ type Config struct {
 	// requests (ALB) or new connections (NLB). AWS publishes no figure; users
 	// measured up to 18 s and about 120 s.
 	SettleALB, SettleNLB time.Duration
-	// MaxDelay is the budget of a wait that names none and finds no pod.
-	MaxDelay time.Duration
-	// Reserve is what a wait leaves of the grace period for the application to
-	// shut down in, but never more than a fifth of it.
-	Reserve time.Duration
-	// OneLook is the budget of a wait with a max-delay of 0, for its one look.
-	OneLook time.Duration
+	verdict.Limits
 	// TerminationCheck is how long a wait believes that its pod is about to be
 	// deleted though it is not: a hook can arrive before the watch tells of the
 	// deletion. After that it asks the API server itself.
@@ -41,9 +38,7 @@ func DefaultConfig() Config {
 	return Config{
 		SettleALB:        20 * time.Second,
 		SettleNLB:        120 * time.Second,
-		MaxDelay:         60 * time.Second,
-		Reserve:          5 * time.Second,
-		OneLook:          time.Second,
+		Limits:           verdict.DefaultLimits(),
 		TerminationCheck: 5 * time.Second,
 	}
 }
@@ -125,12 +120,16 @@ type Drainer struct {
 	cluster *cluster.Index
 	elb     *elb.Watcher
 	log     *slog.Logger
-	denied  atomic.Int64 // accounts and Regions of which AWS refuses to show anything
+	denied  prometheus.Gauge // accounts and Regions of which AWS refuses to show anything
 }
 
-// New makes a Drainer. It is for concurrent use.
-func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger) *Drainer {
-	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log}
+// New makes a Drainer, which is for concurrent use, and registers its metric with
+// reg unless that is nil.
+func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger, reg prometheus.Registerer) *Drainer {
+	denied := promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+		Name: "drain_wait_aws_accounts_denied", Help: "Accounts and Regions in which AWS has refused our first call, so that no wait can succeed there.",
+	})
+	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log, denied: denied}
 }
 
 // Ready is nil where waits can be carried out with caches that can be trusted,
@@ -161,8 +160,8 @@ type Result struct {
 	Targets        []TargetResult
 	// Warnings tell the operator what to put right.
 	Warnings []string
-	// LastError is the newest trouble with AWS or the API server where it was
-	// not over at the end.
+	// LastError is the newest error of AWS or the API server that was not over at
+	// the end.
 	LastError string
 }
 

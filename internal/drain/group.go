@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
 
@@ -19,7 +20,7 @@ type group struct {
 	tie // what the newest survey says of it
 
 	sub      *elb.Subscription
-	progress progress
+	progress verdict.Progress
 	look     *elb.Look // the newest that counts; nil for none
 	err      error     // of the tries since
 	timeline []Step
@@ -79,11 +80,11 @@ func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Dura
 		return nil, nil
 	}
 	g.look = look
-	targets := targetsOf(look, addresses, g.otherPorts)
-	o := observation{began: look.Began, ended: look.Ended, listed: len(targets) > 0, inRotation: inRotation(targets)}
+	targets := verdict.TargetsOf(look, addresses, g.otherPorts)
+	o := verdict.Observation{Began: look.Began, Ended: look.Ended, Listed: len(targets) > 0, InRotation: verdict.InRotation(targets)}
 	before := g.progress
-	g.progress = before.observe(o, settle)
-	return g.progress.events(before), nil
+	g.progress = before.Observe(o, settle)
+	return g.progress.Events(before), nil
 }
 
 // isGone says whether the newest look showed that there is no such group any more.
@@ -91,15 +92,15 @@ func (g *group) isGone() bool { return g.look != nil && g.look.Gone }
 
 // mayBeGone says whether AWS may say that there is no such group: one that was
 // there once. Else it is in an account or a Region that we do not see.
-func (g *group) mayBeGone() bool { return g.former || g.seen || g.progress.looked }
+func (g *group) mayBeGone() bool { return g.former || g.seen || g.progress.Looked }
 
 // plan tells the poller what looks this wait is after.
 func (g *group) plan(deletionSeen, deadline time.Time, settle time.Duration) elb.Plan {
 	switch p := g.progress; {
-	case p.confirmed:
+	case p.Confirmed:
 		return elb.Plan{Done: true}
-	case p.left():
-		plan := elb.Plan{ConfirmAt: p.leftAt.Add(settle), Latest: deadline}
+	case p.Left():
+		plan := elb.Plan{ConfirmAt: p.LeftAt.Add(settle), Latest: deadline}
 		if plan.ConfirmAt.After(deadline) {
 			plan.Latest = time.Time{}
 		}
@@ -115,7 +116,7 @@ func (g *group) state(addresses []netip.Addr) string {
 		return ""
 	}
 	var states []string
-	for _, t := range targetsOf(g.look, addresses, g.otherPorts) {
+	for _, t := range verdict.TargetsOf(g.look, addresses, g.otherPorts) {
 		s := string(t.State)
 		if t.Reason != "" {
 			s = fmt.Sprintf("%s (%s)", t.State, t.Reason)
@@ -128,19 +129,19 @@ func (g *group) state(addresses []netip.Addr) string {
 // missing says what kept the group from being settled when the budget ended, and
 // what to raise for that; boundedBy is what set the budget.
 func (g *group) missing(began, ended time.Time, settle time.Duration, addresses []netip.Addr, boundedBy string) string {
-	limit := byMaxDelay
-	if boundedBy != byMaxDelay {
+	limit := verdict.ByMaxDelay
+	if boundedBy != verdict.ByMaxDelay {
 		limit = "terminationGracePeriodSeconds"
 	}
 	switch p := g.progress; {
-	case p.confirmed:
+	case p.Confirmed:
 		return ""
-	case p.left():
-		done := ended.Sub(p.leftAt)
+	case p.Left():
+		done := ended.Sub(p.LeftAt)
 		short := max(settle-done, 0) + time.Second
 		return fmt.Sprintf("%s: left after %s and settled for %s of %s; requests may fail. Raise %s by %s or more",
-			g.ARN, seconds(p.leftAt.Sub(began)), seconds(min(done, settle)), settle, limit, short.Truncate(time.Second))
-	case p.looked:
+			g.ARN, seconds(p.LeftAt.Sub(began)), seconds(min(done, settle)), settle, limit, short.Truncate(time.Second))
+	case p.Looked:
 		return fmt.Sprintf("%s: still in rotation (%s) after %s; requests will fail. Is the controller late? Raise %s if it takes longer than that to deregister the pod",
 			g.ARN, g.state(addresses), seconds(ended.Sub(began)), limit)
 	default:

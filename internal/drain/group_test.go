@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
 
@@ -157,26 +158,26 @@ func is(err, want error) bool {
 	return errors.Is(err, want)
 }
 
-var podIPs = []netip.Addr{webIP, netip.MustParseAddr("fd00::1")}
+var podIPs = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
 
 // TestMissing: who is cut learns how many seconds were missing, and what to raise.
 func TestMissing(t *testing.T) {
 	const settle = 20 * time.Second
-	look := progress{looked: true}
-	left := func(second float64) progress { return progress{looked: true, leftAt: at(second)} }
+	look := verdict.Progress{Looked: true}
+	left := func(second float64) verdict.Progress { return verdict.Progress{Looked: true, LeftAt: at(second)} }
 	confirmed := left(3)
-	confirmed.confirmed = true
+	confirmed.Confirmed = true
 	for _, c := range []struct {
 		name     string
-		progress progress
+		progress verdict.Progress
 		by, want string
 	}{
-		{"settled", confirmed, byMaxDelay, ""},
-		{"left", left(12), byMaxDelay, "ARN: left after 12.0 s and settled for 8.0 s of 20s; requests may fail. Raise max-delay by 13s or more"},
-		{"left, by grace", left(12), byGrace, "ARN: left after 12.0 s and settled for 8.0 s of 20s; requests may fail. Raise terminationGracePeriodSeconds by 13s or more"},
-		{"settled, but for the look", left(-5), byMaxDelay, "ARN: left after -5.0 s and settled for 20.0 s of 20s; requests may fail. Raise max-delay by 1s or more"},
-		{"in rotation", look, byMaxDelay, "ARN: still in rotation () after 20.0 s; requests will fail. Is the controller late? Raise max-delay if it takes longer than that to deregister the pod"},
-		{"never read", progress{}, byGrace, "ARN: could not be read in 20.0 s; requests may fail"},
+		{"settled", confirmed, verdict.ByMaxDelay, ""},
+		{"left", left(12), verdict.ByMaxDelay, "ARN: left after 12.0 s and settled for 8.0 s of 20s; requests may fail. Raise max-delay by 13s or more"},
+		{"left, by grace", left(12), verdict.ByGrace, "ARN: left after 12.0 s and settled for 8.0 s of 20s; requests may fail. Raise terminationGracePeriodSeconds by 13s or more"},
+		{"settled, but for the look", left(-5), verdict.ByMaxDelay, "ARN: left after -5.0 s and settled for 20.0 s of 20s; requests may fail. Raise max-delay by 1s or more"},
+		{"in rotation", look, verdict.ByMaxDelay, "ARN: still in rotation () after 20.0 s; requests will fail. Is the controller late? Raise max-delay if it takes longer than that to deregister the pod"},
+		{"never read", verdict.Progress{}, verdict.ByGrace, "ARN: could not be read in 20.0 s; requests may fail"},
 	} {
 		g := &group{Group: elb.Group{ARN: "ARN"}, progress: c.progress}
 		if got := g.missing(at(0), at(20), settle, podIPs, c.by); got != c.want {
@@ -238,5 +239,56 @@ func TestRuledOut(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestIntersect(t *testing.T) {
+	if got := intersect([]int{1, 2, 3}, []int{3, 4, 1}); !slices.Equal(got, []int{1, 3}) {
+		t.Errorf("got %v", got)
+	}
+	if got := intersect([]int{1}, nil); got != nil {
+		t.Errorf("got %v: a port counts where one tie says so", got)
+	}
+}
+
+// TestJoin: of two ties the more cautious counts.
+func TestJoin(t *testing.T) {
+	both := tie{former: true, seen: false, publishesNotReady: true, otherPorts: []int{1, 2}}
+	for _, c := range []struct {
+		name        string
+		other, want tie
+	}{
+		{"a present tie", tie{publishesNotReady: true, otherPorts: []int{2}}, tie{publishesNotReady: true, otherPorts: []int{2}}},
+		{"a tie that does not publish", tie{former: true}, tie{former: true}},
+		{"one that was seen", tie{former: true, seen: true, publishesNotReady: true}, tie{former: true, seen: true, publishesNotReady: true}},
+		{"one with a type", tie{former: true, kind: elb.NLB, publishesNotReady: true}, tie{former: true, kind: elb.NLB, publishesNotReady: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, got := range []tie{both.join(c.other), c.other.join(both)} {
+				if fmt.Sprint(got) != fmt.Sprint(c.want) {
+					t.Errorf("got %+v, want %+v", got, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestPlan(t *testing.T) {
+	const settle = 20 * time.Second
+	deadline, deletion := at(60), at(-1)
+	for _, c := range []struct {
+		name     string
+		progress verdict.Progress
+		want     elb.Plan
+	}{
+		{"in rotation", verdict.Progress{Looked: true}, elb.Plan{DeletionSeen: deletion, Latest: at(40)}},
+		{"left", verdict.Progress{Looked: true, LeftAt: at(30)}, elb.Plan{ConfirmAt: at(50), Latest: deadline}},
+		{"left in the last moment", verdict.Progress{Looked: true, LeftAt: at(40)}, elb.Plan{ConfirmAt: at(60), Latest: deadline}},
+		{"left too late", verdict.Progress{Looked: true, LeftAt: at(41)}, elb.Plan{ConfirmAt: at(61)}},
+		{"confirmed", verdict.Progress{Looked: true, LeftAt: at(30), Confirmed: true}, elb.Plan{Done: true}},
+	} {
+		if got := (&group{progress: c.progress}).plan(deletion, deadline, settle); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // cure is what a caller can do whose pod is not known.
 const cure = "say which with ip=, pod= and namespace="
 
-// aboutPod is what troubles with reading the pod go under.
+// aboutPod is what errors of reading the pod are kept under.
 const aboutPod = "pod"
 
 // identify begins with the pod that the cache shows, and has the API server say
@@ -52,7 +52,7 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
 	defer cancel()
 	pod, err := w.cluster.Identify(ctx, who)
 	return func() {
-		w.trouble(aboutPod, nil)
+		w.setLookupError(aboutPod, nil)
 		switch {
 		case err == nil:
 			w.identifiedAs(pod)
@@ -66,7 +66,7 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
 		case errors.Is(err, cluster.ErrNoPod), errors.Is(err, cluster.ErrAmbiguous):
 			w.unknown = fmt.Errorf("%w: %w; %s", ErrNotFound, err, cure)
 		default:
-			w.trouble(aboutPod, err)
+			w.setLookupError(aboutPod, err)
 			w.beside(func(ctx context.Context) func() {
 				pause(ctx, askAgain)
 				return w.identifyLive(ctx, who)

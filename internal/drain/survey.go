@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"drainwait/internal/cluster"
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
 
@@ -84,10 +85,10 @@ func (w *wait) takeSurvey() {
 func (w *wait) readLists() {
 	s := &w.survey
 	s.live, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, false, w.surveyWake)
-	w.trouble("API server", s.unread)
+	w.setLookupError("API server", s.unread)
 	if s.live && len(w.groups) == 0 {
 		s.ingresses, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, true, w.surveyWake)
-		w.trouble("API server", s.unread)
+		w.setLookupError("API server", s.unread)
 	}
 	if s.unread == nil {
 		s.unread = errNoAnswer
@@ -113,7 +114,7 @@ func (w *wait) refusedFor(about string, tied bool, err error) {
 	if w.survey.refused == nil {
 		w.survey.refused = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	w.trouble(about, err)
+	w.setLookupError(about, err)
 }
 
 // addCandidate takes in a TargetGroupBinding that may hold the pod.
@@ -175,14 +176,14 @@ func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, t
 	info, known, err := w.elb.Describe(id, w.namedSince(about, id), w.surveyWake)
 	switch {
 	case !known:
-		w.trouble(about, err)
+		w.setLookupError(about, err)
 		w.openFor("%s: its target group has not been found yet", about)
 	case errors.Is(err, elb.ErrNoGroup) && c.Former:
 		// It is gone, and with it whoever was in it.
 	case err != nil:
 		w.refusedFor(about, c.Tied, err)
 	default:
-		w.trouble(about, nil)
+		w.setLookupError(about, nil)
 		return info.Group, info.TargetType, true
 	}
 	return id, "", false
@@ -232,9 +233,9 @@ func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, kn
 		w.refusedFor(about, false, elb.ErrNotOurs)
 		return false, false
 	}
-	w.trouble(about, nil)
+	w.setLookupError(about, nil)
 	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
-	return len(targetsOf(look, w.addresses, c.OtherPorts)) > 0, true
+	return len(verdict.TargetsOf(look, w.addresses, c.OtherPorts)) > 0, true
 }
 
 // lookAt asks for a look at a group, shown as what, that nothing ties to the pod;
@@ -243,7 +244,7 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 	look, known, err := w.elb.Look(id, since, true, w.surveyWake)
 	switch {
 	case !known:
-		w.trouble(about, err)
+		w.setLookupError(about, err)
 		w.openFor("%s: %s has not been looked at yet", about, what)
 	case err != nil:
 		w.refusedFor(about, false, err)
@@ -258,7 +259,7 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 func targetsIn(look *elb.Look) iter.Seq2[netip.Addr, bool] {
 	return func(yield func(netip.Addr, bool) bool) {
 		for t := range look.Targets() {
-			if !yield(t.IP, inRotation([]elb.Target{t})) {
+			if !yield(t.IP, verdict.InRotation([]elb.Target{t})) {
 				return
 			}
 		}
@@ -282,10 +283,10 @@ func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 // Service names in its status.
 func (w *wait) addHostname(h cluster.Hostname) {
 	about := fmt.Sprintf("%s (%s)", h.From, h.Name)
-	infos, known, err := w.elb.Behind(h.Name, w.began, w.surveyWake)
+	infos, known, err := w.elb.GroupsByHostname(h.Name, w.began, w.surveyWake)
 	switch {
 	case !known:
-		w.trouble(about, err)
+		w.setLookupError(about, err)
 		w.openFor("%s: its load balancer has not been found yet", about)
 		return
 	case errors.Is(err, elb.ErrNoLoadBalancer):
@@ -298,17 +299,17 @@ func (w *wait) addHostname(h cluster.Hostname) {
 		w.refusedFor(about, h.Tied, err)
 		return
 	}
-	w.trouble(about, nil)
+	w.setLookupError(about, nil)
 	for _, info := range infos {
-		w.addBehind(about, h, info)
+		w.addHostnameGroup(about, h, info)
 	}
 }
 
-// addBehind takes in one group of a load balancer. The Ingress of a Network Load
+// addHostnameGroup takes in one group of a load balancer. The Ingress of a Network Load
 // Balancer is that of an ingress controller, whose group holds the controller's
 // own pods, or it stands in front of the ALB; so such a group concerns the pod
 // only if it lists it.
-func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
+func (w *wait) addHostnameGroup(about string, h cluster.Hostname, info elb.GroupInfo) {
 	tied := h.Tied && (!h.Ingress || info.Type != elb.NLB)
 	if !w.canWatch(about, info.TargetType, tied) {
 		return
@@ -319,7 +320,7 @@ func (w *wait) addBehind(about string, h cluster.Hostname, info elb.GroupInfo) {
 		if look == nil {
 			return
 		}
-		if len(targetsOf(look, w.addresses, nil)) == 0 {
+		if len(verdict.TargetsOf(look, w.addresses, nil)) == 0 {
 			w.ruleOut(info.Group, t)
 			return
 		}

@@ -117,9 +117,5 @@ func (s *sweeper) tellAccess(a access, err error) {
 		s.refused[a] = err.Error()
 		s.log.Error("AWS refuses the first call: no wait can succeed", "region", a.region, "role", a.roleARN, "error", err)
 	}
-	s.denied.Store(int64(len(s.refused)))
+	s.denied.Set(float64(len(s.refused)))
 }
-
-// Denied is in how many accounts and Regions AWS refused our first call, and has
-// not answered one since.
-func (d *Drainer) Denied() int { return int(d.denied.Load()) }

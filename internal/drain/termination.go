@@ -57,11 +57,11 @@ func (w *wait) checkedTermination(same, stays bool, err error) {
 	}
 	w.termination.asking = false
 	if err != nil {
-		w.trouble(about, fmt.Errorf("tell whether pod %s is being stopped: %w", w.pod.Key(), err))
+		w.setLookupError(about, fmt.Errorf("tell whether pod %s is being stopped: %w", w.pod.Key(), err))
 		w.termination.again = time.Now().Add(time.Second)
 		return
 	}
-	w.trouble(about, nil)
+	w.setLookupError(about, nil)
 	w.termination.stays, w.termination.leaves = stays, !stays
 }
 

@@ -12,8 +12,14 @@ import (
 
 	"drainwait/internal/api"
 	"drainwait/internal/cluster"
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
+
+// refuseWithin is how long after the request a wait may still be refused. A
+// caller that is refused takes its own fallback: later than that it would wait
+// twice.
+const refuseWithin = 2 * time.Second
 
 // askFor is how long one question to the API server may take before its trouble
 // is noted and it is asked again, askAgain later: long enough for one that is slow
@@ -56,29 +62,29 @@ type wait struct {
 	termination termination
 	unknown     error // why it is not known which pod it is, for good
 
-	pastRefusal bool // a refusal would come too late
-	troubles    map[string]trouble
-	warnings    []string
+	pastRefusal  bool // a refusal would come too late
+	lookupErrors map[string]lookupError
+	warnings     []string
 }
 
-// trouble is what is wrong with a question, and since when.
-type trouble struct {
+// lookupError is why something could not be looked up, and since when.
+type lookupError struct {
 	err error
 	at  time.Time
 }
 
 func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 	return &wait{
-		Drainer:    d,
-		ctx:        ctx,
-		request:    r,
-		began:      time.Now(),
-		stopWatch:  func() {},
-		groups:     make(map[elb.Group]*group),
-		surveyWake: make(chan struct{}, 1),
-		lookWake:   make(chan struct{}, 1),
-		answers:    make(chan func()),
-		troubles:   make(map[string]trouble),
+		Drainer:      d,
+		ctx:          ctx,
+		request:      r,
+		began:        time.Now(),
+		stopWatch:    func() {},
+		groups:       make(map[elb.Group]*group),
+		surveyWake:   make(chan struct{}, 1),
+		lookWake:     make(chan struct{}, 1),
+		answers:      make(chan func()),
+		lookupErrors: make(map[string]lookupError),
 	}
 }
 
@@ -134,14 +140,15 @@ func (w *wait) warn(format string, args ...any) {
 	}
 }
 
-// trouble notes what is wrong with a question, or that nothing is any more.
-func (w *wait) trouble(about string, err error) {
-	old, known := w.troubles[about]
+// setLookupError notes why something could not be looked up, or with nil that it
+// was.
+func (w *wait) setLookupError(about string, err error) {
+	old, known := w.lookupErrors[about]
 	switch {
 	case err == nil:
-		delete(w.troubles, about)
+		delete(w.lookupErrors, about)
 	case !known || old.err.Error() != err.Error():
-		w.troubles[about] = trouble{err, time.Now()}
+		w.lookupErrors[about] = lookupError{err, time.Now()}
 	}
 }
 
@@ -173,9 +180,9 @@ func (w *wait) judge() (api.Outcome, error) {
 	w.checkTermination()
 	refused := w.update()
 	f := w.facts()
-	f.refused = cmp.Or(w.unknown, f.refused, refused)
-	w.pastRefusal = w.pastRefusal || f.last
-	return f.verdict()
+	f.Refused = cmp.Or(w.unknown, f.Refused, refused)
+	w.pastRefusal = w.pastRefusal || f.Last
+	return f.Verdict()
 }
 
 // update takes in the looks. The error is that AWS refuses to show a group that
@@ -188,7 +195,7 @@ func (w *wait) update() (refused error) {
 		if err != nil && !errors.Is(err, elb.ErrClosed) && refused == nil {
 			refused = fmt.Errorf("%w: %s: %w", ErrRefused, g.about, err)
 		}
-		w.trouble(g.ARN, g.err)
+		w.setLookupError(g.ARN, g.err)
 		for _, what := range news {
 			w.note(g, what)
 		}
@@ -216,7 +223,7 @@ func (w *wait) surveyAgain() {
 // finish is when the last of the groups that the pod has left is settled.
 func (w *wait) finish() (at time.Time) {
 	for _, g := range w.groups {
-		if settled := g.progress.leftAt.Add(w.settle(g.kind)); g.progress.left() && settled.After(at) {
+		if settled := g.progress.LeftAt.Add(w.settle(g.kind)); g.progress.Left() && settled.After(at) {
 			at = settled
 		}
 	}
@@ -230,7 +237,7 @@ const freshFor = 2 * time.Second
 // isStale says whether a group was confirmed long before the others: the pod can
 // have been registered in it again, and so it is looked at once more.
 func (w *wait) isStale(g *group) bool {
-	return g.progress.confirmed && g.look != nil && g.look.Began.Before(w.finish().Add(-freshFor))
+	return g.progress.Confirmed && g.look != nil && g.look.Began.Before(w.finish().Add(-freshFor))
 }
 
 func (w *wait) note(g *group, what string) {
@@ -263,53 +270,54 @@ func (w *wait) settle(t elb.Type) time.Duration {
 }
 
 // facts is what is known now.
-func (w *wait) facts() facts {
+func (w *wait) facts() verdict.Facts {
 	now := time.Now()
-	f := facts{
-		early: !w.pastRefusal,
-		last:  !now.Before(w.began.Add(refuseWithin)),
-		tally: w.tally(),
-		stays: w.termination.stays && w.pod != nil && w.pod.KillAt.IsZero() && w.isCaller(),
-		open:  w.pod == nil || len(w.survey.open) > 0,
+	f := verdict.Facts{
+		Early: !w.pastRefusal,
+		Last:  !now.Before(w.began.Add(refuseWithin)),
+		Tally: w.tally(),
+		Stays: w.termination.stays && w.pod != nil && w.pod.KillAt.IsZero() && w.isCaller(),
+		Open:  w.pod == nil || len(w.survey.open) > 0,
 	}
-	f.unread = cmp.Or(w.survey.unread, errNoAnswer)
-	if t, unidentified := w.troubles[aboutPod]; unidentified {
-		f.unread = t.err
+	unread := cmp.Or(w.survey.unread, errNoAnswer)
+	if e, unidentified := w.lookupErrors[aboutPod]; unidentified {
+		unread = e.err
 	}
+	f.Unread = fmt.Errorf("%w: the API server cannot be read: %w", ErrUnavailable, unread)
 	if w.pod != nil {
-		f.address = w.pod.UID == ""
-		f.live = w.identified && w.survey.live
-		f.ingresses = w.survey.ingresses
-		f.unable = w.survey.unable(w.pod)
-		f.refused = w.survey.refused
+		f.Address = w.pod.UID == ""
+		f.Live = w.identified && w.survey.live
+		f.Ingresses = w.survey.ingresses
+		f.Unable = w.survey.unable(w.pod)
+		f.Refused = w.survey.refused
 	}
-	f.over = !now.Before(w.deadline()) || w.oneLookIsDone(f)
+	f.Over = !now.Before(w.deadline()) || w.oneLookIsDone(f)
 	return f
 }
 
 // oneLookIsDone says whether the caller wants one look and an answer, and has
 // had it.
-func (w *wait) oneLookIsDone(f facts) bool {
+func (w *wait) oneLookIsDone(f verdict.Facts) bool {
 	m := w.request.MaxDelay
-	return m != nil && *m == 0 && f.live && !f.open && f.followed > 0 && f.looked == f.followed
+	return m != nil && *m == 0 && f.Live && !f.Open && f.Followed > 0 && f.Looked == f.Followed
 }
 
-func (w *wait) tally() tally {
-	t := tally{followed: len(w.groups)}
+func (w *wait) tally() verdict.Tally {
+	t := verdict.Tally{Followed: len(w.groups)}
 	for _, g := range w.groups {
 		p := g.progress
-		if !p.looked {
+		if !p.Looked {
 			continue
 		}
-		t.looked++
+		t.Looked++
 		switch {
-		case p.confirmed && !w.isStale(g):
-			t.confirmed++
-			t.left++
-		case p.left():
-			t.left++
+		case p.Confirmed && !w.isStale(g):
+			t.Confirmed++
+			t.Left++
+		case p.Left():
+			t.Left++
 		case g.publishesNotReady:
-			t.stuck++
+			t.Stuck++
 		}
 	}
 	return t
@@ -334,7 +342,11 @@ func (w *wait) deadline() time.Time {
 }
 
 func (w *wait) budget() (at time.Time, boundedBy string) {
-	return w.cfg.budget(timing{began: w.began, maxDelay: w.request.MaxDelay, pod: w.pod, live: w.identified})
+	t := verdict.Timing{Began: w.began, MaxDelay: w.request.MaxDelay, Live: w.identified}
+	if w.pod != nil {
+		t.Grace, t.KillAt = w.pod.Grace, w.pod.KillAt
+	}
+	return w.cfg.Budget(t)
 }
 
 // warnOfBudget warns, as soon as it shows, of a budget that cannot hold the
@@ -349,7 +361,7 @@ func (w *wait) warnOfBudget() {
 		settle := w.settle(g.kind)
 		switch {
 		case budget >= settle:
-		case boundedBy == byMaxDelay:
+		case boundedBy == verdict.ByMaxDelay:
 			w.warn("max-delay is %s, too short to settle for %s after leaving %s; raise it to more than that and the controller's lag", seconds(budget), settle, g.ARN)
 		default:
 			w.warn("the pod's grace period leaves %s, too short to settle for %s after leaving %s; raise terminationGracePeriodSeconds to %.0f or more",
@@ -408,12 +420,12 @@ func (w *wait) warnOfOpen() {
 	}
 }
 
-// lastError is the newest trouble that is not over.
+// lastError is the newest lookup error that is not over.
 func (w *wait) lastError() string {
-	var newest trouble
-	for _, about := range slices.Sorted(maps.Keys(w.troubles)) {
-		if t := w.troubles[about]; newest.err == nil || t.at.After(newest.at) {
-			newest = t
+	var newest lookupError
+	for _, about := range slices.Sorted(maps.Keys(w.lookupErrors)) {
+		if e := w.lookupErrors[about]; newest.err == nil || e.at.After(newest.at) {
+			newest = e
 		}
 	}
 	if newest.err == nil {

@@ -12,17 +12,28 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/cluster"
+	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
+
+var errTest = errors.New("test")
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// at is a moment of a test, in seconds.
+func at(seconds float64) time.Time {
+	return start.Add(time.Duration(seconds * float64(time.Second)))
+}
 
 // handMade is a wait of a pod that was read live with the lists of its namespace,
 // without a cluster and without AWS.
 func handMade(t *testing.T, r Request) *wait {
-	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler)), r)
+	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler), nil), r)
 	w.pod = &cluster.Pod{Namespace: "default", Name: "web", UID: "web", Grace: 5 * time.Minute}
 	w.identified = true
 	w.survey.live = true
@@ -30,14 +41,14 @@ func handMade(t *testing.T, r Request) *wait {
 }
 
 // with follows one more group.
-func (w *wait) with(id elb.Group, p progress, publishes bool) {
+func (w *wait) with(id elb.Group, p verdict.Progress, publishes bool) {
 	w.groups[id] = &group{Group: id, progress: p, tie: tie{publishesNotReady: publishes}}
 }
 
 var (
-	rotating = progress{looked: true}
-	gone     = progress{looked: true, leftAt: start}
-	settled  = progress{looked: true, leftAt: start, confirmed: true}
+	rotating = verdict.Progress{Looked: true}
+	gone     = verdict.Progress{Looked: true, LeftAt: start}
+	settled  = verdict.Progress{Looked: true, LeftAt: start, Confirmed: true}
 )
 
 // TestSetPod: addresses that the pod had are looked for as well, and another pod of
@@ -81,56 +92,60 @@ func TestFacts(t *testing.T) {
 		name   string
 		delay  *time.Duration
 		change func(*wait)
-		want   func(*facts)
+		want   func(*verdict.Facts)
 	}{
-		{"ordinary", &minute, func(*wait) {}, func(*facts) {}},
-		{"no pod yet", &minute, func(w *wait) { w.pod = nil }, func(f *facts) { f.live, f.open = false, true }},
-		{"not identified", &minute, func(w *wait) { w.identified = false }, func(f *facts) { f.live = false }},
-		{"no live lists", &minute, func(w *wait) { w.survey.live = false }, func(f *facts) { f.live = false }},
-		{"live Ingresses", &minute, func(w *wait) { w.survey.ingresses = true }, func(f *facts) { f.ingresses = true }},
-		{"a question", &minute, func(w *wait) { w.openFor("what") }, func(f *facts) { f.open = true }},
-		{"refused", &minute, func(w *wait) { w.survey.refused = errTest }, func(f *facts) { f.refused = errTest }},
-		{"hidden", &minute, func(w *wait) { w.survey.hidden = errTest }, func(f *facts) { f.unable = errTest }},
-		{"an address", &minute, func(w *wait) { w.pod.UID = ""; w.pod.IPs = podIPs }, func(f *facts) { f.address, f.unable = true, ErrNotFound }},
-		{"stays", &minute, func(w *wait) { w.termination.stays = true }, func(f *facts) { f.stays = true }},
+		{"ordinary", &minute, func(*wait) {}, func(*verdict.Facts) {}},
+		{"no pod yet", &minute, func(w *wait) { w.pod = nil }, func(f *verdict.Facts) { f.Live, f.Open = false, true }},
+		{"not identified", &minute, func(w *wait) { w.identified = false }, func(f *verdict.Facts) { f.Live = false }},
+		{"no live lists", &minute, func(w *wait) { w.survey.live = false }, func(f *verdict.Facts) { f.Live = false }},
+		{"live Ingresses", &minute, func(w *wait) { w.survey.ingresses = true }, func(f *verdict.Facts) { f.Ingresses = true }},
+		{"a question", &minute, func(w *wait) { w.openFor("what") }, func(f *verdict.Facts) { f.Open = true }},
+		{"refused", &minute, func(w *wait) { w.survey.refused = errTest }, func(f *verdict.Facts) { f.Refused = errTest }},
+		{"hidden", &minute, func(w *wait) { w.survey.hidden = errTest }, func(f *verdict.Facts) { f.Unable = errTest }},
+		{"an address", &minute, func(w *wait) { w.pod.UID = ""; w.pod.IPs = podIPs }, func(f *verdict.Facts) { f.Address, f.Unable = true, ErrNotFound }},
+		{"stays", &minute, func(w *wait) { w.termination.stays = true }, func(f *verdict.Facts) { f.Stays = true }},
 		{"stays, and is deleted after all", &minute, func(w *wait) {
 			w.termination.stays = true
 			w.pod.KillAt = w.began.Add(time.Hour)
-		}, func(*facts) {}},
-		{"the pod cannot be read", &minute, func(w *wait) { w.trouble(aboutPod, errTest) }, func(f *facts) { f.unread = errTest }},
-		{"the lists cannot be read", &minute, func(w *wait) { w.survey.unread = errTest }, func(f *facts) { f.unread = errTest }},
-		{"a moment before the last one to refuse", &minute, func(*wait) { time.Sleep(2*time.Second - 1) }, func(*facts) {}},
-		{"the last moment to refuse", &minute, func(*wait) { time.Sleep(2 * time.Second) }, func(f *facts) { f.last = true }},
-		{"past that", &minute, func(w *wait) { w.pastRefusal = true }, func(f *facts) { f.early = false }},
-		{"a moment before the end", &minute, func(*wait) { time.Sleep(minute - 1) }, func(f *facts) { f.last = true }},
-		{"the end", &minute, func(*wait) { time.Sleep(minute) }, func(f *facts) { f.last, f.over = true, true }},
-		{"one look was taken", &none, func(w *wait) { w.with(webID, rotating, false) }, func(f *facts) { f.over, f.tally = true, tally{followed: 1, looked: 1} }},
-		{"one look was taken, and more are wanted", &minute, func(w *wait) { w.with(webID, rotating, false) }, func(f *facts) { f.tally = tally{followed: 1, looked: 1} }},
+		}, func(*verdict.Facts) {}},
+		{"the pod cannot be read", &minute, func(w *wait) { w.setLookupError(aboutPod, errTest) }, func(f *verdict.Facts) { f.Unread = errTest }},
+		{"the lists cannot be read", &minute, func(w *wait) { w.survey.unread = errTest }, func(f *verdict.Facts) { f.Unread = errTest }},
+		{"a moment before the last one to refuse", &minute, func(*wait) { time.Sleep(2*time.Second - 1) }, func(*verdict.Facts) {}},
+		{"the last moment to refuse", &minute, func(*wait) { time.Sleep(2 * time.Second) }, func(f *verdict.Facts) { f.Last = true }},
+		{"past that", &minute, func(w *wait) { w.pastRefusal = true }, func(f *verdict.Facts) { f.Early = false }},
+		{"a moment before the end", &minute, func(*wait) { time.Sleep(minute - 1) }, func(f *verdict.Facts) { f.Last = true }},
+		{"the end", &minute, func(*wait) { time.Sleep(minute) }, func(f *verdict.Facts) { f.Last, f.Over = true, true }},
+		{"one look was taken", &none, func(w *wait) { w.with(webID, rotating, false) }, func(f *verdict.Facts) { f.Over, f.Tally = true, verdict.Tally{Followed: 1, Looked: 1} }},
+		{"one look was taken, and more are wanted", &minute, func(w *wait) { w.with(webID, rotating, false) }, func(f *verdict.Facts) { f.Tally = verdict.Tally{Followed: 1, Looked: 1} }},
 		{"one look was taken, of two", &none, func(w *wait) {
 			w.with(webID, rotating, false)
-			w.with(shopID, progress{}, false)
-		}, func(f *facts) { f.tally = tally{followed: 2, looked: 1} }},
+			w.with(shopID, verdict.Progress{}, false)
+		}, func(f *verdict.Facts) { f.Tally = verdict.Tally{Followed: 2, Looked: 1} }},
 		{"one look was taken, with a question", &none, func(w *wait) {
 			w.with(webID, rotating, false)
 			w.openFor("what")
-		}, func(f *facts) { f.open, f.tally = true, tally{followed: 1, looked: 1} }},
+		}, func(f *verdict.Facts) { f.Open, f.Tally = true, verdict.Tally{Followed: 1, Looked: 1} }},
 		{"one look was taken, by a cache alone", &none, func(w *wait) {
 			w.with(webID, rotating, false)
 			w.survey.live = false
-		}, func(f *facts) { f.live, f.tally = false, tally{followed: 1, looked: 1} }},
-		{"nothing to look at", &none, func(*wait) {}, func(*facts) {}},
+		}, func(f *verdict.Facts) { f.Live, f.Tally = false, verdict.Tally{Followed: 1, Looked: 1} }},
+		{"nothing to look at", &none, func(*wait) {}, func(*verdict.Facts) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := handMade(t, Request{MaxDelay: c.delay})
-				want := facts{early: true, live: true, unread: errNoAnswer}
+				want := verdict.Facts{Early: true, Live: true, Unread: errNoAnswer}
 				c.change(w)
 				c.want(&want)
 				got := w.facts()
-				if !errors.Is(got.unable, want.unable) {
-					t.Errorf("unable: %v, want %v", got.unable, want.unable)
+				if !errors.Is(got.Unable, want.Unable) {
+					t.Errorf("unable: %v, want %v", got.Unable, want.Unable)
 				}
-				got.unable, want.unable = nil, nil
+				if !errors.Is(got.Unread, want.Unread) || !errors.Is(got.Unread, ErrUnavailable) {
+					t.Errorf("unread: %v, want %v", got.Unread, want.Unread)
+				}
+				got.Unable, want.Unable = nil, nil
+				got.Unread, want.Unread = nil, nil
 				if got != want {
 					t.Errorf("got %+v, want %+v", got, want)
 				}
@@ -142,14 +157,14 @@ func TestFacts(t *testing.T) {
 func TestTally(t *testing.T) {
 	w := handMade(t, Request{})
 	for i, g := range []struct {
-		p         progress
+		p         verdict.Progress
 		publishes bool
 	}{
-		{progress{}, false}, {progress{}, true}, {rotating, false}, {rotating, true}, {gone, false}, {gone, true}, {settled, false}, {settled, true},
+		{verdict.Progress{}, false}, {verdict.Progress{}, true}, {rotating, false}, {rotating, true}, {gone, false}, {gone, true}, {settled, false}, {settled, true},
 	} {
 		w.with(elb.Group{ARN: fmt.Sprint(i)}, g.p, g.publishes)
 	}
-	if got, want := w.tally(), (tally{followed: 8, looked: 6, left: 4, confirmed: 2, stuck: 1}); got != want {
+	if got, want := w.tally(), (verdict.Tally{Followed: 8, Looked: 6, Left: 4, Confirmed: 2, Stuck: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -207,7 +222,7 @@ func TestCheckedTermination(t *testing.T) {
 		same, stays bool
 		err         error
 		want        termination
-		trouble     bool
+		failed      bool
 	}{
 		{"it stays", true, true, nil, termination{stays: true}, false},
 		{"it leaves", true, false, nil, termination{leaves: true}, false},
@@ -224,7 +239,7 @@ func TestCheckedTermination(t *testing.T) {
 				if !got.again.IsZero() {
 					got.again = at(time.Until(got.again).Seconds())
 				}
-				if got != c.want || (w.lastError() != "") != c.trouble {
+				if got != c.want || (w.lastError() != "") != c.failed {
 					t.Errorf("got %+v, want %+v; the last error is %q", got, c.want, w.lastError())
 				}
 			})
@@ -259,7 +274,7 @@ func TestPlanOf(t *testing.T) {
 	}
 }
 
-// TestLastError: the newest trouble that is not over.
+// TestLastError: the newest lookup error that is not over.
 func TestLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := handMade(t, Request{})
@@ -275,7 +290,7 @@ func TestLastError(t *testing.T) {
 			{"b", nil, "second"}, {"a", nil, ""},
 		} {
 			time.Sleep(time.Second)
-			w.trouble(step.about, step.err)
+			w.setLookupError(step.about, step.err)
 			if got := w.lastError(); got != step.want {
 				t.Errorf("after %s of %s: got %q, want %q", step.err, step.about, got, step.want)
 			}
@@ -379,7 +394,8 @@ func TestGroupOf(t *testing.T) {
 // TestDenied: a refusal of an account is told once, and until AWS answers.
 func TestDenied(t *testing.T) {
 	var log strings.Builder
-	s := &sweeper{Drainer: New(DefaultConfig(), nil, nil, slog.New(slog.NewTextHandler(&log, nil))), refused: make(map[access]string)}
+	metrics := prometheus.NewRegistry()
+	s := &sweeper{Drainer: New(DefaultConfig(), nil, nil, slog.New(slog.NewTextHandler(&log, nil)), metrics), refused: make(map[access]string)}
 	ours, theirs := access{region: "eu-central-1"}, access{roleARN: "role"}
 	for _, step := range []struct {
 		access access
@@ -395,8 +411,13 @@ func TestDenied(t *testing.T) {
 		{ours, nil, 1, 3},
 	} {
 		s.tellAccess(step.access, step.err)
-		if lines := strings.Count(log.String(), "\n"); s.Denied() != step.denied || lines != step.lines {
-			t.Errorf("after %+v: %d denied, %d lines", step, s.Denied(), lines)
+		families, err := metrics.Gather()
+		if err != nil || len(families) != 1 {
+			t.Fatalf("%d metrics, %v", len(families), err)
+		}
+		denied := int(families[0].GetMetric()[0].GetGauge().GetValue())
+		if lines := strings.Count(log.String(), "\n"); denied != step.denied || lines != step.lines {
+			t.Errorf("after %+v: %d denied, %d lines", step, denied, lines)
 		}
 	}
 	if got := slices.Collect(maps.Keys(s.refused)); !slices.Equal(got, []access{theirs}) {

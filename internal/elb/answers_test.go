@@ -51,7 +51,7 @@ func answered(t *testing.T, c canned, check func(question string, known bool, lo
 			check("look", known, look, err)
 			_, known, err = w.Describe(g, began, newWake())
 			check("describe", known, nil, err)
-			_, known, err = w.Behind("web-1.us-east-1.elb.amazonaws.com", began, newWake())
+			_, known, err = w.GroupsByHostname("web-1.us-east-1.elb.amazonaws.com", began, newWake())
 			check("behind", known, nil, err)
 			time.Sleep(500 * ms)
 		}

@@ -36,7 +36,7 @@ func NewClients(cfg aws.Config, region string) *Clients {
 	}
 	cfg.HTTPClient = limited{cfg.HTTPClient}
 	if cfg.Credentials != nil {
-		cfg.Credentials = newSource(cfg.Credentials)
+		cfg.Credentials = newCredentialSource(cfg.Credentials)
 	}
 	return &Clients{cfg: cfg, region: region, byAccess: make(map[access]API)}
 }
@@ -66,7 +66,7 @@ func (c *Clients) make(a access) API {
 				o.ExternalID = &a.externalID
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(newRoleSource(role, a.roleARN), func(o *aws.CredentialsCacheOptions) {
+		cfg.Credentials = aws.NewCredentialsCache(newRoleCredentialSource(role, a.roleARN), func(o *aws.CredentialsCacheOptions) {
 			o.ExpiryWindow = 30 * time.Second // or a call would still be under way when they expire
 		})
 	}

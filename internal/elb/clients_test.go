@@ -205,7 +205,7 @@ func TestEmptyCredentials(t *testing.T) {
 		credentials.NewStaticCredentialsProvider("", "", ""),
 		aws.AnonymousCredentials{},
 	} {
-		if _, err := newSource(p).Retrieve(t.Context()); !errors.Is(err, ErrRefused) {
+		if _, err := newCredentialSource(p).Retrieve(t.Context()); !errors.Is(err, ErrRefused) {
 			t.Errorf("%T: %v", p, err)
 		}
 	}
@@ -262,7 +262,7 @@ func TestBehindGoesToTheRegionOfTheHostName(t *testing.T) {
 				region = api.(*elbv2.Client).Options().Region
 				return api
 			}, nil)
-			if _, known, err := w.Behind(hostname, time.Now(), newWake()); known || err != nil {
+			if _, known, err := w.GroupsByHostname(hostname, time.Now(), newWake()); known || err != nil {
 				t.Error(known, err)
 			}
 			time.Sleep(500 * ms)

@@ -18,10 +18,10 @@ import (
 // that hangs would hang for good.
 const credentialsTimeout = 10 * time.Second
 
-// source is where credentials come from. It marks the errors that another
+// credentialSource is where credentials come from. It marks the errors that another
 // try would not cure: that there are no credentials, and that a role may not be
 // assumed.
-type source struct {
+type credentialSource struct {
 	aws.CredentialsProvider
 	hint string
 	// lastResort says that the SDK asks the metadata service of the machine,
@@ -30,20 +30,20 @@ type source struct {
 	lastResort bool
 }
 
-func newSource(p aws.CredentialsProvider) source {
-	s := source{CredentialsProvider: p, hint: "check the credentials of the service: profile, IRSA or Pod Identity"}
+func newCredentialSource(p aws.CredentialsProvider) credentialSource {
+	s := credentialSource{CredentialsProvider: p, hint: "check the credentials of the service: profile, IRSA or Pod Identity"}
 	if from, ok := p.(aws.CredentialProviderSource); ok {
 		s.lastResort = slices.Contains(from.ProviderSources(), aws.CredentialSourceIMDS)
 	}
 	return s
 }
 
-func newRoleSource(p aws.CredentialsProvider, roleARN string) source {
-	return source{CredentialsProvider: p, hint: fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", roleARN)}
+func newRoleCredentialSource(p aws.CredentialsProvider, roleARN string) credentialSource {
+	return credentialSource{CredentialsProvider: p, hint: fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", roleARN)}
 }
 
 // Retrieve implements [aws.CredentialsProvider].
-func (s source) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (s credentialSource) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	c, err := s.CredentialsProvider.Retrieve(ctx)
@@ -54,10 +54,10 @@ func (s source) Retrieve(ctx context.Context) (aws.Credentials, error) {
 }
 
 // passes says whether a later try may get credentials: where the service that
-// hands them out is in trouble or cannot be reached, or where what we show to it
+// hands them out fails or cannot be reached, or where what we show to it
 // has expired and will be renewed. An error that no service gave says that there
 // is nobody to ask.
-func (s source) passes(err error) bool {
+func (s credentialSource) passes(err error) bool {
 	if errors.Is(err, context.Canceled) {
 		return true
 	}

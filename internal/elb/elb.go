@@ -237,13 +237,10 @@ func errorCode(err error) string {
 	return "error"
 }
 
-// throttled says whether AWS turned a call away for its rate.
-func throttled(err error) bool { return Throttling(errorCode(err)) }
-
-// Throttling says whether an error code means that AWS turned a call away for
-// its rate. Both "Throttling" and "ThrottlingException" are on the wire; see
-// "Request throttling for the ELB API" in the user guide.
-func Throttling(code string) bool {
-	_, ok := retry.DefaultThrottleErrorCodes[code]
+// throttled says whether AWS turned a call away for its rate. Both "Throttling"
+// and "ThrottlingException" are on the wire; see "Request throttling for the ELB
+// API" in the user guide.
+func throttled(err error) bool {
+	_, ok := retry.DefaultThrottleErrorCodes[errorCode(err)]
 	return ok
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"drainwait/internal/sim"
 )
@@ -35,10 +35,11 @@ type env struct {
 	watcher *Watcher
 	began   time.Time
 
-	mu       sync.Mutex // guards what follows
-	observed map[string]int
-	arrived  []arrival
-	fault    func(operation, resource string) *sim.Fault
+	metrics *prometheus.Registry
+
+	mu      sync.Mutex // guards what follows
+	arrived []arrival
+	fault   func(operation, resource string) *sim.Fault
 }
 
 // arrival is a call of the Watcher or of e.elb, by when it was sent.
@@ -66,9 +67,9 @@ func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)
 			BaseEndpoint: aws.String("http://aws.invalid"),
 			Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
 		}
-		e := &env{T: t, world: world, cfg: sdk, elb: elbv2.NewFromConfig(sdk), began: time.Now(), observed: make(map[string]int)}
+		e := &env{T: t, world: world, cfg: sdk, elb: elbv2.NewFromConfig(sdk), began: time.Now(), metrics: prometheus.NewRegistry()}
 		world.FailAWS(e.arrive)
-		e.watcher = New(cfg, NewClients(sdk, "").For, e.observe)
+		e.watcher = New(cfg, NewClients(sdk, "").For, e.metrics)
 		running, stop := context.WithCancel(t.Context())
 		defer stop()
 		go func() {
@@ -81,12 +82,6 @@ func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)
 			t.Fatal("the script did not end within a day")
 		}
 	})
-}
-
-func (e *env) observe(operation, code string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.observed[operation+" "+code]++
 }
 
 // arrive hears of each call when it acts.
@@ -137,11 +132,23 @@ func (e *env) looks(g Group) []time.Duration {
 	return sent
 }
 
-// calls is a copy of what the Watcher has reported so far.
+// calls is what the Watcher's metrics have counted so far, by operation and code.
 func (e *env) calls() map[string]int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return maps.Clone(e.observed)
+	e.Helper()
+	families, err := e.metrics.Gather()
+	if err != nil {
+		e.Fatal(err)
+	}
+	calls := make(map[string]int)
+	for _, f := range families {
+		if f.GetName() == "drain_wait_aws_calls_total" {
+			for _, m := range f.GetMetric() {
+				code, operation := m.GetLabel()[0], m.GetLabel()[1] // in order of name
+				calls[operation.GetValue()+" "+code.GetValue()] = int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return calls
 }
 
 func (e *env) checkCalls(what string, want map[string]int) {

@@ -54,8 +54,8 @@ func (q question) String() string {
 	return "describe target group " + cmp.Or(q.group.ARN, q.group.Name)
 }
 
-// request is a question on its way to AWS, or its last answer, or both. It is
-// shared by everybody who has the same question. Watcher.mu guards it.
+// request is a question on its way to AWS, or its last answer, or both. Everybody
+// with the same question has the same one. Watcher.mu guards it.
 type request struct {
 	w       *Watcher
 	q       question
@@ -64,7 +64,7 @@ type request struct {
 	class   limiter.Class
 	ticket  *limiter.Ticket // the last place in the queue for the rate budget
 	answer
-	trouble error     // of the tries since the answer
+	lastErr error     // of the tries since the answer
 	again   time.Time // when to try again after that
 
 	// The goroutine of a request that is running has these for itself.
@@ -75,7 +75,7 @@ type request struct {
 
 // answer is what came of a request.
 type answer struct {
-	asked  time.Time // when it was sent
+	sent   time.Time // when it was sent
 	groups []GroupInfo
 	look   *Look
 	err    error     // one that is permanent
@@ -85,11 +85,11 @@ type answer struct {
 // known says whether the answer is one for who asks since then; a refusal is one
 // for everybody.
 func (a answer) known(since time.Time) bool {
-	return (refused(a.err) || !a.asked.Before(since)) && time.Now().Before(a.until)
+	return (refused(a.err) || !a.sent.Before(since)) && time.Now().Before(a.until)
 }
 
 // The questions below return at once. Where known is false the question is still
-// open; err is then the newest trouble, which may pass, or nil, and wake gets a
+// open; err is then the last error, which may pass, or nil, and wake gets a
 // token, without blocking, when there is an answer or when it makes sense to ask
 // again. Where known is true an err is one of those that [IsPermanent] tells.
 //
@@ -115,10 +115,10 @@ func (w *Watcher) Describe(g Group, since time.Time, wake chan<- struct{}) (info
 	return info, known, a.err
 }
 
-// Behind lists the target groups of the load balancer with a DNS name, read
+// GroupsByHostname lists the target groups of the load balancer with a DNS name, read
 // with our own credentials in the Region that the name tells. Which load balancer
 // has the name may be some minutes old, the list of its groups not.
-func (w *Watcher) Behind(hostname string, since time.Time, wake chan<- struct{}) (groups []GroupInfo, known bool, err error) {
+func (w *Watcher) GroupsByHostname(hostname string, since time.Time, wake chan<- struct{}) (groups []GroupInfo, known bool, err error) {
 	hostname = strings.TrimSuffix(strings.ToLower(hostname), ".")
 	hostname = strings.TrimPrefix(hostname, "dualstack.")
 	if hostname == "" {
@@ -159,7 +159,7 @@ func (w *Watcher) Check(ctx context.Context, g Group) error {
 	return nil
 }
 
-// ask is the answer to a question, or else the newest trouble on the way to it.
+// ask is the answer to a question, or else the last error on the way to it.
 func (w *Watcher) ask(q question, since time.Time, c limiter.Class, wake chan<- struct{}) (a answer, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,12 +180,12 @@ func (w *Watcher) ask(q question, since time.Time, c limiter.Class, wake chan<- 
 	case !r.running && !time.Now().Before(r.again):
 		r.start(c)
 	}
-	return answer{err: r.trouble}, false
+	return answer{err: r.lastErr}, false
 }
 
 // request is the one for a question; call it with mu held.
 func (w *Watcher) request(q question) *request {
-	if r := w.requests[q]; r != nil && !r.over() {
+	if r := w.requests[q]; r != nil && !r.expired() {
 		return r
 	}
 	w.makeRoom()
@@ -199,16 +199,16 @@ func (w *Watcher) request(q question) *request {
 // than there are callers.
 func (w *Watcher) makeRoom() {
 	for q, r := range w.requests {
-		if r.over() || !r.running && len(w.requests) >= maxAnswers {
+		if r.expired() || !r.running && len(w.requests) >= maxAnswers {
 			r.wakeAll()
 			delete(w.requests, q)
 		}
 	}
 }
 
-// over says whether there is nothing left to know, nor a pause to keep; call it
+// expired says whether there is nothing left to know, nor a pause to keep; call it
 // with Watcher.mu held.
-func (r *request) over() bool {
+func (r *request) expired() bool {
 	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
 }
 
@@ -219,19 +219,19 @@ func (r *request) start(c limiter.Class) {
 		a := r.find()
 		r.w.mu.Lock()
 		defer r.w.mu.Unlock()
-		r.running, a.asked = false, r.began
+		r.running, a.sent = false, r.began
 		r.end(a)
 	})
 }
 
 // end takes an answer in, of the request or of the group's poller; call it with
-// Watcher.mu held. Whoever waits is woken at once, or after trouble that may
-// pass when it makes sense to ask again.
+// Watcher.mu held. Whoever waits is woken at once, or after an error that may pass
+// when it makes sense to ask again.
 func (r *request) end(a answer) {
 	lasts := foundFor
 	switch {
 	case a.err != nil && !IsPermanent(a.err):
-		r.trouble, r.again = a.err, time.Now().Add(failedFor)
+		r.lastErr, r.again = a.err, time.Now().Add(failedFor)
 		time.AfterFunc(failedFor, r.wakeLater)
 		return
 	case refused(a.err):
@@ -241,7 +241,7 @@ func (r *request) end(a answer) {
 		lasts = lookFor
 	}
 	a.until = time.Now().Add(lasts)
-	r.answer, r.trouble = a, nil
+	r.answer, r.lastErr = a, nil
 	r.wakeAll()
 }
 
@@ -262,7 +262,7 @@ func (r *request) wakeAll() {
 func (r *request) find() (a answer) {
 	switch g := r.q.group; {
 	case r.q.hostname != "":
-		a.groups, a.err = r.findBehind(r.q.hostname)
+		a.groups, a.err = r.findByHostname(r.q.hostname)
 	case r.q.look:
 		due := time.Now()
 		if a.err = r.pay(); a.err == nil {
@@ -321,8 +321,8 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 	return out, err
 }
 
-// findBehind finds the groups of the load balancer with a host name.
-func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
+// findByHostname finds the groups of the load balancer with a host name.
+func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
 	region, name := splitHostname(hostname)
 	// A client is chosen by a group, so this stands for any group of the Region.
 	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
@@ -337,7 +337,7 @@ func (r *request) findBehind(hostname string) ([]GroupInfo, error) {
 	groups, err := r.listGroups(where, &elbv2.DescribeTargetGroupsInput{LoadBalancerArn: &r.balancer})
 	if known && errors.Is(err, ErrNoLoadBalancer) { // it was deleted
 		r.resolved = time.Time{}
-		return r.findBehind(hostname)
+		return r.findByHostname(hostname)
 	}
 	return groups, err
 }
@@ -421,13 +421,14 @@ func call[T any](ctx context.Context, w *Watcher, operation string, send func(co
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	out, err := send(ctx)
-	w.observe(operation, errorCode(err))
+	w.calls.WithLabelValues(operation, errorCode(err)).Inc()
 	switch {
 	case err == nil:
 		return out, nil
 	case w.ctx.Err() != nil:
 		return out, ErrClosed
 	case throttled(err):
+		w.throttles.Inc()
 		w.limit.Throttle()
 	}
 	return out, classify(operation, err)

@@ -23,9 +23,9 @@ func (e *env) describe(g Group) (info GroupInfo, err error) {
 	return info, err
 }
 
-func (e *env) behind(hostname string) (groups []GroupInfo, err error) {
+func (e *env) groupsByHostname(hostname string) (groups []GroupInfo, err error) {
 	err = e.ask(time.Minute, func(since time.Time, wake chan<- struct{}) (known bool, err error) {
-		groups, known, err = e.watcher.Behind(hostname, since, wake)
+		groups, known, err = e.watcher.GroupsByHostname(hostname, since, wake)
 		return known, err
 	})
 	return groups, err
@@ -130,7 +130,7 @@ func TestSinceCounts(t *testing.T) {
 		},
 		"behind": func(e *env, hostname string, _ Group) func(time.Time, chan<- struct{}) (bool, error) {
 			return func(since time.Time, wake chan<- struct{}) (bool, error) {
-				_, known, err := e.watcher.Behind(hostname, since, wake)
+				_, known, err := e.watcher.GroupsByHostname(hostname, since, wake)
 				return known, err
 			}
 		},
@@ -480,7 +480,7 @@ func TestTroubleIsWaitedOut(t *testing.T) {
 	}
 }
 
-func TestBehind(t *testing.T) {
+func TestGroupsByHostname(t *testing.T) {
 	run(t, nil, func(e *env) {
 		var alb, nlb, bare string
 		var web, api, tcp Group
@@ -523,7 +523,7 @@ func TestBehind(t *testing.T) {
 			{"", nil, ErrNoLoadBalancer, nil},
 		} {
 			before := e.calls()
-			got, err := e.behind(tt.hostname)
+			got, err := e.groupsByHostname(tt.hostname)
 			if !slices.Equal(got, tt.want) || !errors.Is(err, tt.err) {
 				e.Errorf("%q: %v, %v, want %v, %v", tt.hostname, got, err, tt.want, tt.err)
 			}
@@ -537,9 +537,9 @@ func TestBehind(t *testing.T) {
 				e.Errorf("%q: calls (-want +got):\n%s", tt.hostname, diff)
 			}
 		}
-		got, _ := e.behind(alb)
+		got, _ := e.groupsByHostname(alb)
 		got[0] = GroupInfo{}
-		if again, _ := e.behind(alb); !slices.Equal(again, front) {
+		if again, _ := e.groupsByHostname(alb); !slices.Equal(again, front) {
 			e.Errorf("a caller has changed the answer of others: %v", again)
 		}
 	})
@@ -570,7 +570,7 @@ func TestBehindReadsAllPages(t *testing.T) {
 			return nil
 		}
 		began := time.Now()
-		got, err := e.behind(hostname)
+		got, err := e.groupsByHostname(hostname)
 		if err != nil || !slices.Equal(got, want) {
 			e.Errorf("%d groups, %v, want %d", len(got), err, len(want))
 		}
@@ -595,7 +595,7 @@ func TestBehindDenied(t *testing.T) {
 				return nil
 			}
 			asked := time.Now()
-			_, err := e.behind(hostname)
+			_, err := e.groupsByHostname(hostname)
 			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "grant elasticloadbalancing:"+operation) || !strings.Contains(err.Error(), hostname) {
 				e.Error(err)
 			}
@@ -656,13 +656,13 @@ func TestBalancerIsRemembered(t *testing.T) {
 		for i := range 3 {
 			var g Group
 			e.inWorld(func() { g.ARN = e.world.AddTargetGroup(fmt.Sprint("g", i), 80, lb).ARN() })
-			if groups, err := e.behind(hostname); err != nil || len(groups) != i+1 || groups[i].Group != g {
+			if groups, err := e.groupsByHostname(hostname); err != nil || len(groups) != i+1 || groups[i].Group != g {
 				e.Errorf("the newest group is missing: %v, %v", groups, err)
 			}
 			time.Sleep(140 * time.Second)
 		}
 		e.checkCalls("in five minutes", map[string]int{"DescribeLoadBalancers OK": 1, "DescribeTargetGroups OK": 3})
-		_, _ = e.behind(hostname)
+		_, _ = e.groupsByHostname(hostname)
 		e.checkCalls("then", map[string]int{"DescribeLoadBalancers OK": 2, "DescribeTargetGroups OK": 4})
 		gone := true
 		e.fault = func(operation, _ string) *sim.Fault {
@@ -672,7 +672,7 @@ func TestBalancerIsRemembered(t *testing.T) {
 			gone = false
 			return &sim.Fault{Status: 400, Code: "LoadBalancerNotFound"}
 		}
-		if groups, err := e.behind(hostname); err != nil || len(groups) != 3 {
+		if groups, err := e.groupsByHostname(hostname); err != nil || len(groups) != 3 {
 			e.Errorf("anew: %v, %v", groups, err)
 		}
 		e.checkCalls("in the end", map[string]int{

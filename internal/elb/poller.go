@@ -111,7 +111,7 @@ func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 		if t.compare(next, now) < 0 {
 			next = t
 		}
-		changes = earlier(changes, after(now, t.at))
+		changes = earlier(changes, upcoming(now, t.at))
 	}
 	for s := range p.subs {
 		t := s.confirming(now)
@@ -121,7 +121,7 @@ func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 		consider(s.firstLook(now))
 	}
 	consider(p.routine(confirm, settling))
-	return next, earlier(changes, after(now, next.By))
+	return next, earlier(changes, upcoming(now, next.By))
 }
 
 // lacks says whether a look that began at t or later is missing; never for zero.
@@ -159,7 +159,7 @@ func (s *Subscription) afterHash(now time.Time) turn {
 	if !p.lacksHashed() {
 		return turn{at: forever}
 	}
-	by := after(now, s.plan.Latest)
+	by := upcoming(now, s.plan.Latest)
 	if s.plan.settling() {
 		by = forever
 	}
@@ -176,7 +176,7 @@ func (s *Subscription) firstLook(now time.Time) turn {
 	case c.awaits(s.plan.DeletionSeen):
 		return wanted(p.spaced(later(s.joined, c.changed).Add(p.w.cfg.Busy)), forever)
 	}
-	return wanted(p.spaced(s.joined), after(now, s.plan.Latest))
+	return wanted(p.spaced(s.joined), upcoming(now, s.plan.Latest))
 }
 
 // routine is the next look when nobody asks for one; settling says that all have
@@ -247,7 +247,7 @@ func (p *poller) publish(look *Look, err error) {
 	default:
 		p.retry = p.began.Add(p.w.cfg.Busy)
 	}
-	p.w.request(question{group: p.group, look: true}).end(answer{asked: p.began, look: look, err: err})
+	p.w.request(question{group: p.group, look: true}).end(answer{sent: p.began, look: look, err: err})
 }
 
 // lacksConfirmation says whether the look that confirms is still to come; call
@@ -265,8 +265,8 @@ func (s *Subscription) concerns(look *Look) bool {
 		old != nil && look.differs(old, s.addrs)
 }
 
-// after is t, or forever where it is not after now.
-func after(now, t time.Time) time.Time {
+// upcoming is t, or forever where it is not upcoming now.
+func upcoming(now, t time.Time) time.Time {
 	if t.After(now) {
 		return t
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"drainwait/internal/elb/limiter"
 )
 
@@ -49,10 +51,12 @@ type Watcher struct {
 	cfg     Config
 	client  func(Group) API
 	limit   *limiter.Limiter
-	observe func(operation, code string)
 	ctx     context.Context // that of all requests: shared work never runs under a caller's
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+
+	calls     *prometheus.CounterVec
+	throttles prometheus.Counter
 
 	// mu guards what follows, with all that is in it, and is never held across a
 	// call or a wait. Lock order: Watcher.mu, then the limiter's.
@@ -75,25 +79,22 @@ func (c checkpoint) awaits(t time.Time) bool {
 	return !t.IsZero() && c.changed.Before(t) == (c.value != "")
 }
 
-// New makes a Watcher. client returns the client for a group's Region and
-// role and must not block; observe, which may be nil, hears of each call to AWS
-// with its error code, "OK" for none.
-func New(cfg Config, client func(Group) API, observe func(operation, code string)) *Watcher {
-	if observe == nil {
-		observe = func(string, string) {}
-	}
+// New makes a Watcher, and registers its metrics with reg unless that is nil.
+// client returns the client for a group's Region and role and must not block.
+func New(cfg Config, client func(Group) API, reg prometheus.Registerer) *Watcher {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Watcher{
+	w := &Watcher{
 		cfg:         cfg,
 		client:      client,
 		limit:       limiter.New(cfg.Rate, float64(cfg.Burst)),
-		observe:     observe,
 		ctx:         ctx,
 		cancel:      cancel,
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
 	}
+	w.register(reg)
+	return w
 }
 
 // Close stops all pollers and requests and waits until they are gone. Whoever

@@ -22,10 +22,8 @@ import (
 	"drainwait/internal/drain"
 )
 
-// Config makes a [Server].
-type Config struct {
-	Drainer *drain.Drainer
-	Log     *slog.Logger
+// Settings are what the operator may set.
+type Settings struct {
 	// Quiet is how long after the end was asked for the server goes on taking
 	// connections, counted from the last new one: those who route to us learn
 	// late that we go away.
@@ -36,14 +34,27 @@ type Config struct {
 	// count once, and 0 means any number. A proxy can put a whole node behind
 	// one address.
 	WaitsPerSource int
-	Metrics        *Metrics
-	// Gatherer is what GET /metrics shows.
-	Gatherer prometheus.Gatherer
+}
+
+// DefaultSettings are what the service ships with.
+func DefaultSettings() Settings {
+	return Settings{Quiet: 10 * time.Second, Grace: 295 * time.Second, WaitsPerSource: 256}
+}
+
+// Config makes a [Server].
+type Config struct {
+	Settings
+	Drainer *drain.Drainer
+	Log     *slog.Logger
+	Version string // of the program
+	// Metrics is what GET /metrics shows. The server adds its own.
+	Metrics *prometheus.Registry
 }
 
 // Server answers hooks.
 type Server struct {
 	cfg      Config
+	metrics  *metrics
 	sources  *sources
 	base     context.Context // of all waits; its end cuts them
 	cut      context.CancelCauseFunc
@@ -59,7 +70,7 @@ var openAPI []byte
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, sources: newSources(cfg.WaitsPerSource)}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics, cfg.Version), sources: newSources(cfg.WaitsPerSource)}
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.DrainDelayPath, s.drainDelay)
@@ -69,7 +80,7 @@ func New(cfg Config) *Server {
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /healthz", ok)
 	admin.HandleFunc("GET /readyz", s.readyz)
-	admin.Handle("GET /metrics", promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{}))
+	admin.Handle("GET /metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{}))
 	admin.HandleFunc("GET /openapi.yaml", func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "application/yaml")
 		_, _ = rw.Write(openAPI)
@@ -97,9 +108,9 @@ var errClosing = errors.New("shutting down")
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	s.callers.Add(1)
-	s.cfg.Metrics.inFlight.Inc()
+	s.metrics.inFlight.Inc()
 	defer s.callers.Add(-1)
-	defer s.cfg.Metrics.inFlight.Dec()
+	defer s.metrics.inFlight.Dec()
 	began := time.Now()
 	log := s.cfg.Log.With("caller", r.RemoteAddr)
 	req, warnings, err := parse(r)
@@ -113,7 +124,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	took := time.Since(began)
 	switch {
 	case errors.Is(err, context.Canceled):
-		s.cfg.Metrics.over("hung_up", took)
+		s.metrics.countWait("hung_up", took)
 		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case err != nil:
 		s.refuse(rw, log, err, took, warnings)
@@ -124,7 +135,7 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 
 // wait carries out the wait until the caller hangs up or the server is cut.
 func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error) {
-	done, err := s.sources.take(req.Source.String(), r.URL.Query().Encode())
+	done, err := s.sources.acquire(req.Source.String(), r.URL.Query().Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +147,7 @@ func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error)
 }
 
 func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.Result, took time.Duration, warnings []string) {
-	s.cfg.Metrics.over(string(result.Outcome), took)
+	s.metrics.countWait(string(result.Outcome), took)
 	a := NewAnswer(result, took, warnings)
 	level := slog.LevelInfo
 	if a.Outcome == api.SettleCut || a.Outcome == api.BudgetSpent {
@@ -150,7 +161,7 @@ func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.
 
 func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, took time.Duration, warnings []string) {
 	status, name := statusOf(err)
-	s.cfg.Metrics.over(name, took)
+	s.metrics.countWait(name, took)
 	log.Warn("wait refused", "status", status, "error", err, "warnings", warnings)
 	if status == http.StatusServiceUnavailable {
 		rw.Header().Set("Retry-After", "1")
@@ -170,7 +181,7 @@ func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 		write(rw, status, api.Failure{APIVersion: api.Version, Error: name, Message: err.Error(), Warnings: []string{}})
 		return
 	}
-	s.cfg.Metrics.fallbacks.WithLabelValues(f.reason).Inc()
+	s.metrics.fallbacks.WithLabelValues(f.reason).Inc()
 	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", f.reason, "namespace", f.namespace, "pod", f.pod, "ip", f.ip)
 	rw.WriteHeader(http.StatusNoContent)
 }

@@ -22,8 +22,8 @@ func newSources(limit int) *sources {
 	return &sources{limit: limit, calls: make(map[string]map[string]int)}
 }
 
-// take counts a call until done is called, or refuses it.
-func (s *sources) take(source, query string) (done func(), err error) {
+// acquire counts a call until done is called, or refuses it.
+func (s *sources) acquire(source, query string) (done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of := s.calls[source]

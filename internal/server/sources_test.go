@@ -9,7 +9,7 @@ func TestSources(t *testing.T) {
 	s := newSources(2)
 	take := func(source, query string, want error) (done func()) {
 		t.Helper()
-		done, err := s.take(source, query)
+		done, err := s.acquire(source, query)
 		if !errors.Is(err, want) {
 			t.Errorf("%s %s: %v, want %v", source, query, err, want)
 		}

@@ -30,19 +30,14 @@ type Config struct {
 	OwnService string   // namespace/name of the Service in front of the replicas that share the rate
 	Drain      drain.Config
 	ELB        elb.Config
-	// The server's; see server.Config.
-	Quiet, Grace   time.Duration
-	WaitsPerSource int
-	Version        string
-	Log            *slog.Logger
+	Server     server.Settings
+	Version    string // of the program
+	Log        *slog.Logger
 }
 
 // DefaultConfig is what ships. It lacks the clients and the log.
 func DefaultConfig() Config {
-	return Config{
-		Drain: drain.DefaultConfig(), ELB: elb.DefaultConfig(),
-		Quiet: 10 * time.Second, Grace: 295 * time.Second, WaitsPerSource: 256,
-	}
+	return Config{Drain: drain.DefaultConfig(), ELB: elb.DefaultConfig(), Server: server.DefaultSettings()}
 }
 
 // Service is everything that one running service is made of.
@@ -60,14 +55,7 @@ type Service struct {
 func New(c Config) (*Service, error) {
 	s := new(Service)
 	metrics := prometheus.NewRegistry()
-	m := server.NewMetrics(metrics, c.Version, server.Gauges{
-		Pollers:  func() int { return s.Watcher.Pollers() },
-		Rate:     func() float64 { return s.Watcher.Rate() },
-		WatchAge: func() time.Duration { return s.Index.WatchAge() },
-		Denied:   func() int { return s.Drainer.Denied() },
-	})
-	s.Watcher = elb.New(c.ELB, elb.NewClients(c.AWS, c.Region).For,
-		func(operation, code string) { m.AWSCall(operation, code, elb.Throttling(code)) })
+	s.Watcher = elb.New(c.ELB, elb.NewClients(c.AWS, c.Region).For, metrics)
 	var err error
 	s.Index, err = cluster.New(cluster.Config{
 		REST:       c.Kubernetes,
@@ -86,11 +74,9 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Drainer = drain.New(c.Drain, s.Index, s.Watcher, c.Log)
-	s.Server = server.New(server.Config{
-		Drainer: s.Drainer, Quiet: c.Quiet, Grace: c.Grace, WaitsPerSource: c.WaitsPerSource,
-		Metrics: m, Gatherer: metrics, Log: c.Log,
-	})
+	s.Index.Register(metrics)
+	s.Drainer = drain.New(c.Drain, s.Index, s.Watcher, c.Log, metrics)
+	s.Server = server.New(server.Config{Settings: c.Server, Drainer: s.Drainer, Log: c.Log, Version: c.Version, Metrics: metrics})
 	return s, nil
 }
 

@@ -97,7 +97,7 @@ func TestHangUp(t *testing.T) {
 
 // TestEqualCallsCountOnce is what the hooks of a pod's containers do.
 func TestEqualCallsCountOnce(t *testing.T) {
-	inScene(t, func(c *service.Config) { c.WaitsPerSource = 2 }, func(s *scene) {
+	inScene(t, func(c *service.Config) { c.Server.WaitsPerSource = 2 }, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
 		var equal []*servicetest.Call
 		for range 5 {
@@ -238,7 +238,7 @@ func TestFallbackReport(t *testing.T) {
 
 // TestGoingAway is the service's own SIGTERM with waits in flight.
 func TestGoingAway(t *testing.T) {
-	inScene(t, func(c *service.Config) { c.Grace = 40 * time.Second }, func(s *scene) {
+	inScene(t, func(c *service.Config) { c.Server.Grace = 40 * time.Second }, func(s *scene) {
 		ready := func() int { return s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/readyz")).Status }
 		if got := ready(); got != http.StatusOK {
 			t.Errorf("readyz is %d before", got)
@@ -334,7 +334,7 @@ func contract(t *testing.T, s *scene) *openapi3.T {
 
 // TestContract holds real answers against the OpenAPI document.
 func TestContract(t *testing.T) {
-	inScene(t, func(c *service.Config) { c.WaitsPerSource = 1 }, func(s *scene) {
+	inScene(t, func(c *service.Config) { c.Server.WaitsPerSource = 1 }, func(s *scene) {
 		doc := contract(t, s)
 		responses := doc.Paths.Find("/drain-delay").Get.Responses
 		check := func(c *servicetest.Call) {
