@@ -3,11 +3,13 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help test e2e lint promises mutants controls demo generate ci build
+.PHONY: help check test lint dead e2e promises mutants controls demo generate screenshot ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
+check: lint ## what to run before a commit, in two minutes and without root: lint, and the tests without the slow worlds
+	go test -short ./...
 test: ## run the tests, with the race detector where cgo works
-	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m ./...; else set -x; go test -timeout 15m ./...; fi
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m $(TESTFLAGS) ./...; else set -x; go test -timeout 15m $(TESTFLAGS) ./...; fi
 e2e: ## test against a real API server and its controllers, as root; builds Kubernetes once
 	cd test/e2e && go test -count=1 -timeout 60m -parallel 4 .
 lint: ## check the formatting, run go vet and golangci-lint
@@ -17,6 +19,8 @@ lint: ## check the formatting, run go vet and golangci-lint
 	@$(GOLANGCI) version >/dev/null || { echo "lint: golangci-lint cannot be built (it needs the module proxy once); nothing was linted by it" >&2; exit 1; }
 	$(GOLANGCI) run ./...
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
+dead: ## find functions that nothing calls
+	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
 promises: ## play two hundred random worlds, which takes two or three minutes
 	go test -count=1 -timeout 30m -run '^TestPromises' ./internal/service -seeds 200 -v
 mutants: ## break the code a line at a time, and see that a test notices, which takes five minutes
@@ -27,7 +31,9 @@ demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation
 	go run ./hack/simulatordoc >docs/simulator.md.new && mv docs/simulator.md.new docs/simulator.md
-	go test -run '^TestReadmeFlags$$' ./internal/cli -update-docs
+	go run ./hack/docs
+screenshot: ## write the demo's output into README.md; needs tmux
+	hack/screenshot
 ci: ## run all that must pass before a change lands
 	.ci/run
 build: ## build the static binaries ./drain-wait and ./prestop

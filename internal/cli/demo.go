@@ -208,8 +208,9 @@ const (
 // requests failed, or how long a pod was held where none did.
 func (o demoOptions) printTable(out io.Writer, results []rollout.Result, took time.Duration) error {
 	policies := rollout.Policies()
-	fmt.Fprintf(out, "A deployment is rolled at %d requests per second. How many failed, or, where none\n"+
-		"did, how long preStop held a pod on average:\n\n", rollout.Load)
+	fmt.Fprintf(out, "A deployment is rolled at %d requests per second. How many failed, or, where\n"+
+		"none did, for how long preStop held a pod (seed %d, %gx real time, %.0f s):\n\n",
+		rollout.Load, o.seed, o.speed, took.Seconds())
 	fmt.Fprintf(out, "%-*s", worldWidth, "")
 	for _, p := range policies {
 		fmt.Fprintf(out, "%*s", cellWidth, p.Name)
@@ -232,7 +233,7 @@ After deregistration a load balancer goes on sending for up to %.0f s (ALB) or
 ship, %.0f s and %.0f s, do not cover: drain-wait is expected to fail there.
 `, typical.ALB.Max.Seconds(), typical.NLB.Max.Seconds(), worst.ALB.Max.Seconds(), worst.NLB.Max.Seconds(),
 		settle.SettleALB.Seconds(), settle.SettleNLB.Seconds())
-	_, err := fmt.Fprintf(out, "\n%s\n(seed %d, %g times real time, %.0f s)\n", sums(results), o.seed, o.speed, took.Seconds())
+	_, err := fmt.Fprintf(out, "\n%s\n", sums(results))
 	return err
 }
 
@@ -249,8 +250,8 @@ func cell(r rollout.Result, colour bool) string {
 	return padding + "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// sums holds drain-wait against each other policy, over the worlds whose tails
-// its settle times cover.
+// sums holds drain-wait against sleep 60, over the worlds whose tails its settle
+// times cover.
 func sums(results []rollout.Result) string {
 	failed, held := make(map[string]int), make(map[string]float64)
 	worlds := 0
@@ -263,9 +264,7 @@ func sums(results []rollout.Result) string {
 			}
 		}
 	}
-	in := func(policy string) string {
-		return fmt.Sprintf("%d failed and %.0f s a pod", failed[policy], held[policy]/float64(worlds))
-	}
-	return fmt.Sprintf("In the first %d worlds: %s with drain-wait,\n%s with sleep 60, %s with sleep 150.",
-		worlds, in("drain-wait"), in("sleep 60"), in("sleep 150"))
+	mean := func(policy string) float64 { return held[policy] / float64(worlds) }
+	return fmt.Sprintf("Worlds 1-%d: drain-wait failed %d, held %.0f s; sleep 60 failed %d, held %.0f s.",
+		worlds, failed["drain-wait"], mean("drain-wait"), failed["sleep 60"], mean("sleep 60"))
 }

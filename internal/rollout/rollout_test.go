@@ -27,10 +27,12 @@ func roll(t *testing.T, seed uint64, r rollout.Rollout) rollout.Result {
 	return *got
 }
 
-// TestRollouts plays every world of the demo with one seed.
+// TestRollouts plays every world of the demo with one seed. README.md shows them.
 func TestRollouts(t *testing.T) {
+	shown := readme(t)
 	for _, r := range rollout.All() {
 		m := roll(t, 1, r)
+		checkShown(t, shown[r.String()], r, m)
 		if err := r.Check(m); err != nil {
 			t.Error(err)
 		}
@@ -42,6 +44,9 @@ func TestRollouts(t *testing.T) {
 // and again: the verdicts are the same each time, and the other figures within
 // two per cent.
 func TestSameSeedSameFigures(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many worlds")
+	}
 	for _, r := range rollout.All() {
 		if !r.Policy.DrainWait {
 			continue

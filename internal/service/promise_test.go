@@ -33,6 +33,9 @@ var (
 //
 // What the README names as beyond us is not in these worlds.
 func TestPromises(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many worlds")
+	}
 	sum := playWorlds(t, nil)
 	for _, v := range sum.broken {
 		t.Error(v)

@@ -1,0 +1,93 @@
+// Docs writes what is generated in the documentation:
+//
+//	docs/reference.md      tables made of the API's description, the flags, the
+//	                       metrics and the manual of the hook client
+//	docs/architecture.md   the table of packages
+//	docs/messages.md       every text that users can see
+//
+//	go run ./hack/docs
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+func main() {
+	pages, err := generate(".")
+	for file, text := range pages {
+		if err == nil {
+			err = os.WriteFile(file, []byte(text), 0o644)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "docs:", err)
+		os.Exit(1)
+	}
+}
+
+// generate makes all pages of the module in a directory, by their path.
+func generate(root string) (map[string]string, error) {
+	files, err := parseModule(root)
+	if err != nil {
+		return nil, err
+	}
+	sections := map[string]map[string]func() (string, error){
+		"docs/reference.md": {
+			"parameters": func() (string, error) { return parameters(root) },
+			"statuses":   func() (string, error) { return statuses(root) },
+			"body":       func() (string, error) { return bodies(root) },
+			"flags":      flagTables,
+			"metrics":    files.metrics,
+			"prestop":    files.prestopManual,
+		},
+		"docs/architecture.md": {"packages": files.packageTable},
+	}
+	pages := map[string]string{filepath.Join(root, "docs/messages.md"): files.messages()}
+	for file, parts := range sections {
+		path := filepath.Join(root, file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		page := string(text)
+		for name, make := range parts {
+			content, err := make()
+			if err != nil {
+				return nil, err
+			}
+			if page, err = replace(page, name, content); err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+		}
+		pages[path] = page
+	}
+	return pages, nil
+}
+
+// replace puts content between the two markers of a section.
+func replace(page, name, content string) (string, error) {
+	begin, end := "<!-- "+name+": made by make generate -->\n", "<!-- end of "+name+" -->"
+	before, rest, ok := strings.Cut(page, begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("no place for %s", name)
+	}
+	return before + begin + "\n" + strings.TrimSpace(content) + "\n\n" + end + after, nil
+}
+
+// table makes a table of Markdown.
+func table(header string, rows [][]string) string {
+	columns := strings.Split(header, "|")
+	var out strings.Builder
+	fmt.Fprintf(&out, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
+	for _, r := range rows {
+		for i := range r {
+			r[i] = strings.ReplaceAll(r[i], "|", `\|`)
+		}
+		fmt.Fprintf(&out, "| %s |\n", strings.Join(r, " | "))
+	}
+	return out.String()
+}

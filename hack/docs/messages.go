@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"slices"
+	"strings"
+)
+
+// speakers are the functions whose texts users read, and what kind of text it is.
+var speakers = map[string]string{
+	"Errorf": "error", "New": "error", "NewForbidden": "error",
+	"Info": "log", "Warn": "log", "Error": "log",
+	"Print": "output", "Printf": "output", "Println": "output",
+	"Fprint": "output", "Fprintf": "output", "Fprintln": "output", "Sprintf": "text",
+	"warn": "warning", "say": "output", "fail": "error", "noteOpen": "warning", "noteRefused": "warning",
+}
+
+// messages lists each text once for each package, as it stands in the code.
+func (m module) messages() string {
+	texts := make(map[string][]string) // by package
+	m.calls(func(f *file, call *ast.CallExpr) {
+		kind := speakers[calleeOf(call)]
+		if kind == "" || strings.HasPrefix(f.dir, "internal/sim") {
+			return
+		}
+		for _, a := range call.Args {
+			if text := literal(a); strings.Contains(strings.Trim(text, " \n"), " ") {
+				line := fmt.Sprintf("%s: %q", kind, text)
+				if !slices.Contains(texts[f.dir], line) {
+					texts[f.dir] = append(texts[f.dir], line)
+				}
+			}
+		}
+	})
+	var out strings.Builder
+	out.WriteString("# Messages\n\nEvery text that a user can see: errors, warnings, log lines and output, as they stand in\n" +
+		"the code. Made by `make generate`, to be read from top to bottom.\n")
+	dirs := make([]string, 0, len(texts))
+	for dir := range texts {
+		dirs = append(dirs, dir)
+	}
+	slices.Sort(dirs)
+	for _, dir := range dirs {
+		slices.Sort(texts[dir])
+		fmt.Fprintf(&out, "\n## %s\n\n```text\n%s\n```\n", dir, strings.Join(texts[dir], "\n"))
+	}
+	return out.String()
+}

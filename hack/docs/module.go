@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// file is one Go file of the programs, without those that are tests.
+type file struct {
+	dir   string // of the package, from the root; "." for that
+	name  string
+	lines int
+	ast   *ast.File
+	fset  *token.FileSet
+}
+
+// module is all of them, sorted by path.
+type module []*file
+
+func parseModule(root string) (files module, err error) {
+	for _, top := range []string{"*.go", "cmd", "internal"} {
+		names := []string{}
+		if top == "*.go" {
+			names, err = filepath.Glob(filepath.Join(root, top))
+		} else {
+			err = filepath.WalkDir(filepath.Join(root, top), func(p string, _ fs.DirEntry, err error) error {
+				if filepath.Ext(p) == ".go" {
+					names = append(names, p)
+				}
+				return err
+			})
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range names {
+			if strings.HasSuffix(p, "_test.go") {
+				continue
+			}
+			f, err := parse(root, p)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, f)
+		}
+	}
+	if len(files) < 20 {
+		return nil, fmt.Errorf("only %d files in %s", len(files), root)
+	}
+	return files, nil
+}
+
+func parse(root, p string) (*file, error) {
+	text, err := os.ReadFile(p)
+	if err != nil {
+		return nil, err
+	}
+	relative, err := filepath.Rel(root, p)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{
+		dir: path.Dir(filepath.ToSlash(relative)), name: filepath.Base(p),
+		lines: bytes.Count(text, []byte("\n")), fset: token.NewFileSet(),
+	}
+	f.ast, err = parser.ParseFile(f.fset, p, text, parser.ParseComments|parser.SkipObjectResolution)
+	return f, err
+}
+
+// calls visits every call.
+func (m module) calls(visit func(*file, *ast.CallExpr)) {
+	for _, f := range m {
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				visit(f, call)
+			}
+			return true
+		})
+	}
+}
+
+// calleeOf is the name of what is called, without what it is a method of or
+// which package it is in.
+func calleeOf(call *ast.CallExpr) string {
+	switch f := call.Fun.(type) {
+	case *ast.Ident:
+		return f.Name
+	case *ast.SelectorExpr:
+		return f.Sel.Name
+	}
+	return ""
+}
+
+// room is one package.
+type room struct {
+	dir, sentence string
+	lines         int
+	imports       []string // of the module's own packages
+}
+
+func (m module) rooms() (rooms []*room) {
+	byDir := make(map[string]*room)
+	for _, f := range m {
+		r := byDir[f.dir]
+		if r == nil {
+			r = &room{dir: f.dir}
+			byDir[f.dir] = r
+			rooms = append(rooms, r)
+		}
+		r.lines += f.lines
+		if f.ast.Doc != nil {
+			r.sentence = new(doc.Package).Synopsis(f.ast.Doc.Text())
+		}
+		for _, i := range f.ast.Imports {
+			if own, ok := strings.CutPrefix(strings.Trim(i.Path.Value, `"`), "drainwait/"); ok && !slices.Contains(r.imports, own) {
+				r.imports = append(r.imports, own)
+			}
+		}
+	}
+	for _, r := range rooms {
+		slices.Sort(r.imports)
+	}
+	return rooms
+}
+
+// packageTable has a row for each package. Sizes are rounded to a hundred lines,
+// so that the table does not change with each line.
+func (m module) packageTable() (string, error) {
+	var rows [][]string
+	for _, r := range m.rooms() {
+		if r.sentence == "" {
+			return "", fmt.Errorf("package %s has no sentence that says what it is", r.dir)
+		}
+		sentence := r.sentence
+		if rest, ok := strings.CutPrefix(sentence, "Package "+path.Base(r.dir)+" "); ok {
+			sentence = strings.ToUpper(rest[:1]) + rest[1:]
+		}
+		imports := strings.ReplaceAll(strings.Join(r.imports, ", "), "internal/", "")
+		rows = append(rows, []string{"`" + r.dir + "`", sentence, fmt.Sprint((r.lines + 50) / 100 * 100), imports})
+	}
+	return table("package|what it is|lines|imports", rows), nil
+}
