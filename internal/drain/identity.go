@@ -30,7 +30,7 @@ func (w *wait) identify() {
 	if p := w.cached(); p != nil {
 		w.setPod(p)
 	}
-	w.beside(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
+	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
 }
 
 // cached is the pod as the cache has it; nil where it shows none, or several.
@@ -48,7 +48,7 @@ func (w *wait) cached() *cluster.Pod {
 
 // identifyLive asks the API server once, and again where that failed in passing.
 func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	pod, err := w.cluster.Identify(ctx, who)
 	return func() {
@@ -67,8 +67,8 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
 			w.unknown = fmt.Errorf("%w: %w; %s", ErrNotFound, err, cure)
 		default:
 			w.setLookupError(aboutPod, err)
-			w.beside(func(ctx context.Context) func() {
-				pause(ctx, askAgain)
+			w.spawn(func(ctx context.Context) func() {
+				pause(ctx, liveRetry)
 				return w.identifyLive(ctx, who)
 			})
 		}
@@ -109,7 +109,7 @@ func (w *wait) setPod(p *cluster.Pod) {
 	if w.pod == nil || w.pod.UID != p.UID || w.pod.Name != p.Name {
 		w.close()
 		w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)
-		w.addresses, w.termination = nil, termination{}
+		w.addresses, w.termination = nil, terminationCheck{}
 		w.stopWatch = w.cluster.Watch(p, w.surveyWake)
 	}
 	w.pod = p
