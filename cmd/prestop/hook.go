@@ -68,7 +68,7 @@ func (h *hook) run() bool {
 		}
 		if f.reason == api.Refused {
 			end := p.fallBack(h.fallback)
-			h.say("%v; waiting %s in its place", f.err, round(time.Until(end)))
+			h.say("%v; waiting %s instead", f.err, round(time.Until(end)))
 			h.report(f.reason, p.limit.at)
 			time.Sleep(time.Until(end))
 			return false
@@ -83,7 +83,7 @@ func (h *hook) run() bool {
 			return false
 		}
 		if pause == firstPause {
-			h.say("%v; asking again for %s", f.err, round(time.Until(end.at)))
+			h.say("%v; retrying for %s", f.err, round(time.Until(end.at)))
 		}
 		time.Sleep(wait)
 	}
@@ -105,8 +105,8 @@ func (h *hook) giveUp(p *patience, f *failure) {
 // dangers are what an operator has to know of an outcome. What to change about it
 // is in the service's warnings.
 var dangers = map[api.Outcome]string{
-	api.SettleCut:   ", too early, so requests may fail: the load balancers had been told, but may still send",
-	api.BudgetSpent: ", too early, so requests may fail: the pod is not known to have left its load balancers",
+	api.SettleCut:   ". Too early, so requests may fail: the load balancers may still send",
+	api.BudgetSpent: ". Too early, so requests may fail: the pod may still be in its target groups",
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
@@ -135,7 +135,7 @@ func (h *hook) ask(p *patience) (*api.Answer, *failure) {
 func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*api.Answer, *failure) {
 	sent := time.Now()
 	noAnswer := func(err error) *failure {
-		return &failure{reason: api.Broken, sent: sent, err: fmt.Errorf("no answer of %s in %s: %w", h.server, round(time.Since(sent)), err)}
+		return &failure{reason: api.Broken, sent: sent, err: fmt.Errorf("no answer from %s in %s: %w", h.server, round(time.Since(sent)), err)}
 	}
 	resp, err := h.do(ctx, conn, http.MethodGet, api.DrainDelayPath, query)
 	if err != nil {
@@ -143,7 +143,7 @@ func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*
 	}
 	defer resp.Body.Close()
 	noService := func(err error) *failure {
-		return noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, cmp.Or(err, errors.New("this is no drain-wait service"))))
+		return noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, cmp.Or(err, errors.New("not a drain-wait service"))))
 	}
 	body := json.NewDecoder(io.LimitReader(resp.Body, 1<<20))
 	if resp.StatusCode == http.StatusOK {
@@ -157,7 +157,7 @@ func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*
 	if err := body.Decode(&refusal); err != nil || refusal.Error == "" {
 		return nil, noService(err)
 	}
-	f := &failure{reason: api.Refused, sent: sent, err: fmt.Errorf("%s answers %d: %s%s", h.server, resp.StatusCode, refusal.Message, remarks("", refusal.Warnings))}
+	f := &failure{reason: api.Refused, sent: sent, err: fmt.Errorf("%s answered %d: %s%s", h.server, resp.StatusCode, refusal.Message, remarks("", refusal.Warnings))}
 	if resp.StatusCode == http.StatusServiceUnavailable {
 		s, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 where there is none
 		f.reason, f.retryAfter, f.budget = api.Unavailable, time.Duration(s)*time.Second, refusal.BudgetSeconds.Duration()

@@ -101,8 +101,8 @@ func TestWrongStart(t *testing.T) {
 		{[]string{"--log-file=", "--max-dealy=5"}, 25 * time.Second, 2, "prestop: flag provided but not defined: -max-dealy; waiting 25s\n"},
 		{[]string{"--log-file=", "--fallback=5", "--strict", "x"}, 5 * time.Second, 2, "prestop: unknown argument \"x\"; waiting 5s\n"},
 		{[]string{"--log-file=", "--max-delay=3", "--max-dealy=5"}, 3 * time.Second, 2, "prestop: flag provided but not defined: -max-dealy; waiting 3s\n"},
-		{[]string{"instal", "/dir"}, 0, 2, "prestop: want no command, install DIR or version; prestop --help says more\n"},
-		{[]string{"install"}, 0, 2, "prestop: want no command, install DIR or version; prestop --help says more\n"},
+		{[]string{"instal", "/dir"}, 0, 2, "prestop: the commands are install DIR and version; see prestop --help\n"},
+		{[]string{"install"}, 0, 2, "prestop: the commands are install DIR and version; see prestop --help\n"},
 		{[]string{"--help"}, 0, 0, ""},
 		{[]string{"version"}, 0, 0, ""},
 	} {

@@ -10,7 +10,7 @@ type patience struct {
 	// noAnswer is when it ends where nobody answers: a fallback after it began or
 	// was last held, or, once a wait was cut, at the end of that wait's budget.
 	noAnswer deadline
-	cut     bool
+	cut      bool
 }
 
 func newPatience(maxDelay, fallback time.Duration) *patience {
