@@ -12,7 +12,7 @@ import (
 )
 
 // cure is what a caller can do whose pod is not known.
-const cure = "say which with ip=, pod= and namespace="
+const cure = "name the pod with ip=, or with pod= and namespace="
 
 // aboutPod is what errors of reading the pod are kept under.
 const aboutPod = "pod"
@@ -24,7 +24,7 @@ func (w *wait) identify() {
 	r := w.request
 	who := cluster.Who{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Source: r.Source}
 	if r.Forwarded && r.Inferred && r.Pod == "" {
-		w.unknown = fmt.Errorf("%w: a proxy has passed the call on, so the caller's address is not the pod's; %s", ErrNotFound, cure)
+		w.unknown = fmt.Errorf("%w: the call came through a proxy, so the caller's address is not the pod's; %s", ErrNotFound, cure)
 		return
 	}
 	if p := w.cached(); p != nil {
@@ -80,7 +80,7 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 	w.identified = true
 	w.setPod(p)
 	if ns := w.request.Namespace; ns != "" && ns != p.Namespace {
-		w.warn("namespace=%s is not that of the pod, which is %s", ns, p.Namespace)
+		w.warn("namespace=%s is not the namespace of the pod, which is %s", ns, p.Namespace)
 	}
 	for _, name := range p.WithoutPreStop {
 		w.warn("container %s of the pod has no preStop hook: it is stopped at once, whatever this answer says", name)

@@ -42,7 +42,7 @@ func (s *survey) unable(p *cluster.Pod) error {
 	case len(s.noAddress) > 0:
 		return fmt.Errorf("%w: %s has neither an address nor a TargetGroupBinding, so its load balancer is not known", ErrNotFound, strings.Join(s.noAddress, ", "))
 	case len(s.missing) > 0:
-		return fmt.Errorf("%w: nothing but ingress= leads to a target group of the pod, and it names Ingress %s/%s, which does not exist",
+		return fmt.Errorf("%w: nothing leads to a target group of the pod, and Ingress %s/%s of ingress= does not exist",
 			ErrNotFound, p.Namespace, strings.Join(s.missing, ", "))
 	}
 	return nil
@@ -61,11 +61,11 @@ func (w *wait) takeSurvey() {
 	}
 	w.followRuledOut()
 	for _, name := range s.MissingIngresses {
-		w.warn("there is no Ingress %s/%s", w.pod.Namespace, name)
+		w.warn("Ingress %s/%s does not exist", w.pod.Namespace, name)
 	}
 	w.survey.missing, w.survey.noAddress = s.MissingIngresses, s.NoAddress
 	if s.Forgotten {
-		w.noteOpen("a former TargetGroupBinding had to be forgotten that may have held the pod")
+		w.noteOpen("the service has forgotten a former TargetGroupBinding that may have held the pod")
 	}
 	if len(w.pod.IPs) == 0 {
 		w.noteOpen("the pod has no address yet")
@@ -274,7 +274,7 @@ func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 	case !known:
 		w.untyped = true
 	case err != nil:
-		w.warn("%s: the type of its load balancer is not known, so the longer settle time counts: %v", about, err)
+		w.warn("%s: the type of its load balancer is not known, so the longer settle time applies: %v", about, err)
 	}
 	return info.Type
 }

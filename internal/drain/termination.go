@@ -57,7 +57,7 @@ func (w *wait) checkedTermination(same, stays bool, err error) {
 	}
 	w.termination.running = false
 	if err != nil {
-		w.setLookupError(about, fmt.Errorf("tell whether pod %s is being stopped: %w", w.pod.Key(), err))
+		w.setLookupError(about, fmt.Errorf("check whether pod %s is being stopped: %w", w.pod.Key(), err))
 		w.termination.again = time.Now().Add(time.Second)
 		return
 	}

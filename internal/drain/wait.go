@@ -200,7 +200,7 @@ func (w *wait) update() (refused error) {
 			w.note(g, what)
 		}
 		if first && g.look != nil && g.look.Queued >= lateLook {
-			w.warn("%s: the first look came %s late, for the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
+			w.warn("%s: the first look came %s late, because the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
 		}
 		if g.isGone() && !gone {
 			w.surveyAgain() // its name may lead to another one
@@ -362,7 +362,7 @@ func (w *wait) warnOfBudget() {
 		switch {
 		case budget >= settle:
 		case boundedBy == verdict.ByMaxDelay:
-			w.warn("max-delay is %s, too short to settle for %s after leaving %s; raise it to more than that and the controller's lag", seconds(budget), settle, g.ARN)
+			w.warn("max-delay is %s, too short to settle for %s after leaving %s; raise it to the settle time plus the time that the controller needs to deregister the pod", seconds(budget), settle, g.ARN)
 		default:
 			w.warn("the pod's grace period leaves %s, too short to settle for %s after leaving %s; raise terminationGracePeriodSeconds to %.0f or more",
 				seconds(max(0, budget)), settle, g.ARN, (settle + w.cfg.Reserve + controllerLag).Seconds())

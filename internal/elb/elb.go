@@ -149,7 +149,7 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 // <A></A> or <A/>, is not. That AWS itself writes the element where the list is
 // empty was not checked with AWS; the API reference lists it as part of every
 // answer. Where AWS left it out, no wait would take the group for left.
-var errNoAnswer = errors.New("the answer is not one of ELBv2: the list is missing, or a name in it (is there a proxy between the service and AWS?)")
+var errNoAnswer = errors.New("this is not an answer of ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
 
 // IsPermanent says whether err is one that another try would not cure.
 func IsPermanent(err error) bool { return refused(err) || isAny(err, ErrNoLoadBalancer, ErrClosed) }

@@ -31,7 +31,7 @@ func (e *badParameter) Error() string {
 	if len(value) > 64 {
 		value = value[:64] + "…"
 	}
-	return fmt.Sprintf("bad value %q of parameter %s: want %s", value, e.name, e.want)
+	return fmt.Sprintf("bad value %q for parameter %s: want %s", value, e.name, e.want)
 }
 
 // parse reads the parameters of a hook's request. The address of the caller
@@ -50,7 +50,7 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 		return req, warnings, err
 	}
 	if notAddress != nil {
-		return req, warnings, &badParameter{api.IP, "", "an address, since the caller's is not known"}
+		return req, warnings, &badParameter{api.IP, "", "an address: the caller's is not known"}
 	}
 	req.IP, req.Inferred = req.Source, true
 	return req, warnings, nil
@@ -74,7 +74,7 @@ func ParseQuery(query url.Values) (req drain.Request, warnings []string, err err
 	req.Ingresses = p.names(api.Ingress)
 	req.IP = p.address()
 	if p.err == nil && req.Pod != "" && req.Namespace == "" {
-		p.fail(api.Pod, req.Pod, "namespace= beside it")
+		p.fail(api.Pod, req.Pod, "namespace= as well")
 	}
 	return req, p.warnings, p.err
 }
