@@ -146,7 +146,7 @@ func TestCallerThatIsNoPod(t *testing.T) {
 		s.Register(s.group, addr("10.9.9.9"), webPort)
 		s.run(time.Minute)
 		c := s.answer(s.ask("10.9.9.9", "namespace=default"))
-		if f := c.failed(t); c.status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, pod= and namespace=") {
+		if f := c.failed(t); c.status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, or with pod= and namespace=") {
 			t.Errorf("got %d %s", c.status, c.body)
 		}
 	})

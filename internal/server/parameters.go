@@ -196,30 +196,6 @@ func (p *parameters) findUnknown() {
 			continue
 		}
 		name = name[:min(len(name), 64)]
-		nearest := slices.MinFunc(known, func(a, b string) int {
-			return cmp.Compare(editDistance(name, a), editDistance(name, b))
-		})
-		p.warnings = append(p.warnings, fmt.Sprintf("unknown parameter %q was ignored; did you mean %s?", name, nearest))
+		p.warnings = append(p.warnings, fmt.Sprintf("unknown parameter %q was ignored; did you mean %s?", name, api.Nearest(name, known)))
 	}
-}
-
-// editDistance is how many characters must be inserted, deleted or replaced to
-// make b of a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
