@@ -47,8 +47,8 @@ type hook struct {
 	say                func(format string, args ...any)
 }
 
-// trouble is why there is no answer. Its reason is one of [api.Reasons].
-type trouble struct {
+// failure is why there is no answer. Its reason is one of [api.Reasons].
+type failure struct {
 	reason     string
 	retryAfter time.Duration
 	sent       time.Time     // when the request was made; zero where there was no connection
@@ -61,65 +61,65 @@ type trouble struct {
 func (h *hook) run() bool {
 	p := newPatience(h.maxDelay, h.fallback)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		a, t := h.ask(p)
-		if t == nil {
+		a, f := h.ask(p)
+		if f == nil {
 			h.say("%s after %s%s%s", a.Outcome, round(time.Since(p.began)), dangers[a.Outcome], remarks(a.LastError, a.Warnings))
 			return true
 		}
-		if t.reason == api.Refused {
+		if f.reason == api.Refused {
 			end := p.fallBack(h.fallback)
-			h.say("%v; waiting %s in its place", t.err, round(time.Until(end)))
-			h.report(t.reason, p.limit.at)
+			h.say("%v; waiting %s instead", f.err, round(time.Until(end)))
+			h.report(f.reason, p.limit.at)
 			time.Sleep(time.Until(end))
 			return false
 		}
-		if p.renew(t, h.fallback) {
+		if p.renew(f, h.fallback) {
 			pause = firstPause
 		}
 		end := p.end()
-		wait := max(pause/2+rand.N(pause/2), min(t.retryAfter, longestPause))
+		wait := max(pause/2+rand.N(pause/2), min(f.retryAfter, longestPause))
 		if time.Until(end.giveUp()) <= wait {
-			h.giveUp(p, t)
+			h.giveUp(p, f)
 			return false
 		}
 		if pause == firstPause {
-			h.say("%v; asking again for %s", t.err, round(time.Until(end.at)))
+			h.say("%v; retrying for %s", f.err, round(time.Until(end.at)))
 		}
 		time.Sleep(wait)
 	}
 }
 
 // giveUp does without an answer.
-func (h *hook) giveUp(p *patience, t *trouble) {
+func (h *hook) giveUp(p *patience, f *failure) {
 	end := p.end()
 	time.Sleep(time.Until(end.giveUp()))
-	h.say("no answer in %s, so requests may fail: %v", round(end.at.Sub(p.began)), t.err)
+	h.say("no answer in %s, so requests may fail: %v", round(end.at.Sub(p.began)), f.err)
 	by := end.at
-	if !t.sent.IsZero() {
+	if !f.sent.IsZero() {
 		by = p.limit.at // who was reached is told, also where a hold took longer
 	}
-	h.report(t.reason, by)
+	h.report(f.reason, by)
 	time.Sleep(time.Until(end.at))
 }
 
 // dangers are what an operator has to know of an outcome. What to change about it
 // is in the service's warnings.
 var dangers = map[api.Outcome]string{
-	api.SettleCut:   ", too early, so requests may fail: the load balancers had been told, but may still send",
-	api.BudgetSpent: ", too early, so requests may fail: the pod is not known to have left its load balancers",
+	api.SettleCut:   ". Too early, so requests may fail: the load balancers may still send",
+	api.BudgetSpent: ". Too early, so requests may fail: the pod may still be in its target groups",
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
 
 // ask asks the service once.
-func (h *hook) ask(p *patience) (*api.Answer, *trouble) {
+func (h *hook) ask(p *patience) (*api.Answer, *failure) {
 	ctx, cancel := context.WithDeadline(context.Background(), p.answerBy())
 	defer cancel()
 	connecting, cancel := context.WithDeadline(ctx, p.connectBy())
 	defer cancel()
 	conn, err := h.connect(connecting)
 	if err != nil {
-		return nil, &trouble{reason: api.Unreachable, err: fmt.Errorf("cannot reach %s: %w", h.server, err)}
+		return nil, &failure{reason: api.Unreachable, err: fmt.Errorf("cannot reach %s: %w", h.server, err)}
 	}
 	query := h.whoAndWhat(conn.LocalAddr())
 	if h.maxDelay != unlimited {
@@ -132,45 +132,37 @@ func (h *hook) ask(p *patience) (*api.Answer, *trouble) {
 }
 
 // exchange makes the request and reads what comes of it.
-func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*api.Answer, *trouble) {
+func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*api.Answer, *failure) {
 	sent := time.Now()
-	noAnswer := func(err error) *trouble {
-		return &trouble{reason: api.Broken, sent: sent, err: fmt.Errorf("no answer of %s in %s: %w", h.server, round(time.Since(sent)), err)}
+	noAnswer := func(err error) *failure {
+		return &failure{reason: api.Broken, sent: sent, err: fmt.Errorf("no answer from %s in %s: %w", h.server, round(time.Since(sent)), err)}
 	}
 	resp, err := h.do(ctx, conn, http.MethodGet, api.DrainDelayPath, query)
 	if err != nil {
 		return nil, noAnswer(err)
 	}
 	defer resp.Body.Close()
-	a, f, err := read(resp)
-	switch {
-	case err != nil:
-		return nil, noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, err))
-	case a != nil:
-		return a, nil
+	noService := func(err error) *failure {
+		return noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, cmp.Or(err, errors.New("not a drain-wait service"))))
 	}
-	t := &trouble{reason: api.Refused, sent: sent, err: fmt.Errorf("%s answers %d: %s%s", h.server, resp.StatusCode, f.Message, remarks("", f.Warnings))}
-	if resp.StatusCode == http.StatusServiceUnavailable {
-		s, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 where there is none
-		t.reason, t.retryAfter, t.budget = api.Unavailable, time.Duration(s)*time.Second, f.BudgetSeconds.Duration()
-	}
-	return nil, t
-}
-
-// read reads what the service answers: a 200, or else a failure. A body that is
-// neither is an error.
-func read(resp *http.Response) (a *api.Answer, f api.Failure, err error) {
 	body := json.NewDecoder(io.LimitReader(resp.Body, 1<<20))
 	if resp.StatusCode == http.StatusOK {
-		a = new(api.Answer)
-		err = body.Decode(a)
-	} else {
-		err = body.Decode(&f)
+		a := new(api.Answer)
+		if err := body.Decode(a); err != nil || a.Outcome == "" {
+			return nil, noService(err)
+		}
+		return a, nil
 	}
-	if err == nil && f.Error == "" && (a == nil || a.Outcome == "") {
-		err = errors.New("this is no drain-wait service")
+	var refusal api.Failure
+	if err := body.Decode(&refusal); err != nil || refusal.Error == "" {
+		return nil, noService(err)
 	}
-	return a, f, err
+	f := &failure{reason: api.Refused, sent: sent, err: fmt.Errorf("%s answered %d: %s%s", h.server, resp.StatusCode, refusal.Message, remarks("", refusal.Warnings))}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		s, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 where there is none
+		f.reason, f.retryAfter, f.budget = api.Unavailable, time.Duration(s)*time.Second, refusal.BudgetSeconds.Duration()
+	}
+	return nil, f
 }
 
 // connect makes a connection of its own for each request. A name is looked up

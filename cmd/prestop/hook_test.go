@@ -160,7 +160,7 @@ func TestRefused(t *testing.T) {
 				if diff := cmp.Diff(want, s.reports); diff != "" || s.reported != 0 {
 					t.Errorf("%d %v: reported after %s (-want +got):\n%s", status, tt, s.reported, diff)
 				}
-				said := fmt.Sprintf("http://drain-wait.drain-wait:8080 answers %d: no such\nthing; waiting %s in its place", status, tt.want)
+				said := fmt.Sprintf("http://drain-wait.drain-wait:8080 answered %d: no such\nthing; waiting %s instead", status, tt.want)
 				if diff := cmp.Diff([]string{said}, r.said); diff != "" {
 					t.Errorf("said (-want +got):\n%s", diff)
 				}
@@ -183,7 +183,7 @@ func TestMaxDelay(t *testing.T) {
 			t.Errorf("asked for %s and %s", first, second)
 		}
 		want := []string{
-			"no answer of http://drain-wait.drain-wait:8080 in 30s: EOF; asking again for 25s",
+			"no answer from http://drain-wait.drain-wait:8080 in 30s: EOF; retrying for 25s",
 			fmt.Sprintf("drained after %s; warning: container log has no preStop hook", round(r.took)),
 		}
 		if diff := cmp.Diff(want, r.said); diff != "" {
@@ -196,8 +196,8 @@ func TestMaxDelay(t *testing.T) {
 // what to set.
 func TestDanger(t *testing.T) {
 	for outcome, want := range map[string]string{
-		"settle_cut":      "settle_cut after 58s, too early, so requests may fail: the load balancers had been told, but may still send; last error: throttled; warning: set 210",
-		"budget_spent":    "budget_spent after 58s, too early, so requests may fail: the pod is not known to have left its load balancers; last error: throttled; warning: set 210",
+		"settle_cut":      "settle_cut after 58s. Too early, so requests may fail: the load balancers may still send; last error: throttled; warning: set 210",
+		"budget_spent":    "budget_spent after 58s. Too early, so requests may fail: the pod may still be in its target groups; last error: throttled; warning: set 210",
 		"not_terminating": "not_terminating after 58s; last error: throttled; warning: set 210",
 	} {
 		inBubble(t, nil, func(s *service, _ *hook) {
@@ -241,11 +241,11 @@ func TestNoAnswer(t *testing.T) {
 	}{
 		"down":           {nil, "", "connection refused", 0, 0},
 		"breaks":         {&replica{}, "broken", "in 0s: EOF", 8, 18},
-		"503":            {&replica{status: 503, retryAfter: "1", body: `{"error": "unavailable"}`}, "unavailable", "answers 503", 8, 15},
-		"no budget":      {&replica{status: 503, body: `{"error": "unavailable", "budgetSeconds": -9}`}, "unavailable", "answers 503", 8, 18},
+		"503":            {&replica{status: 503, retryAfter: "1", body: `{"error": "unavailable"}`}, "unavailable", "answered 503", 8, 15},
+		"no budget":      {&replica{status: 503, body: `{"error": "unavailable", "budgetSeconds": -9}`}, "unavailable", "answered 503", 8, 18},
 		"another's":      {&html, "broken", "status 200: invalid character", 8, 18},
 		"another's 404":  {&replica{status: 404, body: "404 page not found"}, "broken", "status 404", 8, 18},
-		"another's API":  {&replica{status: 200, body: "{}"}, "broken", "this is no drain-wait service", 8, 18},
+		"another's API":  {&replica{status: 200, body: "{}"}, "broken", "not a drain-wait service", 8, 18},
 		"proxy's 503":    {&replica{status: 503, retryAfter: "1", body: "upstream connect error"}, "broken", "status 503", 8, 15},
 		"half of a body": {&replica{status: 200, body: `{"outcome": "drai`}, "broken", "unexpected EOF", 8, 18},
 	} {
@@ -257,7 +257,7 @@ func TestNoAnswer(t *testing.T) {
 			if r.served || r.took != 25*time.Second || len(s.asked) < tt.least || len(s.asked) > tt.most {
 				t.Errorf("%s: served %v after %s and %d questions", name, r.served, r.took, len(s.asked))
 			}
-			if len(r.said) != 2 || !strings.HasSuffix(r.said[0], "; asking again for 25s") ||
+			if len(r.said) != 2 || !strings.HasSuffix(r.said[0], "; retrying for 25s") ||
 				!strings.HasPrefix(r.said[1], "no answer in 25s, so requests may fail: ") || !strings.Contains(r.said[1], tt.said) {
 				t.Errorf("%s: said %q", name, r.said)
 			}
@@ -369,18 +369,18 @@ func TestCut(t *testing.T) {
 		said     string  // the last line begins with it
 	}{
 		"nobody is there":         {[]replica{cut(100, 230.5), down}, 0, false, 230.5, 0, "no answer in 3m50.5s, so requests may fail: cannot reach"},
-		"nobody is ready":         {[]replica{cut(100, 230), notReady}, 0, false, 230, 0, "no answer in 3m50s, so requests may fail: http://drain-wait.drain-wait:8080 answers 503"},
+		"nobody is ready":         {[]replica{cut(100, 230), notReady}, 0, false, 230, 0, "no answer in 3m50s, so requests may fail: http://drain-wait.drain-wait:8080 answered 503"},
 		"another answers":         {[]replica{cut(100, 230), answers(120, "drained")}, 0, true, 221, 0, "drained after 3m41s"},
 		"after trouble":           {[]replica{down, down, cut(100, 130), down}, 0, false, 130.6, 0.6, "no answer in 2m1"}, // counted from the request
 		"at once":                 {[]replica{cut(0, 60)}, 0, false, 60, 0, "no answer in 1m0s"},
-		"another answers late":    {[]replica{cut(100, 130), answers(29.5, "settle_cut")}, 0, true, 130.5, 0, "settle_cut after 2m10.5s, too early"},
+		"another answers late":    {[]replica{cut(100, 130), answers(29.5, "settle_cut")}, 0, true, 130.5, 0, "settle_cut after 2m10.5s. Too early"},
 		"another hangs":           {[]replica{cut(100, 130), broken(1e6)}, 0, false, 131, 0, "no answer in 2m10s"},
 		"another breaks":          {[]replica{cut(10, 130), broken(10), down}, 0, false, 130, 0, "no answer in 2m10s"},
 		"another breaks at last":  {[]replica{cut(100, 130), broken(20), down}, 0, false, 130, 0, "no answer in 2m10s"},
 		"another is cut":          {[]replica{cut(100, 130), cut(10, 60), down}, 0, false, 130, 0, "no answer in 2m10s"},
 		"the budget shrinks":      {[]replica{cut(100, 130), cut(5, 10), down}, 0, false, 111, 0, "no answer in 1m51s"},
-		"another refuses":         {[]replica{cut(100, 230), refusedNow}, 0, false, 126, 0, "http://drain-wait.drain-wait:8080 answers 404: ; waiting 25s in its place"},
-		"another refuses at last": {[]replica{cut(120, 130), refusedNow}, 0, false, 130, 0, "http://drain-wait.drain-wait:8080 answers 404: ; waiting 9s in its place"},
+		"another refuses":         {[]replica{cut(100, 230), refusedNow}, 0, false, 126, 0, "http://drain-wait.drain-wait:8080 answered 404: ; waiting 25s instead"},
+		"another refuses at last": {[]replica{cut(120, 130), refusedNow}, 0, false, 130, 0, "http://drain-wait.drain-wait:8080 answered 404: ; waiting 9s instead"},
 		"at the end of a budget":  {[]replica{cut(130, 130), down}, 0, false, 130, 0, "no answer in 2m10s"},
 		"max-delay":               {[]replica{cut(100, 230), down}, 150, false, 150, 0, "no answer in 2m30s"},
 		"nonsense":                {[]replica{cut(100, 1e300), down}, 150, false, 150, 0, "no answer in 2m30s"},

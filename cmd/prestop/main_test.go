@@ -29,11 +29,11 @@ func TestFlags(t *testing.T) {
 		"service links": {"", map[string]string{"DRAIN_WAIT_PORT": "tcp://10.0.0.1:8080", "DRAIN_WAIT_SERVICE_HOST": "10.0.0.1"}, "http://drain-wait.drain-wait:8080 none 25s [] [] false"},
 		"unknown":       {"--max-dealy 5", nil, "flag provided but not defined: -max-dealy"},
 		"argument":      {"--strict 5", nil, `unknown argument "5"`},
-		"bad duration":  {"--max-delay soon", nil, `invalid value "soon" for flag -max-delay: want seconds, as in 60, or a duration with a unit, as in 1m30s`},
-		"negative":      {"--fallback -1s", nil, `invalid value "-1s" for flag -fallback: want seconds, as in 60, or a duration with a unit, as in 1m30s`},
+		"bad duration":  {"--max-delay soon", nil, `invalid value "soon" for flag -max-delay: want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s`},
+		"negative":      {"--fallback -1s", nil, `invalid value "-1s" for flag -fallback: want 0 or more`},
 		"https":         {"--server https://h", nil, `invalid value "https://h" for flag -server: want http://host:port`},
-		"no scheme":     {"--server drain-wait:8080", nil, `invalid value "drain-wait:8080" for flag -server: want http://host:port`},
-		"bad variable":  {"", map[string]string{"DRAIN_WAIT_FALLBACK": "soon"}, "environment variable DRAIN_WAIT_FALLBACK: want seconds, as in 60, or a duration with a unit, as in 1m30s"},
+		"no scheme":     {"--server drain-wait:8080", nil, "http://drain-wait:8080 none 25s [] [] false"},
+		"bad variable":  {"", map[string]string{"DRAIN_WAIT_FALLBACK": "soon"}, "environment variable DRAIN_WAIT_FALLBACK: want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s"},
 	} {
 		h, o := newHook(func(string) string { return "" }), options{}
 		err := parse(o.flags(h), strings.Fields(tt.args), func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
@@ -101,8 +101,8 @@ func TestWrongStart(t *testing.T) {
 		{[]string{"--log-file=", "--max-dealy=5"}, 25 * time.Second, 2, "prestop: flag provided but not defined: -max-dealy; waiting 25s\n"},
 		{[]string{"--log-file=", "--fallback=5", "--strict", "x"}, 5 * time.Second, 2, "prestop: unknown argument \"x\"; waiting 5s\n"},
 		{[]string{"--log-file=", "--max-delay=3", "--max-dealy=5"}, 3 * time.Second, 2, "prestop: flag provided but not defined: -max-dealy; waiting 3s\n"},
-		{[]string{"instal", "/dir"}, 0, 2, "prestop: want no command, install DIR or version; prestop --help says more\n"},
-		{[]string{"install"}, 0, 2, "prestop: want no command, install DIR or version; prestop --help says more\n"},
+		{[]string{"instal", "/dir"}, 0, 2, "prestop: the commands are install DIR and version; see prestop --help\n"},
+		{[]string{"install"}, 0, 2, "prestop: the commands are install DIR and version; see prestop --help\n"},
 		{[]string{"--help"}, 0, 0, ""},
 		{[]string{"version"}, 0, 0, ""},
 	} {

@@ -7,45 +7,45 @@ type patience struct {
 	began time.Time
 	limit deadline // of --max-delay
 
-	// trouble is when it ends where nobody answers: a fallback after it began or
+	// noAnswer is when it ends where nobody answers: a fallback after it began or
 	// was last held, or, once a wait was cut, at the end of that wait's budget.
-	trouble deadline
-	cut     bool
+	noAnswer deadline
+	cut      bool
 }
 
 func newPatience(maxDelay, fallback time.Duration) *patience {
 	now := time.Now()
-	return &patience{began: now, limit: after(now, maxDelay), trouble: after(now, fallback)}
+	return &patience{began: now, limit: newDeadline(now, maxDelay), noAnswer: newDeadline(now, fallback)}
 }
 
-// renew takes in that a question came to nothing. It says whether that is a new
-// trouble, and not the one before that goes on.
+// renew takes in a failure. It says whether that begins a new outage, and does not
+// only continue the one before.
 //
-// A break of a connection that held the hook is one, and so is whatever else came
-// in place of an answer after a hold. What comes sooner is none: a proxy that
+// A break of a connection that held the hook begins one, and so does whatever else
+// came instead of an answer after a hold. What comes sooner does not: a proxy that
 // cannot reach the service would keep the hook for ever.
-func (p *patience) renew(t *trouble, fallback time.Duration) bool {
-	held := !t.sent.IsZero() && time.Since(t.sent) > longestRefusal
+func (p *patience) renew(f *failure, fallback time.Duration) bool {
+	held := !f.sent.IsZero() && time.Since(f.sent) > longestRefusal
 	switch {
-	case t.budget > 0 && p.cut:
-		p.trouble = earlier(p.trouble, after(t.sent, t.budget)) // it waits once, not twice
-	case t.budget > 0:
-		p.trouble, p.cut = after(t.sent, t.budget), true
+	case f.budget > 0 && p.cut:
+		p.noAnswer = earlier(p.noAnswer, newDeadline(f.sent, f.budget)) // it waits once, not twice
+	case f.budget > 0:
+		p.noAnswer, p.cut = newDeadline(f.sent, f.budget), true
 		return true
 	case held && !p.cut:
-		p.trouble = after(time.Now(), fallback)
+		p.noAnswer = newDeadline(time.Now(), fallback)
 	}
 	return held
 }
 
 // end is when the hook ends where nobody answers until then.
-func (p *patience) end() deadline { return earlier(p.limit, p.trouble) }
+func (p *patience) end() deadline { return earlier(p.limit, p.noAnswer) }
 
 // fallBack is when it ends where the service cannot help.
 func (p *patience) fallBack(fallback time.Duration) time.Time {
-	end := earlier(p.limit, after(time.Now(), fallback))
+	end := earlier(p.limit, newDeadline(time.Now(), fallback))
 	if p.cut {
-		end = earlier(end, p.trouble)
+		end = earlier(end, p.noAnswer)
 	}
 	return end.at
 }
@@ -65,7 +65,7 @@ func (p *patience) connectBy() time.Time {
 // of the budget has a moment to arrive.
 func (p *patience) answerBy() time.Time {
 	by := p.limit.giveUp()
-	if late := p.trouble.at.Add(p.trouble.margin); p.cut && late.Before(by) {
+	if late := p.noAnswer.at.Add(p.noAnswer.margin); p.cut && late.Before(by) {
 		by = late
 	}
 	return by
@@ -78,7 +78,7 @@ type deadline struct {
 	margin time.Duration
 }
 
-func after(t time.Time, d time.Duration) deadline {
+func newDeadline(t time.Time, d time.Duration) deadline {
 	return deadline{t.Add(d), min(time.Second, d/10)}
 }
 

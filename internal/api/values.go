@@ -46,17 +46,17 @@ func ParseDuration(v string) (time.Duration, error) {
 	return d, nil
 }
 
-// ParseService reads the URL of a service. The scheme may be left out; http is
-// the only one. The error says what it wants.
+// ParseService reads the URL of a service, which may have a path before those of
+// the API. The scheme may be left out; http is the only one. The error says what it wants.
 func ParseService(v string) (*url.URL, error) {
 	if !strings.Contains(v, "://") {
 		v = "http://" + v
 	}
 	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.RawQuery != "" || u.User != nil {
 		return nil, errors.New("want http://host:port")
 	}
-	u.Path = ""
+	u.Path = strings.TrimSuffix(u.Path, "/")
 	return u, nil
 }
 
@@ -65,7 +65,7 @@ func ParseService(v string) (*url.URL, error) {
 func Nearest(name string, known []string) (nearest string) {
 	least := len(name)/2 + 1
 	for _, k := range known {
-		if d := editDistance(name, k); d < least {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d < least {
 			nearest, least = k, d
 		}
 	}

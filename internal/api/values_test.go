@@ -30,12 +30,13 @@ func TestParseService(t *testing.T) {
 		"drain-wait.drain-wait:8080/":       "http://drain-wait.drain-wait:8080",
 		"[::1]:8080":                        "http://[::1]:8080",
 		"localhost":                         "http://localhost",
+		"http://proxy/drain-wait/":          "http://proxy/drain-wait",
 	} {
 		if u, err := ParseService(v); err != nil || u.String() != want {
 			t.Errorf("%q is %v, %v", v, u, err)
 		}
 	}
-	for _, v := range []string{"", "https://drain-wait:8443", "http://", "http://a/drain-delay", "http://a?ip=1", "http://me@a", "a b"} {
+	for _, v := range []string{"", "https://drain-wait:8443", "http://", "http://a?ip=1", "http://me@a", "a b"} {
 		if u, err := ParseService(v); err == nil {
 			t.Errorf("%q is %v", v, u)
 		}
@@ -45,7 +46,7 @@ func TestParseService(t *testing.T) {
 func TestNearest(t *testing.T) {
 	known := []string{"ip", "pod", "namespace", "max-delay"}
 	for name, want := range map[string]string{
-		"namespaace": "namespace", "max_delay": "max-delay", "maxdelay": "max-delay", "ipp": "ip", "i": "", "zebra": "", "": "", "pods": "pod",
+		"namespaace": "namespace", "max_delay": "max-delay", "maxdelay": "max-delay", "ipp": "ip", "IP": "ip", "i": "", "zebra": "", "": "", "pods": "pod",
 	} {
 		if got := Nearest(name, known); got != want {
 			t.Errorf("nearest to %q is %q, want %q", name, got, want)

@@ -112,7 +112,8 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 	}
 	line := newStatusLine(stderr, func() string { return "waiting for the answer of " + u.String() })
 	defer line.stop()
-	u.Path, u.RawQuery = api.DrainDelayPath, o.query.Encode()
+	u = u.JoinPath(api.DrainDelayPath)
+	u.RawQuery = o.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
 		return a, fmt.Errorf("--server %q: %w", o.server, err)

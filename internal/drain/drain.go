@@ -43,9 +43,9 @@ func DefaultConfig() Config {
 	}
 }
 
-// settle is the settle time of a load balancer type; where the type is not
+// settleTime is the settleTime time of a load balancer type; where the type is not
 // known it is the longer one.
-func (c Config) settle(t elb.Type) time.Duration {
+func (c Config) settleTime(t elb.Type) time.Duration {
 	switch t {
 	case elb.ALB:
 		return c.SettleALB

@@ -12,7 +12,7 @@ import (
 )
 
 // cure is what a caller can do whose pod is not known.
-const cure = "say which with ip=, pod= and namespace="
+const cure = "name the pod with ip=, or with pod= and namespace="
 
 // aboutPod is what errors of reading the pod are kept under.
 const aboutPod = "pod"
@@ -24,13 +24,13 @@ func (w *wait) identify() {
 	r := w.request
 	who := cluster.Who{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Source: r.Source}
 	if r.Forwarded && r.Inferred && r.Pod == "" {
-		w.unknown = fmt.Errorf("%w: a proxy has passed the call on, so the caller's address is not the pod's; %s", ErrNotFound, cure)
+		w.unknown = fmt.Errorf("%w: the call came through a proxy, so the caller's address is not the pod's; %s", ErrNotFound, cure)
 		return
 	}
 	if p := w.cached(); p != nil {
 		w.setPod(p)
 	}
-	w.beside(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
+	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
 }
 
 // cached is the pod as the cache has it; nil where it shows none, or several.
@@ -48,7 +48,7 @@ func (w *wait) cached() *cluster.Pod {
 
 // identifyLive asks the API server once, and again where that failed in passing.
 func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	pod, err := w.cluster.Identify(ctx, who)
 	return func() {
@@ -67,8 +67,8 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
 			w.unknown = fmt.Errorf("%w: %w; %s", ErrNotFound, err, cure)
 		default:
 			w.setLookupError(aboutPod, err)
-			w.beside(func(ctx context.Context) func() {
-				pause(ctx, askAgain)
+			w.spawn(func(ctx context.Context) func() {
+				pause(ctx, liveRetry)
 				return w.identifyLive(ctx, who)
 			})
 		}
@@ -80,7 +80,7 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 	w.identified = true
 	w.setPod(p)
 	if ns := w.request.Namespace; ns != "" && ns != p.Namespace {
-		w.warn("namespace=%s is not that of the pod, which is %s", ns, p.Namespace)
+		w.warn("namespace=%s is not the namespace of the pod, which is %s", ns, p.Namespace)
 	}
 	for _, name := range p.WithoutPreStop {
 		w.warn("container %s of the pod has no preStop hook: it is stopped at once, whatever this answer says", name)
@@ -109,7 +109,7 @@ func (w *wait) setPod(p *cluster.Pod) {
 	if w.pod == nil || w.pod.UID != p.UID || w.pod.Name != p.Name {
 		w.close()
 		w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)
-		w.addresses, w.termination = nil, termination{}
+		w.addresses, w.termination = nil, terminationCheck{}
 		w.stopWatch = w.cluster.Watch(p, w.surveyWake)
 	}
 	w.pod = p

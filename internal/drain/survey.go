@@ -42,7 +42,7 @@ func (s *survey) unable(p *cluster.Pod) error {
 	case len(s.noAddress) > 0:
 		return fmt.Errorf("%w: %s has neither an address nor a TargetGroupBinding, so its load balancer is not known", ErrNotFound, strings.Join(s.noAddress, ", "))
 	case len(s.missing) > 0:
-		return fmt.Errorf("%w: nothing but ingress= leads to a target group of the pod, and it names Ingress %s/%s, which does not exist",
+		return fmt.Errorf("%w: nothing leads to a target group of the pod, and Ingress %s/%s of ingress= does not exist",
 			ErrNotFound, p.Namespace, strings.Join(s.missing, ", "))
 	}
 	return nil
@@ -61,14 +61,14 @@ func (w *wait) takeSurvey() {
 	}
 	w.followRuledOut()
 	for _, name := range s.MissingIngresses {
-		w.warn("there is no Ingress %s/%s", w.pod.Namespace, name)
+		w.warn("Ingress %s/%s does not exist", w.pod.Namespace, name)
 	}
 	w.survey.missing, w.survey.noAddress = s.MissingIngresses, s.NoAddress
 	if s.Forgotten {
-		w.openFor("a former TargetGroupBinding had to be forgotten that may have held the pod")
+		w.noteOpen("the service has forgotten a former TargetGroupBinding that may have held the pod")
 	}
 	if len(w.pod.IPs) == 0 {
-		w.openFor("the pod has no address yet")
+		w.noteOpen("the pod has no address yet")
 	}
 	for id, g := range w.groups {
 		if t, tied := w.surveyed[id]; tied {
@@ -97,14 +97,14 @@ func (w *wait) readLists() {
 
 var errNoAnswer = errors.New("no answer yet")
 
-// openFor notes that something is not known yet.
-func (w *wait) openFor(format string, args ...any) {
+// noteOpen notes that something is not known yet.
+func (w *wait) noteOpen(format string, args ...any) {
 	w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
 }
 
-// refusedFor notes that AWS refuses to show something. If that is tied to the
+// noteRefused notes that AWS refuses to show something. If that is tied to the
 // pod, the wait is refused or can only end with its budget.
-func (w *wait) refusedFor(about string, tied bool, err error) {
+func (w *wait) noteRefused(about string, tied bool, err error) {
 	err = fmt.Errorf("%s: %w", about, err)
 	if !tied {
 		w.survey.hidden = err
@@ -177,11 +177,11 @@ func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, t
 	switch {
 	case !known:
 		w.setLookupError(about, err)
-		w.openFor("%s: its target group has not been found yet", about)
+		w.noteOpen("%s: its target group has not been found yet", about)
 	case errors.Is(err, elb.ErrNoGroup) && c.Former:
 		// It is gone, and with it whoever was in it.
 	case err != nil:
-		w.refusedFor(about, c.Tied, err)
+		w.noteRefused(about, c.Tied, err)
 	default:
 		w.setLookupError(about, nil)
 		return info.Group, info.TargetType, true
@@ -230,7 +230,7 @@ func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, kn
 		return false, false
 	}
 	if look.Gone && !c.Former {
-		w.refusedFor(about, false, elb.ErrNotOurs)
+		w.noteRefused(about, false, elb.ErrNotOurs)
 		return false, false
 	}
 	w.setLookupError(about, nil)
@@ -245,9 +245,9 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 	switch {
 	case !known:
 		w.setLookupError(about, err)
-		w.openFor("%s: %s has not been looked at yet", about, what)
+		w.noteOpen("%s: %s has not been looked at yet", about, what)
 	case err != nil:
-		w.refusedFor(about, false, err)
+		w.noteRefused(about, false, err)
 	default:
 		return look
 	}
@@ -274,7 +274,7 @@ func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 	case !known:
 		w.untyped = true
 	case err != nil:
-		w.warn("%s: the type of its load balancer is not known, so the longer settle time counts: %v", about, err)
+		w.warn("%s: the type of its load balancer is not known, so the longer settle time applies: %v", about, err)
 	}
 	return info.Type
 }
@@ -287,7 +287,7 @@ func (w *wait) addHostname(h cluster.Hostname) {
 	switch {
 	case !known:
 		w.setLookupError(about, err)
-		w.openFor("%s: its load balancer has not been found yet", about)
+		w.noteOpen("%s: its load balancer has not been found yet", about)
 		return
 	case errors.Is(err, elb.ErrNoLoadBalancer):
 		if h.Tied {
@@ -296,7 +296,7 @@ func (w *wait) addHostname(h cluster.Hostname) {
 		w.warn("%s: %v", about, err)
 		return
 	case err != nil:
-		w.refusedFor(about, h.Tied, err)
+		w.noteRefused(about, h.Tied, err)
 		return
 	}
 	w.setLookupError(about, nil)

@@ -57,15 +57,15 @@ func (d *Drainer) Run(ctx context.Context) {
 
 // sweep takes in the looks that are there, and asks for some more.
 func (s *sweeper) sweep(unswept []cluster.Candidate) {
-	asked := 0
+	pending := 0
 	for _, c := range unswept {
-		if asked == sweepWidth {
+		if pending == sweepWidth {
 			return
 		}
 		look, known, err := s.look(c)
 		switch {
 		case !known:
-			asked++
+			pending++
 		case err == nil && (!look.Gone || c.Former):
 			s.cluster.Swept(c.Binding, look.Began, targetsIn(look))
 		}

@@ -13,17 +13,17 @@ import (
 // the deletion. So a wait whose pod is not being deleted checks after a while
 // with the API server itself.
 
-// termination is what that check has found.
-type termination struct {
-	again  time.Time // when to check again; zero for after the configured time
-	asking bool
-	leaves bool // the pod leaves all the same
-	stays  bool // it is there to stay
+// terminationCheck is when to check, and what that has found.
+type terminationCheck struct {
+	again   time.Time // when to check again; zero for after the configured time
+	running bool
+	leaves  bool // the pod leaves all the same
+	stays   bool // it is there to stay
 }
 
 // next is when the wait next has to check.
-func (t *termination) next(w *wait) (at time.Time, ok bool) {
-	if w.pod == nil || w.pod.UID == "" || !w.pod.KillAt.IsZero() || t.asking || t.leaves || t.stays {
+func (t *terminationCheck) next(w *wait) (at time.Time, ok bool) {
+	if w.pod == nil || w.pod.UID == "" || !w.pod.KillAt.IsZero() || t.running || t.leaves || t.stays {
 		return time.Time{}, false
 	}
 	if t.again.IsZero() {
@@ -39,10 +39,10 @@ func (w *wait) checkTermination() {
 	if !ok || time.Now().Before(at) {
 		return
 	}
-	w.termination.asking = true
+	w.termination.running = true
 	pod := w.pod
-	w.beside(func(ctx context.Context) func() {
-		ctx, cancel := context.WithTimeout(ctx, askFor)
+	w.spawn(func(ctx context.Context) func() {
+		ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 		defer cancel()
 		stays, err := w.cluster.Stays(ctx, pod)
 		return func() { w.checkedTermination(pod.UID == w.pod.UID, stays, err) }
@@ -55,9 +55,9 @@ func (w *wait) checkedTermination(same, stays bool, err error) {
 	if !same {
 		return
 	}
-	w.termination.asking = false
+	w.termination.running = false
 	if err != nil {
-		w.setLookupError(about, fmt.Errorf("tell whether pod %s is being stopped: %w", w.pod.Key(), err))
+		w.setLookupError(about, fmt.Errorf("check whether pod %s is being stopped: %w", w.pod.Key(), err))
 		w.termination.again = time.Now().Add(time.Second)
 		return
 	}

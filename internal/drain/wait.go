@@ -21,12 +21,12 @@ import (
 // twice.
 const refuseWithin = 2 * time.Second
 
-// askFor is how long one question to the API server may take before its trouble
-// is noted and it is asked again, askAgain later: long enough for one that is slow
-// and answers.
+// liveTimeout is how long one read from the API server may take before its error is
+// noted and it is tried again, liveRetry later: long enough for a server that is
+// slow and answers.
 const (
-	askFor   = 15 * time.Second
-	askAgain = 500 * time.Millisecond
+	liveTimeout = 15 * time.Second
+	liveRetry   = 500 * time.Millisecond
 )
 
 // lateLook is from when on a first look that had to wait for the rate of
@@ -53,13 +53,13 @@ type wait struct {
 
 	surveyWake chan struct{} // the pod, what ties it, or an answer may be new
 	lookWake   chan struct{} // some group has news
-	answers    chan func()   // what came of questions beside the wait, for its goroutine to take in
+	answers    chan func()   // what came of questions in the background, for the wait's goroutine to take in
 
 	survey      survey
 	surveyed    map[elb.Group]tie // what the newest survey follows
 	ruledOut    map[elb.Group]tie // what does not list an address that no pod has
 	untyped     bool              // the type of some load balancer is being asked for
-	termination termination
+	termination terminationCheck
 	unknown     error // why it is not known which pod it is, for good
 
 	pastRefusal  bool // a refusal would come too late
@@ -109,8 +109,8 @@ func (w *wait) run() (*Result, error) {
 		select {
 		case <-w.surveyWake:
 			anew = true
-		case take := <-w.answers:
-			take()
+		case apply := <-w.answers:
+			apply()
 			anew = true
 		case <-w.lookWake:
 			anew = false
@@ -152,13 +152,13 @@ func (w *wait) setLookupError(about string, err error) {
 	}
 }
 
-// beside runs ask in a goroutine of its own, for as long as the wait lasts, and
-// has the wait's goroutine run what it returns.
-func (w *wait) beside(ask func(context.Context) func()) {
+// spawn runs ask in the background, for as long as the wait lasts, and has the
+// wait's goroutine run what it returns.
+func (w *wait) spawn(ask func(context.Context) func()) {
 	go func() {
-		take := ask(w.ctx)
+		apply := ask(w.ctx)
 		select {
-		case w.answers <- take:
+		case w.answers <- apply:
 		case <-w.ctx.Done():
 		}
 	}()
@@ -189,7 +189,7 @@ func (w *wait) judge() (api.Outcome, error) {
 // was never read.
 func (w *wait) update() (refused error) {
 	for _, g := range w.sorted() {
-		settle := w.settle(g.kind)
+		settle := w.settleTime(g.kind)
 		first, gone := g.look == nil, g.isGone()
 		news, err := g.update(w.began, w.addresses, settle)
 		if err != nil && !errors.Is(err, elb.ErrClosed) && refused == nil {
@@ -200,7 +200,7 @@ func (w *wait) update() (refused error) {
 			w.note(g, what)
 		}
 		if first && g.look != nil && g.look.Queued >= lateLook {
-			w.warn("%s: the first look came %s late, for the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
+			w.warn("%s: the first look came %s late, because the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
 		}
 		if g.isGone() && !gone {
 			w.surveyAgain() // its name may lead to another one
@@ -223,7 +223,7 @@ func (w *wait) surveyAgain() {
 // finish is when the last of the groups that the pod has left is settled.
 func (w *wait) finish() (at time.Time) {
 	for _, g := range w.groups {
-		if settled := g.progress.LeftAt.Add(w.settle(g.kind)); g.progress.Left() && settled.After(at) {
+		if settled := g.progress.LeftAt.Add(w.settleTime(g.kind)); g.progress.Left() && settled.After(at) {
 			at = settled
 		}
 	}
@@ -258,15 +258,15 @@ func (w *wait) planOf(g *group) elb.Plan {
 	if w.isStale(g) {
 		return elb.Plan{ConfirmAt: w.finish(), Latest: w.deadline()}
 	}
-	return g.plan(deletionSeen, w.deadline(), w.settle(g.kind))
+	return g.plan(deletionSeen, w.deadline(), w.settleTime(g.kind))
 }
 
-// settle is the settle time of this wait for a load balancer type.
-func (w *wait) settle(t elb.Type) time.Duration {
+// settleTime is the settleTime time of this wait for a load balancer type.
+func (w *wait) settleTime(t elb.Type) time.Duration {
 	if w.request.Settle != nil {
 		return *w.request.Settle
 	}
-	return w.cfg.settle(t)
+	return w.cfg.settleTime(t)
 }
 
 // facts is what is known now.
@@ -358,11 +358,11 @@ func (w *wait) warnOfBudget() {
 	deadline, boundedBy := w.budget()
 	budget := deadline.Sub(w.began)
 	for _, g := range w.sorted() {
-		settle := w.settle(g.kind)
+		settle := w.settleTime(g.kind)
 		switch {
 		case budget >= settle:
 		case boundedBy == verdict.ByMaxDelay:
-			w.warn("max-delay is %s, too short to settle for %s after leaving %s; raise it to more than that and the controller's lag", seconds(budget), settle, g.ARN)
+			w.warn("max-delay is %s, too short to settle for %s after leaving %s; raise it to the settle time plus the time that the controller needs to deregister the pod", seconds(budget), settle, g.ARN)
 		default:
 			w.warn("the pod's grace period leaves %s, too short to settle for %s after leaving %s; raise terminationGracePeriodSeconds to %.0f or more",
 				seconds(max(0, budget)), settle, g.ARN, (settle + w.cfg.Reserve + controllerLag).Seconds())
@@ -392,11 +392,11 @@ func (w *wait) result(o api.Outcome) *Result {
 	}
 	for _, g := range w.sorted() {
 		r.Targets = append(r.Targets, TargetResult{
-			TargetGroupARN: g.ARN, Type: g.kind, Settle: w.settle(g.kind),
+			TargetGroupARN: g.ARN, Type: g.kind, Settle: w.settleTime(g.kind),
 			State: g.state(w.addresses), Timeline: g.timeline,
 		})
 		if o == api.SettleCut || o == api.BudgetSpent {
-			if m := g.missing(w.began, now, w.settle(g.kind), w.addresses, boundedBy); m != "" {
+			if m := g.missing(w.began, now, w.settleTime(g.kind), w.addresses, boundedBy); m != "" {
 				w.warn("%s", m)
 			}
 		}

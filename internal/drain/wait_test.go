@@ -99,7 +99,7 @@ func TestFacts(t *testing.T) {
 		{"not identified", &minute, func(w *wait) { w.identified = false }, func(f *verdict.Facts) { f.Live = false }},
 		{"no live lists", &minute, func(w *wait) { w.survey.live = false }, func(f *verdict.Facts) { f.Live = false }},
 		{"live Ingresses", &minute, func(w *wait) { w.survey.ingresses = true }, func(f *verdict.Facts) { f.Ingresses = true }},
-		{"a question", &minute, func(w *wait) { w.openFor("what") }, func(f *verdict.Facts) { f.Open = true }},
+		{"a question", &minute, func(w *wait) { w.noteOpen("what") }, func(f *verdict.Facts) { f.Open = true }},
 		{"refused", &minute, func(w *wait) { w.survey.refused = errTest }, func(f *verdict.Facts) { f.Refused = errTest }},
 		{"hidden", &minute, func(w *wait) { w.survey.hidden = errTest }, func(f *verdict.Facts) { f.Unable = errTest }},
 		{"an address", &minute, func(w *wait) { w.pod.UID = ""; w.pod.IPs = podIPs }, func(f *verdict.Facts) { f.Address, f.Unable = true, ErrNotFound }},
@@ -123,7 +123,7 @@ func TestFacts(t *testing.T) {
 		}, func(f *verdict.Facts) { f.Tally = verdict.Tally{Followed: 2, Looked: 1} }},
 		{"one look was taken, with a question", &none, func(w *wait) {
 			w.with(webID, rotating, false)
-			w.openFor("what")
+			w.noteOpen("what")
 		}, func(f *verdict.Facts) { f.Open, f.Tally = true, verdict.Tally{Followed: 1, Looked: 1} }},
 		{"one look was taken, by a cache alone", &none, func(w *wait) {
 			w.with(webID, rotating, false)
@@ -204,7 +204,7 @@ func TestNextTurn(t *testing.T) {
 		{"the end, for a pod that is deleted", func(w *wait) { w.pastRefusal = true; w.pod.KillAt = w.began.Add(time.Hour) }, delay},
 		{"the end, for an address", func(w *wait) { w.pastRefusal = true; w.pod.UID = "" }, delay},
 		{"the end, without a pod", func(w *wait) { w.pastRefusal = true; w.pod = nil }, delay},
-		{"the end, while it is asked", func(w *wait) { w.pastRefusal = true; w.termination.asking = true }, delay},
+		{"the end, while it is asked", func(w *wait) { w.pastRefusal = true; w.termination.running = true }, delay},
 		{"the end, for a pod that leaves all the same", func(w *wait) { w.pastRefusal = true; w.termination.leaves = true }, delay},
 		{"the end, for a pod that stays", func(w *wait) { w.pastRefusal = true; w.termination.stays = true }, delay},
 	} {
@@ -221,19 +221,19 @@ func TestCheckedTermination(t *testing.T) {
 		name        string
 		same, stays bool
 		err         error
-		want        termination
+		want        terminationCheck
 		failed      bool
 	}{
-		{"it stays", true, true, nil, termination{stays: true}, false},
-		{"it leaves", true, false, nil, termination{leaves: true}, false},
-		{"nobody knows", true, false, errTest, termination{again: at(1)}, true},
-		{"nobody knows, and it may stay", true, true, errTest, termination{again: at(1)}, true},
-		{"of another pod", false, true, nil, termination{asking: true}, false},
+		{"it stays", true, true, nil, terminationCheck{stays: true}, false},
+		{"it leaves", true, false, nil, terminationCheck{leaves: true}, false},
+		{"nobody knows", true, false, errTest, terminationCheck{again: at(1)}, true},
+		{"nobody knows, and it may stay", true, true, errTest, terminationCheck{again: at(1)}, true},
+		{"of another pod", false, true, nil, terminationCheck{running: true}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := handMade(t, Request{})
-				w.termination.asking = true
+				w.termination.running = true
 				w.checkedTermination(c.same, c.stays, c.err)
 				got := w.termination
 				if !got.again.IsZero() {
@@ -251,13 +251,13 @@ func TestSettle(t *testing.T) {
 	cfg := DefaultConfig()
 	w := handMade(t, Request{})
 	for kind, want := range map[elb.Type]time.Duration{elb.ALB: cfg.SettleALB, elb.NLB: cfg.SettleNLB, "": cfg.SettleNLB} {
-		if got := w.settle(kind); got != want {
+		if got := w.settleTime(kind); got != want {
 			t.Errorf("%q: got %s, want %s", kind, got, want)
 		}
 	}
 	own := time.Duration(0)
 	w.request.Settle = &own
-	if got := w.settle(elb.NLB); got != 0 {
+	if got := w.settleTime(elb.NLB); got != 0 {
 		t.Errorf("the caller's: got %s, want 0", got)
 	}
 }
@@ -369,12 +369,12 @@ func TestCanWatch(t *testing.T) {
 // pod, and else keeps the wait from saying that the pod is registered nowhere.
 func TestRefusedFor(t *testing.T) {
 	w := handMade(t, Request{})
-	w.refusedFor("x", false, errTest)
+	w.noteRefused("x", false, errTest)
 	if s := w.survey; s.refused != nil || !errors.Is(s.hidden, errTest) || len(w.warnings) != 1 || w.lastError() != "" {
 		t.Errorf("not tied: %+v, warnings %q, last error %q", s, w.warnings, w.lastError())
 	}
 	w = handMade(t, Request{})
-	w.refusedFor("x", true, errTest)
+	w.noteRefused("x", true, errTest)
 	if s := w.survey; !errors.Is(s.refused, ErrRefused) || !errors.Is(s.refused, errTest) || s.hidden != nil || w.lastError() == "" {
 		t.Errorf("tied: %+v, last error %q", s, w.lastError())
 	}

@@ -13,8 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// Clients makes the ELBv2 clients that a [Watcher] needs from one
-// configuration: one for each Region and role.
+// Clients makes the ELBv2 clients of a [Watcher], one for each Region and role.
 type Clients struct {
 	cfg      aws.Config
 	region   string
@@ -25,10 +24,10 @@ type Clients struct {
 // access is what tells two clients apart.
 type access struct{ region, roleARN, externalID string }
 
-// NewClients makes clients from cfg. The Region of a call is region, or where
-// that is empty the one in the group's ARN, or else that of cfg. The HTTP client
-// of cfg should have a time-out: a try to get credentials is shared by all calls
-// and has no other end where nobody answers.
+// NewClients makes clients from cfg. The Region of a call is region, or if that is
+// empty the one in the group's ARN, or else that of cfg. The HTTP client of cfg
+// should have a time-out: nothing else ends a try to get credentials, for which all
+// calls wait, if nobody answers.
 func NewClients(cfg aws.Config, region string) *Clients {
 	cfg = cfg.Copy()
 	if cfg.HTTPClient == nil {
@@ -67,7 +66,7 @@ func (c *Clients) make(a access) API {
 			}
 		})
 		cfg.Credentials = aws.NewCredentialsCache(newRoleCredentialSource(role, a.roleARN), func(o *aws.CredentialsCacheOptions) {
-			o.ExpiryWindow = 30 * time.Second // or a call would still be under way when they expire
+			o.ExpiryWindow = 30 * time.Second // so that they do not expire during a call
 		})
 	}
 	// One request is one token of the rate budget, so the SDK may not retry by
@@ -76,13 +75,12 @@ func (c *Clients) make(a access) API {
 	return elbv2.NewFromConfig(cfg)
 }
 
-// maxAnswer is the most bytes of an answer that are read. A group holds 3,000
-// targets at most (see the quotas of Network Load Balancers), at some 400 bytes
-// each.
+// maxAnswer is how many bytes of an answer are read at most. A group holds up to
+// 3,000 targets (see the quotas of Network Load Balancers), at some 400 bytes each.
 const maxAnswer = 8 << 20
 
-// limited is an HTTP client that fails to read on where an answer has more than
-// maxAnswer bytes.
+// limited is an HTTP client that fails to read more than maxAnswer bytes of an
+// answer.
 type limited struct{ aws.HTTPClient }
 
 // Do implements [aws.HTTPClient].

@@ -13,25 +13,23 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// credentialsTimeout ends a try to get credentials. The SDK's cache shares one
-// try among all callers and takes their deadlines off it, so without this one
-// that hangs would hang for good.
+// credentialsTimeout ends a try to get credentials. The SDK's cache makes one try
+// for all callers, without their deadlines: without this one it could hang for good.
 const credentialsTimeout = 10 * time.Second
 
 // credentialSource is where credentials come from. It marks the errors that another
-// try would not cure: that there are no credentials, and that a role may not be
-// assumed.
+// try would not cure: no credentials, or a role that may not be assumed.
 type credentialSource struct {
 	aws.CredentialsProvider
 	hint string
-	// lastResort says that the SDK asks the metadata service of the machine,
-	// which it does when nothing else is configured. In a pod that is mostly out
-	// of reach, and so no answer is as good as none.
+	// lastResort says that the SDK asks the metadata service of the machine, as it
+	// does when nothing else is configured. Pods can mostly not reach that, so
+	// that no answer means no credentials.
 	lastResort bool
 }
 
 func newCredentialSource(p aws.CredentialsProvider) credentialSource {
-	s := credentialSource{CredentialsProvider: p, hint: "check the credentials of the service: profile, IRSA or Pod Identity"}
+	s := credentialSource{CredentialsProvider: p, hint: checkCredentials}
 	if from, ok := p.(aws.CredentialProviderSource); ok {
 		s.lastResort = slices.Contains(from.ProviderSources(), aws.CredentialSourceIMDS)
 	}
@@ -53,10 +51,9 @@ func (s credentialSource) Retrieve(ctx context.Context) (aws.Credentials, error)
 	return c, fmt.Errorf("%w: no credentials: %w (%s)", ErrRefused, err, s.hint)
 }
 
-// passes says whether a later try may get credentials: where the service that
-// hands them out fails or cannot be reached, or where what we show to it
-// has expired and will be renewed. An error that no service gave says that there
-// is nobody to ask.
+// passes says whether a later try may get credentials: if the service that hands
+// them out fails or cannot be reached, or if what we show to it has expired and will
+// be renewed. An error that no service gave says that there is nobody to ask.
 func (s credentialSource) passes(err error) bool {
 	if errors.Is(err, context.Canceled) {
 		return true

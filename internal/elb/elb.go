@@ -1,5 +1,5 @@
-// Package elb watches target groups of Elastic Load Balancing (ELBv2) for any
-// number of waiters at the price of one poller per group.
+// Package elb watches target groups of Elastic Load Balancing (ELBv2), with one
+// poller per group for any number of waiters.
 package elb
 
 import (
@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -20,7 +21,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// API is what this package asks of ELBv2. The client of the AWS SDK is one.
+// API is what this package needs of the AWS SDK's ELBv2 client.
 type API interface {
 	elbv2.DescribeTargetHealthAPIClient
 	elbv2.DescribeTargetGroupsAPIClient
@@ -115,15 +116,15 @@ func compareIP(t Target, ip netip.Addr) int { return t.IP.Compare(ip) }
 // Targets are all targets with an address, in order of it.
 func (l *Look) Targets() iter.Seq[Target] { return slices.Values(l.targets) }
 
-// differs says whether the targets at one of those addresses are others than in
-// an older look.
+// differs says whether the targets at one of the addresses differ from those in an
+// older look.
 func (l *Look) differs(older *Look, addrs []netip.Addr) bool {
 	return l.Gone != older.Gone || slices.ContainsFunc(addrs, func(ip netip.Addr) bool {
 		return !slices.Equal(l.At(ip), older.At(ip))
 	})
 }
 
-// Errors that another try would not cure. Everything else is taken to pass.
+// Errors that another try would not cure. All others are taken to pass.
 var (
 	// ErrRefused: AWS refuses the request, or there are no credentials for it.
 	ErrRefused = errors.New("AWS refuses the request")
@@ -136,22 +137,21 @@ var (
 	ErrClosed = errors.New("watcher of target groups is closed")
 )
 
-// ErrNotOurs is the [ErrNoGroup] of a group that nobody has ever seen: it is not
-// known that there was one.
+// ErrNotOurs is the [ErrNoGroup] of a group that we have never seen: there may have
+// been none.
 var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 
-// errNoAnswer passes: something between us and AWS answered in its place.
+// errNoAnswer passes: something between us and AWS answered instead.
 //
-// The SDK makes an empty output without an error of a body without a root
-// element, such as an empty one, plain text or JSON, with any status from 200 to
-// 299; an empty list would then be taken for a group without targets. In the
-// output of its deserializers an absent list is nil and an empty one, written as
-// <A></A> or <A/>, is not. That AWS itself writes the element where the list is
-// empty was not checked with AWS; the API reference lists it as part of every
-// answer. Where AWS left it out, no wait would take the group for left.
-var errNoAnswer = errors.New("the answer is not one of ELBv2: the list is missing, or a name in it (is there a proxy between the service and AWS?)")
+// Of a body without a root element (empty, plain text, JSON) and a status from 200
+// to 299 the SDK makes an empty output without an error, which would look like a
+// group without targets. In the output of its deserializers an absent list is nil,
+// and an empty one, written as <A></A> or <A/>, is not. That AWS itself writes the
+// element for an empty list was not checked with AWS; the API reference lists it in
+// every answer. If AWS left it out, no wait would take the group for left.
+var errNoAnswer = errors.New("this is not an answer of ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
 
-// IsPermanent says whether err is one that another try would not cure.
+// IsPermanent says whether another try would not cure err.
 func IsPermanent(err error) bool { return refused(err) || isAny(err, ErrNoLoadBalancer, ErrClosed) }
 
 // refused says whether err is remembered as a refusal.
@@ -177,12 +177,9 @@ func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) 
 		}
 		ip, err := netip.ParseAddr(*d.Target.Id)
 		if err != nil {
-			continue // an instance, a function or a load balancer: not ours to judge
+			continue // an instance, a function or a load balancer
 		}
-		t := Target{IP: ip.Unmap()}
-		if d.Target.Port != nil {
-			t.Port = int(*d.Target.Port)
-		}
+		t := Target{IP: ip.Unmap(), Port: int(aws.ToInt32(d.Target.Port))}
 		if d.TargetHealth != nil {
 			t.State, t.Reason = d.TargetHealth.State, d.TargetHealth.Reason
 		}
@@ -192,16 +189,18 @@ func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) 
 	return targets, nil
 }
 
-// elsewhere is the hint for what may be in another account or Region.
-const elsewhere = "is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume"
+// Hints: for what may be in another account or Region, and for credentials.
+const (
+	elsewhere        = "is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume"
+	checkCredentials = "check the credentials of the service: profile, IRSA or Pod Identity"
+)
 
 // classify marks the errors of an operation that another try would not cure, and
-// gives the operator a hint. Only TargetGroupNotFound says that a group is gone:
-// a ValidationError says no more than that it cannot be read, as where the ARN
-// is of another account or Region.
+// adds a hint. Only TargetGroupNotFound says that a group is gone; a ValidationError
+// says only that it cannot be read, as when the ARN is of another account or Region.
 func classify(operation string, err error) error {
 	if IsPermanent(err) {
-		return err // there are no credentials to begin with
+		return err // there were no credentials
 	}
 	switch errorCode(err) {
 	case "TargetGroupNotFound":
@@ -213,13 +212,13 @@ func classify(operation string, err error) error {
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
 		return fmt.Errorf("%w: %w (grant elasticloadbalancing:%s; see deploy/iam-policy.json)", ErrRefused, err, operation)
 	case "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "MissingAuthenticationToken", "IncompleteSignature", "AuthFailure", "OptInRequired":
-		return fmt.Errorf("%w: %w (check the credentials of the service: profile, IRSA or Pod Identity)", ErrRefused, err)
+		return fmt.Errorf("%w: %w (%s)", ErrRefused, err, checkCredentials)
 	}
 	return err
 }
 
-// errorCode is the code by which AWS, or our own side of the call, names an
-// error: "Throttling", "AccessDenied", "timeout" and so on; "OK" for none.
+// errorCode is the code of an error of AWS or of our side of the call: "Throttling",
+// "AccessDenied", "timeout" and so on; "OK" for none.
 func errorCode(err error) string {
 	if err == nil {
 		return "OK"

@@ -18,10 +18,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
-// How long an answer is good: what was found, a list of targets, that AWS
-// refuses, and that the question could not be put. The controller resolves DNS
-// names of load balancers by a list that it keeps for five minutes, too; see
-// pkg/aga/dns_to_load_balancer_resolver.go there.
+// How long an answer is good: what was found, a list of targets, a refusal of AWS,
+// and a failure. The controller, too, keeps its list of the DNS names of load
+// balancers for five minutes; see pkg/aga/dns_to_load_balancer_resolver.go there.
 const (
 	foundFor   = 5 * time.Minute
 	lookFor    = 30 * time.Second
@@ -39,8 +38,8 @@ type GroupInfo struct {
 	Type       Type   // of the load balancer that the protocol belongs to
 }
 
-// question is what somebody wants to know: about a group, what targets it has,
-// or else about the load balancer with a host name.
+// question is what somebody wants to know: about a group, about its targets, or
+// about the load balancer with a host name.
 type question struct {
 	group    Group
 	look     bool
@@ -68,39 +67,39 @@ type request struct {
 	again   time.Time // when to try again after that
 
 	// The goroutine of a request that is running has these for itself.
-	began    time.Time // when the first call was sent; zero while it was not
+	began    time.Time // when the first call was sent, or zero
 	balancer string    // ARN of the load balancer with the host name
 	resolved time.Time // when that was found
 }
 
 // answer is what came of a request.
 type answer struct {
-	sent   time.Time // when it was sent
+	sent   time.Time // when the request was sent
 	groups []GroupInfo
 	look   *Look
-	err    error     // one that is permanent
-	until  time.Time // when the answer is no good any more
+	err    error     // a permanent one
+	until  time.Time // when it is no good any more
 }
 
-// known says whether the answer is one for who asks since then; a refusal is one
-// for everybody.
+// known says whether the answer counts for a question since then; a refusal counts
+// for any.
 func (a answer) known(since time.Time) bool {
 	return (refused(a.err) || !a.sent.Before(since)) && time.Now().Before(a.until)
 }
 
-// The questions below return at once. Where known is false the question is still
-// open; err is then the last error, which may pass, or nil, and wake gets a
-// token, without blocking, when there is an answer or when it makes sense to ask
-// again. Where known is true an err is one of those that [IsPermanent] tells.
+// The questions below return at once. If known is false the question is still open:
+// err is then the last error, which may pass, or nil, and wake gets a token, without
+// blocking, when there is an answer or it makes sense to ask again. If known is true,
+// err is nil or permanent; see [IsPermanent].
 //
-// An answer counts if its request began at since or later. One request is shared
-// by all who asked before it began, and runs under nobody's context. A refusal
-// (ErrRefused, and ErrNoGroup of Describe) counts for half a minute for everybody
-// with the same question; then those who heard it are woken, to ask again.
+// An answer counts if its request began at since or later. One request serves all
+// who asked before it began, and runs under nobody's context. A refusal (ErrRefused,
+// and ErrNoGroup of Describe) counts for half a minute for everybody with the same
+// question; then those who heard it are woken, to ask again.
 
-// Describe finds a group by its ARN, or by its name where that is empty, with
-// the group's role. What an ARN stands for does not change, so that the answer
-// is kept for some minutes whatever since is.
+// Describe finds a group by its ARN, or if that is empty by its name, with the
+// group's role. What an ARN stands for does not change, so that the answer is kept
+// for some minutes whatever since is.
 func (w *Watcher) Describe(g Group, since time.Time, wake chan<- struct{}) (info GroupInfo, known bool, err error) {
 	switch {
 	case g.ARN != "":
@@ -116,8 +115,8 @@ func (w *Watcher) Describe(g Group, since time.Time, wake chan<- struct{}) (info
 }
 
 // GroupsByHostname lists the target groups of the load balancer with a DNS name, read
-// with our own credentials in the Region that the name tells. Which load balancer
-// has the name may be some minutes old, the list of its groups not.
+// with our own credentials in the Region that the name tells. Which load balancer has
+// the name may be some minutes old; the list of its groups may not.
 func (w *Watcher) GroupsByHostname(hostname string, since time.Time, wake chan<- struct{}) (groups []GroupInfo, known bool, err error) {
 	hostname = strings.TrimSuffix(strings.ToLower(hostname), ".")
 	hostname = strings.TrimPrefix(hostname, "dualstack.")
@@ -128,9 +127,8 @@ func (w *Watcher) GroupsByHostname(hostname string, since time.Time, wake chan<-
 	return slices.Clone(a.groups), known, a.err
 }
 
-// Look looks once at a group that need not be watched; a look of its poller
-// serves as well. urgent says that a wait needs it; nobody waits else, and all
-// others go first.
+// Look looks once at a group that need not be watched; a look of its poller serves
+// as well. Unless it is urgent, nobody waits for it and all others go first.
 func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct{}) (look *Look, known bool, err error) {
 	c := limiter.Sweep
 	if urgent {
@@ -140,9 +138,8 @@ func (w *Watcher) Look(g Group, since time.Time, urgent bool, wake chan<- struct
 	return a.look, known, a.err
 }
 
-// Check makes one real call, DescribeTargetGroups for a page of one, with the
-// Region and the role of a group, which need not exist. Its turn in the rate
-// budget is as that of a question.
+// Check makes one real call, DescribeTargetGroups for a page of one, with the Region
+// and the role of a group, which need not exist.
 func (w *Watcher) Check(ctx context.Context, g Group) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -194,9 +191,8 @@ func (w *Watcher) request(q question) *request {
 	return r
 }
 
-// makeRoom forgets what is over, and some answers more where that is not
-// enough; call it with mu held. What is on its way stays: there is no more of it
-// than there are callers.
+// makeRoom forgets what has expired, and if that is not enough some answers more;
+// call it with mu held. Running requests stay: there are no more than callers.
 func (w *Watcher) makeRoom() {
 	for q, r := range w.requests {
 		if r.expired() || !r.running && len(w.requests) >= maxAnswers {
@@ -206,7 +202,7 @@ func (w *Watcher) makeRoom() {
 	}
 }
 
-// expired says whether there is nothing left to know, nor a pause to keep; call it
+// expired says whether the request has neither an answer nor a pause to keep; call it
 // with Watcher.mu held.
 func (r *request) expired() bool {
 	return !r.running && !time.Now().Before(r.until) && time.Since(r.again) > failedFor
@@ -224,9 +220,9 @@ func (r *request) start(c limiter.Class) {
 	})
 }
 
-// end takes an answer in, of the request or of the group's poller; call it with
-// Watcher.mu held. Whoever waits is woken at once, or after an error that may pass
-// when it makes sense to ask again.
+// end takes in an answer, of the request or of the group's poller; call it with
+// Watcher.mu held. It wakes who waits at once, or after an error that may pass when
+// it makes sense to ask again.
 func (r *request) end(a answer) {
 	lasts := foundFor
 	switch {
@@ -311,7 +307,7 @@ func (r *request) listGroups(g Group, in *elbv2.DescribeTargetGroupsInput) (grou
 	return groups, nil
 }
 
-// wholeGroups refuses what is no answer.
+// wholeGroups turns what is no answer into an error.
 func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.DescribeTargetGroupsOutput, error) {
 	if err == nil && (out.TargetGroups == nil || slices.ContainsFunc(out.TargetGroups, func(t types.TargetGroup) bool {
 		return aws.ToString(t.TargetGroupArn) == ""
@@ -324,7 +320,7 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 // findByHostname finds the groups of the load balancer with a host name.
 func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
 	region, name := splitHostname(hostname)
-	// A client is chosen by a group, so this stands for any group of the Region.
+	// A client is chosen by a group: this one stands for any of the Region.
 	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
 	known := time.Since(r.resolved) < foundFor
 	if !known {
@@ -342,12 +338,12 @@ func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
 	return groups, err
 }
 
-// findBalancer finds the ARN of the load balancer with a host name. ELBv2 cannot
-// be asked for a host name, but mostly it tells the name, which can.
+// findBalancer finds the ARN of the load balancer with a host name. ELBv2 cannot be
+// asked for a host name, but the host name mostly contains the name, and that can.
 func (r *request) findBalancer(api API, hostname, name string) (string, error) {
 	if name != "" {
 		arn, err := r.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{Names: []string{name}})
-		if !errors.Is(err, ErrNoLoadBalancer) && errorCode(err) != "ValidationError" { // the latter for what cannot be a name
+		if !errors.Is(err, ErrNoLoadBalancer) && errorCode(err) != "ValidationError" { // for what cannot be a name
 			return arn, err
 		}
 	}
@@ -416,7 +412,7 @@ func paid[T any](r *request, operation string, send func(context.Context) (T, er
 	return call(r.w.ctx, r.w, operation, send)
 }
 
-// call sends what is paid for, and tells all who need to know what came of it.
+// call sends what is paid for, and counts what came of it.
 func call[T any](ctx context.Context, w *Watcher, operation string, send func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
@@ -434,7 +430,7 @@ func call[T any](ctx context.Context, w *Watcher, operation string, send func(co
 	return out, classify(operation, err)
 }
 
-// look takes one look at a group that is paid for and was due at that time.
+// look takes one look at a group, which is paid for and has been due since then.
 func (w *Watcher) look(ctx context.Context, g Group, due time.Time) (*Look, error) {
 	look := &Look{Began: time.Now(), Queued: time.Since(due)}
 	var err error

@@ -3,13 +3,14 @@ package elb
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"drainwait/internal/elb/limiter"
 )
 
-// poller is the one owner of the looks at a group. It is born with the first
-// subscription and gone with the last.
+// poller owns the looks at a group. It lives from the first subscription to the
+// last.
 type poller struct {
 	w     *Watcher
 	group Group
@@ -22,9 +23,9 @@ type poller struct {
 	subs      map[*Subscription]struct{}
 	look      *Look     // the newest
 	err       error     // of the tries since
-	retry     time.Time // where the last try failed: when the next one is due
+	retry     time.Time // when the next try is due, if the last one failed
 	began     time.Time // when the last look began
-	hashBegan time.Time // when the last one that a new hash asked for began
+	hashBegan time.Time // when the last look that a new hash asked for began
 }
 
 // forever is a time that never comes.
@@ -36,8 +37,8 @@ type turn struct {
 	limiter.Urgency
 }
 
-// wanted is a look that somebody waits for until by; where that is forever it
-// comes too late for all.
+// wanted is a look that somebody waits for until by; forever means that it comes too
+// late for all.
 func wanted(at, by time.Time) turn {
 	if by.Equal(forever) {
 		return turn{at, limiter.Urgency{Class: limiter.Calm}}
@@ -45,12 +46,12 @@ func wanted(at, by time.Time) turn {
 	return turn{at, limiter.Urgency{Class: limiter.Awaited, By: by}}
 }
 
-// compare orders looks by when they are due, and those that are by urgency.
+// compare orders looks by when they are due, and those that are due by urgency.
 func (t turn) compare(u turn, now time.Time) int {
 	return cmp.Or(later(t.at, now).Compare(later(u.at, now)), t.Urgency.Compare(u.Urgency))
 }
 
-// run looks at the group whenever it is time until ctx ends.
+// run looks at the group whenever a look is due, until ctx ends.
 func (p *poller) run() {
 	for {
 		due, ok := p.await()
@@ -62,9 +63,9 @@ func (p *poller) run() {
 	}
 }
 
-// await blocks until a look is due and paid for, and tells since when it is due;
-// false when ctx ended. While the look waits for its turn it may become more
-// urgent or less, or be put off.
+// await blocks until a look is due and paid for, and says since when it is due; ok
+// is false when ctx ended. While the look waits it may become more urgent or less,
+// or be put off.
 func (p *poller) await() (due time.Time, ok bool) {
 	var t *limiter.Ticket
 	defer func() { t.Cancel() }()
@@ -95,13 +96,13 @@ func (p *poller) await() (due time.Time, ok bool) {
 	}
 }
 
-// next is the look to take now, or if none is due the next one, and when to ask
-// again if nothing happens.
+// next is the look to take now, or if none is due the next one, and when to call
+// next again if nothing happens.
 //
-// A new hash says that a target is just gone, so the look that it asks for keeps
-// its spacing from the last such look alone. A look that confirms may not be
-// late, so it keeps a fifth of the spacing, whatever has just failed. Any other
-// look keeps all of it.
+// A new hash says that a target has just left, so the look that it asks for is spaced
+// from the last such look alone. A look that confirms must not be late, so it keeps
+// only a fifth of the spacing, whatever has just failed. Any other look keeps all of
+// it.
 func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
@@ -124,7 +125,7 @@ func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 	return next, earlier(changes, upcoming(now, next.By))
 }
 
-// lacks says whether a look that began at t or later is missing; never for zero.
+// lacks says whether there is no look yet that began at t or later; never for zero.
 func (p *poller) lacks(t time.Time) bool {
 	return !t.IsZero() && (p.look == nil || p.look.Began.Before(t))
 }
@@ -152,8 +153,8 @@ func (s *Subscription) confirming(now time.Time) turn {
 	return wanted(later(at, s.p.began.Add(s.p.w.cfg.Spacing/5)), s.plan.confirmBy(now))
 }
 
-// afterHash is the look that a new hash asks for. Who has seen the target leave
-// does not wait for it.
+// afterHash is the look that a new hash asks for. A subscriber that has seen its
+// target leave does not wait for it.
 func (s *Subscription) afterHash(now time.Time) turn {
 	p := s.p
 	if !p.lacksHashed() {
@@ -166,8 +167,8 @@ func (s *Subscription) afterHash(now time.Time) turn {
 	return wanted(later(p.retry, p.hashBegan.Add(p.w.cfg.Spacing)), by)
 }
 
-// firstLook is the look for who has had none. Who can wait for a new hash does so
-// for a moment after joining, or after the controller began.
+// firstLook is the look for a subscriber that has had none. One that can wait for a
+// new hash does so for a moment after joining, or after the controller began.
 func (s *Subscription) firstLook(now time.Time) turn {
 	c, p := s.p.checkpoint(), s.p
 	switch {
@@ -180,12 +181,11 @@ func (s *Subscription) firstLook(now time.Time) turn {
 }
 
 // routine is the next look when nobody asks for one; settling says that all have
-// seen their targets leave. It gives way to one that confirms less than half of a
+// seen their targets leave. It gives way to a look that confirms less than half of a
 // cadence later.
 //
 // An empty checkpoint says that a change begins: the look is due a moment later,
-// unless the hash comes first. A group that is gone is looked at for that reason
-// alone.
+// unless the hash comes first. Nothing else makes it look at a group that is gone.
 func (p *poller) routine(confirm time.Time, settling bool) turn {
 	c, last := p.checkpoint(), later(p.began, p.born)
 	every, class := p.w.cfg.Busy, limiter.Cadence
@@ -194,7 +194,7 @@ func (p *poller) routine(confirm time.Time, settling bool) turn {
 		last = c.changed
 	case p.look != nil && p.look.Gone:
 		return turn{at: forever}
-	case settling: // that a target comes back can wait, too: it is confirmed in the end
+	case settling: // the look that confirms will show if a target has come back
 		every, class = 2*p.w.cfg.Steady, limiter.Calm
 	case c.value != "":
 		every, class = p.w.cfg.Steady, limiter.Calm
@@ -212,8 +212,7 @@ func (p *poller) routine(confirm time.Time, settling bool) turn {
 
 func (p *poller) checkpoint() checkpoint { return p.w.checkpoints[p.group.ARN] }
 
-// begin notes that a look begins. What was asked for until now is served by it;
-// what is asked for from now on needs another.
+// begin notes that a look begins. It serves what was asked for until now.
 func (p *poller) begin() {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
@@ -223,12 +222,12 @@ func (p *poller) begin() {
 	}
 }
 
-// publish tells everybody whom a new look, or the error in its place, concerns.
+// publish tells everybody whom a new look, or its error, concerns.
 func (p *poller) publish(look *Look, err error) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	if p.ctx.Err() != nil {
-		return // nobody is left, or all know that it is over
+		return // nobody listens any more
 	}
 	turned := (p.err == nil) != (err == nil) || IsPermanent(p.err) != IsPermanent(err)
 	for s := range p.subs {
@@ -242,7 +241,7 @@ func (p *poller) publish(look *Look, err error) {
 		p.look = look
 	case refused(err) && p.look == nil:
 		p.retry = time.Now().Add(refusedFor)
-	case refused(err): // it was allowed before, and may be again
+	case refused(err): // it was allowed before, and may be so again
 		p.retry = p.began.Add(p.w.cfg.Steady)
 	default:
 		p.retry = p.began.Add(p.w.cfg.Busy)
@@ -256,8 +255,8 @@ func (s *Subscription) lacksConfirmation() bool {
 	return !s.plan.Done && s.p.lacks(s.plan.ConfirmAt)
 }
 
-// concerns says whether the subscriber has to hear of a look that takes the
-// place of the newest; call it with Watcher.mu held.
+// concerns says whether the subscriber has to hear of a new look; call it with
+// Watcher.mu held.
 func (s *Subscription) concerns(look *Look) bool {
 	old := s.p.look
 	return s.p.lacks(s.joined) && !look.Began.Before(s.joined) ||
@@ -273,16 +272,6 @@ func upcoming(now, t time.Time) time.Time {
 	return forever
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

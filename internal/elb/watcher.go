@@ -14,18 +14,16 @@ import (
 
 // Config sets the pace of a [Watcher].
 type Config struct {
-	// Rate is the most requests per second to ELBv2, and Burst how many of
-	// them at once.
+	// Rate is the most requests per second to ELBv2, and Burst the most at once.
 	Rate  float64
 	Burst int
-	// Steady is the time between two looks at a group whose controller is done
-	// with its last change; where all subscribers have seen their targets leave, it
-	// is twice that. Busy is the time while the controller is at a change or where
-	// nothing is known.
+	// Steady is the time between two looks at a group whose controller has finished
+	// its last change; twice that once all subscribers have seen their targets leave.
+	// Busy is the time while the controller makes a change or nothing is known.
 	Steady, Busy time.Duration
-	// Spacing is the least time between two looks at one group. Those that the
-	// checkpoint asks for are counted apart, and so are those that confirm, of
-	// which there may be five times as many.
+	// Spacing is the least time between two looks at one group. The looks that the
+	// checkpoint asks for are counted apart, and so are those that confirm, which
+	// may be five times as frequent.
 	Spacing time.Duration
 	// Timeout ends a request that gets no answer.
 	Timeout time.Duration
@@ -51,7 +49,7 @@ type Watcher struct {
 	cfg     Config
 	client  func(Group) API
 	limit   *limiter.Limiter
-	ctx     context.Context // that of all requests: shared work never runs under a caller's
+	ctx     context.Context // of all requests: they never run under a caller's
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
@@ -73,8 +71,8 @@ type checkpoint struct {
 	changed, hashed time.Time
 }
 
-// awaits says whether the controller has yet to finish what happened at t: it
-// has not begun, or it began after t. See [Plan].DeletionSeen.
+// awaits says whether the controller has yet to deal with what happened at t: it has
+// not begun, or it began after t and has not finished. See [Plan].DeletionSeen.
 func (c checkpoint) awaits(t time.Time) bool {
 	return !t.IsZero() && c.changed.Before(t) == (c.value != "")
 }
@@ -97,8 +95,8 @@ func New(cfg Config, client func(Group) API, reg prometheus.Registerer) *Watcher
 	return w
 }
 
-// Close stops all pollers and requests and waits until they are gone. Whoever
-// still waits for one of them gets [ErrClosed].
+// Close stops all pollers and requests and waits for their end. Whoever still waits
+// for one of them gets [ErrClosed].
 func (w *Watcher) Close() {
 	w.mu.Lock() // nothing is started any more
 	w.cancel()
@@ -123,7 +121,7 @@ func (w *Watcher) SetShare(replicas int) {
 }
 
 // Rate is how many requests per second to ELBv2 are allowed now: this replica's
-// share, or less where AWS has throttled us lately.
+// share, or less if AWS has throttled us lately.
 func (w *Watcher) Rate() float64 { return w.limit.Rate() }
 
 // Pollers is the number of groups that are watched now.
@@ -138,15 +136,15 @@ type Plan struct {
 	// ConfirmAt is when the look that confirms is due, at the end of the settle
 	// time; zero while the target has not left, and once that is confirmed.
 	ConfirmAt time.Time
-	// Latest is the last moment at which the look that the subscriber waits for
-	// is of use to it: to see its target leave, the end of its budget less the
-	// settle time; to confirm that, the end of its budget. Where it is zero or
-	// past, its looks give way to all that others wait for.
+	// Latest is the last moment at which the look that the subscriber waits for is
+	// of use to it: to see its target leave, the end of its budget less the settle
+	// time; to confirm that, the end of its budget. If it is zero or past, its looks
+	// give way to all that others wait for.
 	Latest time.Time
-	// DeletionSeen is when our watch first saw that the pod is being deleted;
-	// zero where it is not. While the group's checkpoint is a hash that was last
-	// changed before, the controller has not acted on it, and so the first look
-	// may wait for the next checkpoint, and gives way to others after a second.
+	// DeletionSeen is when our watch first saw that the pod is being deleted, or
+	// zero. While the group's checkpoint is a hash from before that, the controller
+	// has not acted on it: the first look may wait for the next checkpoint, and
+	// gives way to others after a second.
 	DeletionSeen time.Time
 	// Done: the subscriber needs no more looks. It counts as settling.
 	Done bool
@@ -155,11 +153,11 @@ type Plan struct {
 // settling says whether the subscriber has seen its target leave.
 func (p Plan) settling() bool { return p.Done || !p.ConfirmAt.IsZero() }
 
-// confirmBy is when a look that confirms should begin; forever where it is of no use
-// any more. Its turn comes when a third of the time is over that it has. Were it
-// to leave all others their turn to its end, then in a crowd looks would be spent
-// on targets' leaving for which none is left to confirm: of 240 groups that want
-// two looks each, where 310 can be had, 119 were confirmed so, and 138 as it is.
+// confirmBy is when a look that confirms should begin, or forever if it is of no use
+// any more: after a third of the time that it has. If it always let others go first,
+// then in a crowd looks would be spent on seeing targets leave that no look could
+// confirm any more: of 240 groups that want two looks each, with 310 looks to be
+// had, 119 were confirmed so, and 138 as it is.
 func (p Plan) confirmBy(now time.Time) time.Time {
 	if !p.Latest.After(now) {
 		return forever
@@ -167,8 +165,8 @@ func (p Plan) confirmBy(now time.Time) time.Time {
 	return p.ConfirmAt.Add(p.Latest.Sub(p.ConfirmAt) / 3)
 }
 
-// Subscription is one waiter's share in a group's poller. Watcher.mu guards what
-// changes.
+// Subscription is one waiter's share in a group's poller. Watcher.mu guards addrs
+// and plan.
 type Subscription struct {
 	p      *poller
 	wake   chan<- struct{}
@@ -181,12 +179,12 @@ type Subscription struct {
 // Subscribe watches a group, named by its ARN, until the subscription is closed.
 // addrs are the addresses that the subscriber cares for.
 //
-// One token is put into wake, without blocking, after a look that changed the
-// targets at one of addrs, after the first look that began after the
-// subscription, after one that was asked for by [Plan].ConfirmAt, when the looks
-// begin to fail (at once where they do), when they succeed again, and when they
-// fail for good instead of for now or the other way round. A channel with a buffer of one, which several
-// subscriptions may share, loses nothing.
+// wake gets a token, without blocking, after a look that changed the targets at one
+// of addrs, after the first look that began after the subscription, after one that
+// [Plan].ConfirmAt asked for, when looks begin to fail (at once if they already do)
+// or to succeed again, and when they fail for good instead of for now or the other
+// way round. A channel with a buffer of one, which several subscriptions may share,
+// loses nothing.
 func (w *Watcher) Subscribe(g Group, addrs []netip.Addr, plan Plan, wake chan<- struct{}) *Subscription {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -235,17 +233,16 @@ func (s *Subscription) Close() {
 	}
 }
 
-// Latest is the newest look, nil where there is none yet, and the error of the
-// tries since, nil where the newest try was that look.
+// Latest is the newest look, or nil, and the error of the tries since, or nil.
 func (s *Subscription) Latest() (*Look, error) {
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
 	return s.p.look, s.p.err
 }
 
-// Update changes what the subscriber cares for and wants. It costs next to
-// nothing where that is what it was. Where the newest look serves a new
-// ConfirmAt already, or the addresses are others, wake gets a token.
+// Update changes what the subscriber cares for and wants; if nothing changes, it
+// costs next to nothing. wake gets a token if the newest look already serves a new
+// ConfirmAt, or if the addresses change.
 func (s *Subscription) Update(addrs []netip.Addr, plan Plan) {
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
@@ -270,8 +267,8 @@ func wakeUp(wake chan<- struct{}) {
 
 // Checkpoint tells what the AWS Load Balancer Controller last wrote as the
 // checkpoint of a group's TargetGroupBinding: "" just before it changes the
-// group's targets, a hash once it is done. It sets the pace of the looks and is
-// never taken for proof. It may be told of groups that nobody watches.
+// group's targets, a hash once it is done. It sets the pace of the looks and proves
+// nothing. The group need not be watched.
 func (w *Watcher) Checkpoint(groupARN, value string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -295,8 +292,8 @@ func (w *Watcher) ForgetCheckpoint(groupARN string) {
 	w.kick(groupARN)
 }
 
-// kick tells the pollers of a group, one for each role, that its checkpoint is
-// another; call it with mu held.
+// kick tells the pollers of a group, one for each role, that its checkpoint has
+// changed; call it with mu held.
 func (w *Watcher) kick(groupARN string) {
 	for g, p := range w.pollers {
 		if g.ARN == groupARN {

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +29,7 @@ func (e *badParameter) Error() string {
 	if len(value) > 64 {
 		value = value[:64] + "…"
 	}
-	return fmt.Sprintf("bad value %q of parameter %s: want %s", value, e.name, e.want)
+	return fmt.Sprintf("bad value %q for parameter %s: want %s", value, e.name, e.want)
 }
 
 // parse reads the parameters of a hook's request. The address of the caller
@@ -50,7 +48,7 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 		return req, warnings, err
 	}
 	if notAddress != nil {
-		return req, warnings, &badParameter{api.IP, "", "an address, since the caller's is not known"}
+		return req, warnings, &badParameter{api.IP, "", "an address: the caller's is not known"}
 	}
 	req.IP, req.Inferred = req.Source, true
 	return req, warnings, nil
@@ -74,7 +72,7 @@ func ParseQuery(query url.Values) (req drain.Request, warnings []string, err err
 	req.Ingresses = p.names(api.Ingress)
 	req.IP = p.address()
 	if p.err == nil && req.Pod != "" && req.Namespace == "" {
-		p.fail(api.Pod, req.Pod, "namespace= beside it")
+		p.fail(api.Pod, req.Pod, "namespace= as well")
 	}
 	return req, p.warnings, p.err
 }
@@ -167,18 +165,9 @@ func (p *parameters) duration(name string) *time.Duration {
 	if v == "" {
 		return nil
 	}
-	d, err := time.ParseDuration(v)
+	d, err := api.ParseDuration(v)
 	if err != nil {
-		var f float64
-		f, err = strconv.ParseFloat(v, 64)
-		if err != nil || f != math.Trunc(f) {
-			p.fail(name, v, "whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s")
-			return nil
-		}
-		d = time.Duration(max(-1, min(f, 2*longest.Seconds()))) * time.Second
-	}
-	if d < 0 {
-		p.fail(name, v, "0 or more")
+		p.fail(name, v, strings.TrimPrefix(err.Error(), "want "))
 		return nil
 	}
 	if d > longest {
@@ -196,30 +185,10 @@ func (p *parameters) findUnknown() {
 			continue
 		}
 		name = name[:min(len(name), 64)]
-		nearest := slices.MinFunc(known, func(a, b string) int {
-			return cmp.Compare(editDistance(name, a), editDistance(name, b))
-		})
-		p.warnings = append(p.warnings, fmt.Sprintf("unknown parameter %q was ignored; did you mean %s?", name, nearest))
-	}
-}
-
-// editDistance is how many characters must be inserted, deleted or replaced to
-// make b of a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		warning := fmt.Sprintf("unknown parameter %q was ignored", name)
+		if nearest := api.Nearest(name, known); nearest != "" {
+			warning += "; did you mean " + nearest + "?"
 		}
+		p.warnings = append(p.warnings, warning)
 	}
-	return row[len(b)]
 }

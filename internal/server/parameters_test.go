@@ -44,12 +44,12 @@ func TestAddresses(t *testing.T) {
 func TestBadParameters(t *testing.T) {
 	for query, want := range map[string]string{
 		"ip=10.0.0":                            "IPv4 or IPv6",
-		"pod=a":                                "namespace= beside it",
+		"pod=a":                                "namespace= as well",
 		"namespace=a/b":                        "name of a Kubernetes object",
 		"ingress=ok&ingress=not+ok":            "name of a Kubernetes object",
 		"pod=" + strings.Repeat("é", 300):      "…",
 		"max-delay=%zz":                        "name=value pairs",
-		"max-delay=5&max-wait=soon&settle=bad": `"soon" of parameter max-wait`,
+		"max-delay=5&max-wait=soon&settle=bad": `"soon" for parameter max-wait`,
 	} {
 		if _, _, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
 			t.Errorf("%.40q: got %v, want %q", query, err, want)

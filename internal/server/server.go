@@ -247,14 +247,14 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	}
 	end := time.Now().Add(s.cfg.Grace)
 	s.closing.Store(true)
-	s.cfg.Log.Info("going away", "waits", s.callers.Load())
+	s.cfg.Log.Info("shutting down", "waits", s.callers.Load())
 	s.awaitQuiet(end)
 	finish, done := context.WithDeadline(context.Background(), end)
 	defer done()
 	if hookServer.Shutdown(finish) == nil {
 		return nil
 	}
-	s.cfg.Log.Warn("cutting the waits that are left", "waits", s.callers.Load())
+	s.cfg.Log.Warn("the shutdown grace is over: cutting the remaining waits", "waits", s.callers.Load())
 	s.cut(fmt.Errorf("%w: shutting down; retry", drain.ErrUnavailable))
 	finish, done = context.WithTimeout(context.Background(), time.Second)
 	defer done()

@@ -28,7 +28,7 @@ func (s *sources) acquire(source, query string) (done func(), err error) {
 	defer s.mu.Unlock()
 	of := s.calls[source]
 	if of[query] == 0 && s.limit > 0 && len(of) >= s.limit {
-		return nil, fmt.Errorf("%w: %s holds %d already", errTooMany, source, s.limit)
+		return nil, fmt.Errorf("%w: %s already holds %d; is it a proxy? see --max-waits-per-source", errTooMany, source, s.limit)
 	}
 	if of == nil {
 		of = make(map[string]int)

@@ -149,7 +149,7 @@ func TestCallerThatIsNoPod(t *testing.T) {
 		s.Register(s.group, addr("10.9.9.9"), webPort)
 		s.Advance(time.Minute)
 		c := s.Await(s.Ask("10.9.9.9", "namespace=default"))
-		if f := c.Failed(t); c.Status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, pod= and namespace=") {
+		if f := c.Failed(t); c.Status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, or with pod= and namespace=") {
 			t.Errorf("got %d %s", c.Status, c.Body)
 		}
 	})

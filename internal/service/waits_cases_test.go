@@ -46,7 +46,7 @@ func ordinaryCases() []waitCase {
 		{name: "by name", query: "pod=web-1&namespace=default", outcome: "drained", event: deregistered, after: settleALB},
 		{
 			name: "by address in another namespace", query: "ip=IP&namespace=other", outcome: "drained", event: deregistered, after: settleALB,
-			also: warned("namespace=other is not that of the pod"),
+			also: warned("namespace=other is not the namespace of the pod"),
 		},
 		{
 			name: "settle of the caller's", query: "ip=IP&namespace=default&settle=25", outcome: "drained", event: deregistered, after: 25 * time.Second,
@@ -256,7 +256,7 @@ func discoveryCases() []waitCase {
 				s.Apply(s.binding)
 				s.FailAWS(refuse("DescribeTargetGroups"))
 			},
-			also: warned("the longer settle time counts"),
+			also: warned("the longer settle time applies"),
 		},
 		{
 			name: "EKS Auto Mode", outcome: "drained", event: deregistered, after: settleALB,
@@ -371,12 +371,12 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", outcome: "drained", event: deregistered, after: settleALB,
-			also: warned("there is no Ingress default/wep"),
+			also: warned("Ingress default/wep does not exist"),
 		},
 		{
 			name: "nothing but an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", status: http.StatusNotFound, after: 0,
 			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
-			also:    says("Ingress default/wep, which does not exist"),
+			also:    says("Ingress default/wep of ingress= does not exist"),
 		},
 	}
 }

@@ -1,5 +1,5 @@
-// Package limiter decides whose request to ELBv2 is the next one that the rate of
-// requests has room for.
+// Package limiter decides which request to ELBv2 goes next within the rate of
+// requests.
 package limiter
 
 import (
@@ -33,31 +33,29 @@ func (u Urgency) Compare(v Urgency) int {
 	return cmp.Or(cmp.Compare(u.Class, v.Class), u.By.Compare(v.By))
 }
 
-// fairTurn is the token in a row of contested ones that goes to whoever has
-// waited longest, the sweep excepted. So three quarters of the rate are for what
-// is urgent, and yet nobody whom a wait needs waits for ever. Those who are calm
-// count as waiting only after patience: in a crowd they would take all of it.
+// Every fairTurn-th contested token goes to whoever has waited longest, except for
+// the sweep. So three quarters of the rate are for what is urgent, and yet nobody
+// whom a wait needs waits for ever. The calm count as waiting only after patience:
+// in a crowd they would take all of these turns.
 const (
 	fairTurn = 4
 	patience = time.Minute
 )
 
-// recovery is how long a rate that was cut down to nothing would take to be
-// whole again.
+// recovery is how long a rate that was cut to nothing would take to recover.
 const recovery = time.Minute
 
 // Limiter is a token bucket whose tokens go to the most urgent first, and among
-// what is awaited to the earliest deadline, but for every fourth, which goes to
-// whoever has waited longest. Deadlines come before kinds: were a look that
-// confirms always ahead of one that sees a pod leave, then those that leave last
+// what is awaited to the earliest deadline; see also [fairTurn]. It does not put
+// looks that confirm before those that see a pod leave: then those that leave last
 // in a crowd would be seen too late to settle.
 //
-// It yields to others of the same AWS account: when AWS throttles, the rate is
-// halved, and comes back slowly.
+// It yields to others in the same AWS account: when AWS throttles, the rate is
+// halved, and recovers slowly.
 type Limiter struct {
-	// mu guards all of it and is never held across a wait.
+	// mu guards all of it.
 	mu      sync.Mutex
-	full    float64 // tokens per second when nobody complains
+	full    float64 // tokens per second when AWS does not throttle
 	rate    float64 // tokens per second now
 	burst   float64
 	tokens  float64
@@ -91,7 +89,7 @@ func (l *Limiter) Queue(u Urgency) *Ticket {
 	return t
 }
 
-// Set makes the ticket, if there is one, as urgent as that. It keeps its age.
+// Set makes the ticket, if there is one, more or less urgent. It keeps its age.
 func (t *Ticket) Set(u Urgency) {
 	if t == nil {
 		return
@@ -161,9 +159,8 @@ func (l *Limiter) remove(t *Ticket) bool {
 	return len(l.waiting) < n
 }
 
-// grant hands out what tokens there are and sets the timer for the next; call
-// it with mu held. A scan of ten thousand tickets takes a tenth of a millisecond,
-// and there are few tokens.
+// grant hands out the tokens there are and sets the timer for the next; call it
+// with mu held. A scan of ten thousand tickets takes a tenth of a millisecond.
 func (l *Limiter) grant() {
 	l.refill()
 	for l.tokens >= 1 && len(l.waiting) > 0 {
@@ -199,8 +196,8 @@ func (l *Limiter) refill() {
 	l.rate = min(l.full, l.rate+seconds*l.full/recovery.Seconds())
 }
 
-// Throttle halves the rate, not more often than once in a second and never
-// below one request per second (or the full rate, where that is less).
+// Throttle halves the rate, at most once a second and never below one request per
+// second (or the full rate, if that is less).
 func (l *Limiter) Throttle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,8 +212,8 @@ func (l *Limiter) Throttle() {
 // least is what the rate never falls below; call it with mu held.
 func (l *Limiter) least() float64 { return min(1, l.full) }
 
-// Resize sets the rate when nobody complains, and the burst, at once. A rate
-// that was cut down stays cut by the same part.
+// Resize sets the full rate and the burst. A rate that was cut stays cut by the same
+// fraction.
 func (l *Limiter) Resize(full, burst float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
