@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Who names the pod of a wait.
-type Who struct {
+// PodRef says which pod a wait is for.
+type PodRef struct {
 	// Namespace and Pod name it, where Pod is not empty. Beside an address alone,
 	// Namespace decides between several pods.
 	Namespace, Pod string
@@ -21,23 +21,23 @@ type Who struct {
 	IP netip.Addr
 	// Inferred says that IP is the caller's address, not one that it named.
 	Inferred bool
-	// Source is who asks: live searches go by source in turn.
-	Source netip.Addr
+	// Caller is who asks: live searches serve callers in turn.
+	Caller netip.Addr
 }
 
 // Identify reads a pod from the API server itself. [ErrNoPod], [ErrAmbiguous] and
 // [ErrDisagree] are answers; any other error passes.
-func (x *Index) Identify(ctx context.Context, w Who) (*Pod, error) {
-	if w.Pod == "" {
-		return x.identifyAddress(ctx, w)
+func (x *Index) Identify(ctx context.Context, ref PodRef) (*Pod, error) {
+	if ref.Pod == "" {
+		return x.identifyAddress(ctx, ref)
 	}
-	p, err := x.readPod(ctx, w.Namespace, w.Pod)
+	p, err := x.readPod(ctx, ref.Namespace, ref.Pod)
 	if err != nil {
 		return nil, err
 	}
 	pod := x.newPod(x.learnPod(p))
-	if w.IP.IsValid() && !w.Inferred && !slices.Contains(pod.IPs, w.IP.Unmap()) {
-		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), w.IP, pod.IPs)
+	if ref.IP.IsValid() && !ref.Inferred && !slices.Contains(pod.IPs, ref.IP.Unmap()) {
+		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), ref.IP, pod.IPs)
 	}
 	return pod, nil
 }
@@ -57,8 +57,8 @@ func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Po
 // identifyAddress confirms the pod that the cache has at an address, or else
 // searches. A pod in the host network is searched for in any case: the cache may
 // be behind with another one at the address.
-func (x *Index) identifyAddress(ctx context.Context, w Who) (*Pod, error) {
-	cached, err := x.PodAt(w.IP, w.Namespace)
+func (x *Index) identifyAddress(ctx context.Context, ref PodRef) (*Pod, error) {
+	cached, err := x.PodAt(ref.IP, ref.Namespace)
 	if err == nil && !cached.HostNetwork {
 		p, err := x.readPod(ctx, cached.Namespace, cached.Name)
 		if err != nil && !errors.Is(err, ErrNoPod) {
@@ -66,16 +66,16 @@ func (x *Index) identifyAddress(ctx context.Context, w Who) (*Pod, error) {
 		}
 		if err == nil {
 			p := x.learnPod(p)
-			if p.UID == cached.UID && !completed(p) && slices.Contains(addresses(p), w.IP.Unmap()) {
+			if p.UID == cached.UID && !completed(p) && slices.Contains(addresses(p), ref.IP.Unmap()) {
 				return x.newPod(p), nil
 			}
 		}
 	}
-	found, err := x.search(ctx, w.Source, w.IP.Unmap())
+	found, err := x.search(ctx, ref.Caller, ref.IP.Unmap())
 	if err != nil {
 		return nil, err
 	}
-	p, err := choose(found, w.IP, w.Namespace)
+	p, err := choose(found, ref.IP, ref.Namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ const (
 type searches struct {
 	mu      sync.Mutex // guards the rest; not held across a call
 	queues  map[netip.Addr][]*search
-	turn    []netip.Addr // sources that have something in their queue, the next one first
+	turn    []netip.Addr // callers that have something in their queue, the next one first
 	byIP    map[netip.Addr]*search
 	running bool
 }
@@ -46,8 +46,8 @@ type search struct {
 
 // search finds the pods that have an address as their primary one, by the word
 // of the API server itself.
-func (x *Index) search(ctx context.Context, source, ip netip.Addr) ([]*corev1.Pod, error) {
-	s := x.enqueue(source, ip)
+func (x *Index) search(ctx context.Context, caller, ip netip.Addr) ([]*corev1.Pod, error) {
+	s := x.enqueue(caller, ip)
 	defer x.searches.leave(s)
 	select {
 	case <-s.done:
@@ -58,8 +58,8 @@ func (x *Index) search(ctx context.Context, source, ip netip.Addr) ([]*corev1.Po
 }
 
 // enqueue joins a search that is under way or has just been, and puts it also
-// into the queue of the source: its turn may come sooner there.
-func (x *Index) enqueue(source, ip netip.Addr) *search {
+// into the queue of the caller: its turn may come sooner there.
+func (x *Index) enqueue(caller, ip netip.Addr) *search {
 	q := &x.searches
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,13 +69,13 @@ func (x *Index) enqueue(source, ip netip.Addr) *search {
 		q.byIP[ip] = s
 	}
 	s.waiting++
-	if s.begun || slices.Contains(q.queues[source], s) {
+	if s.begun || slices.Contains(q.queues[caller], s) {
 		return s
 	}
-	if len(q.queues[source]) == 0 {
-		q.turn = append(q.turn, source)
+	if len(q.queues[caller]) == 0 {
+		q.turn = append(q.turn, caller)
 	}
-	q.queues[source] = append(q.queues[source], s)
+	q.queues[caller] = append(q.queues[caller], s)
 	if !q.running {
 		q.running = true
 		x.work.start(x.searchAll)
@@ -98,19 +98,19 @@ func (x *Index) searchAll(ctx context.Context) {
 	}
 }
 
-// pop takes the next search that somebody waits for, from the sources in turn;
+// pop takes the next search that somebody waits for, from the callers in turn;
 // nil where there is none.
 func (q *searches) pop() *search {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.turn) > 0 {
-		source := q.turn[0]
+		caller := q.turn[0]
 		q.turn = q.turn[1:]
-		s := q.queues[source][0]
-		if q.queues[source] = q.queues[source][1:]; len(q.queues[source]) > 0 {
-			q.turn = append(q.turn, source)
+		s := q.queues[caller][0]
+		if q.queues[caller] = q.queues[caller][1:]; len(q.queues[caller]) > 0 {
+			q.turn = append(q.turn, caller)
 		} else {
-			delete(q.queues, source)
+			delete(q.queues, caller)
 		}
 		if !s.begun && s.waiting > 0 {
 			s.begun = true

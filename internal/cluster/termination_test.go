@@ -166,7 +166,7 @@ func TestStaleEventsDoNotUndelete(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := w.Index.Pod("default", "a")
-		live, err := w.identify(Who{Namespace: "default", Pod: "a"})
+		live, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
 		if err != nil || !before.KillAt.IsZero() {
 			t.Fatalf("error %v; killed at %s", err, before.KillAt)
 		}
