@@ -303,8 +303,8 @@ func TestUnswept(t *testing.T) {
 	objects := tgb("one", "web", "one") + sep + tgb("twin", "blue", "one") + sep + tgb("two", "web", "two") + sep +
 		"{kind: TargetGroupBinding, metadata: {name: unknown}, spec: {targetGroupName: unknown, serviceRef: {name: web, port: 80}}}" + sep +
 		"{kind: TargetGroupBinding, metadata: {name: nodes}, spec: {targetGroupARN: 'arn:nodes', targetType: instance, serviceRef: {name: web, port: 80}}}"
-	const stays = "{kind: Pod, metadata: {name: stays}, status: {phase: Running, podIP: 10.0.0.9}}"
-	inIndexed(t, Config{}, objects+sep+stays, func(t *testing.T, w *world) {
+	const other = "{kind: Pod, metadata: {name: other}, status: {phase: Running, podIP: 10.0.0.9}}"
+	inIndexed(t, Config{}, objects+sep+other, func(t *testing.T, w *world) {
 		check := func(want string) {
 			t.Helper()
 			if got := w.due(); got != want {

@@ -60,24 +60,23 @@ func gracePeriod(p *corev1.Pod) time.Duration {
 	return 30 * time.Second // the API server's default
 }
 
-// Stays says whether a pod is there to stay: it is not being deleted, it is
-// ready, and so is its node. Where one of these fails, or one of the two is
-// gone, it is leaving, and the answer is false without an error. Pod and node
-// are read from the API server itself: the caches may lag behind; and the pod is
-// read again at last, since it can have been deleted while the node was read. An
-// error means that it is not known.
-func (x *Index) Stays(ctx context.Context, p *Pod) (bool, error) {
-	node, stays, err := x.isReady(ctx, p)
-	if err != nil || !stays {
+// NotTerminating says that a pod is not being stopped: it is not deleted, it is
+// ready, and so is its node. Where one of these fails, or one of the two is gone,
+// the answer is false without an error. Pod and node are read from the API server
+// itself, since the caches may lag behind. The pod is read again at the end: it can
+// have been deleted while the node was read. An error means that it is not known.
+func (x *Index) NotTerminating(ctx context.Context, p *Pod) (bool, error) {
+	node, ready, err := x.isReady(ctx, p)
+	if err != nil || !ready {
 		return false, err
 	}
-	if stays, err = x.nodeReady(ctx, node); err != nil {
+	if ready, err = x.nodeReady(ctx, node); err != nil {
 		return false, fmt.Errorf("pod %s: %w", p.Key(), err)
-	} else if !stays {
+	} else if !ready {
 		return false, nil
 	}
-	_, stays, err = x.isReady(ctx, p)
-	return stays, err
+	_, ready, err = x.isReady(ctx, p)
+	return ready, err
 }
 
 // isReady says whether a pod is undeleted and ready, and on which node.
