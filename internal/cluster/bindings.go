@@ -84,9 +84,9 @@ func trimBinding(obj any) (any, error) {
 	return b, nil
 }
 
-// source reads the bindings of one API group for as long as the cluster serves
+// bindingWatch reads the bindings of one API group for as long as the cluster serves
 // it. A cluster may serve none, one or both, and that can change.
-type source struct {
+type bindingWatch struct {
 	x     *Index
 	gvr   schema.GroupVersionResource
 	paths []string     // of the watches
@@ -97,12 +97,12 @@ type source struct {
 	stores    stores // none while the group is not served; guarded by the Index's lock
 }
 
-func newSource(x *Index, gvr schema.GroupVersionResource) *source {
-	s := &source{x: x, gvr: gvr}
+func newBindingWatch(x *Index, gvr schema.GroupVersionResource) *bindingWatch {
+	w := &bindingWatch{x: x, gvr: gvr}
 	for _, ns := range x.namespaces {
-		s.paths = append(s.paths, watchPath(groupPath(gvr.GroupVersion()), ns, gvr.Resource))
+		w.paths = append(w.paths, watchPath(groupPath(gvr.GroupVersion()), ns, gvr.Resource))
 	}
-	return s
+	return w
 }
 
 // How long the source waits before it asks again whether its group is served,
@@ -122,51 +122,51 @@ const (
 )
 
 // run follows the group until ctx ends.
-func (s *source) run(ctx context.Context) {
+func (w *bindingWatch) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		state, err := s.ask(ctx)
+		state, err := w.discover(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.x.cfg.Log.Warn("cannot tell whether the cluster serves TargetGroupBindings", "group", s.gvr.Group, "error", err)
+				w.x.cfg.Log.Warn("cannot tell whether the cluster serves TargetGroupBindings", "group", w.gvr.Group, "error", err)
 			}
 			pause(ctx, errorRetry)
 			continue
 		}
-		s.tell(state)
+		w.logChange(state)
 		if state == served {
-			s.follow(ctx)
+			w.follow(ctx)
 			pause(ctx, errorRetry) // what discovery promised was not there
 			continue
 		}
-		s.x.ages.heard(s.paths...)
-		s.known.Store(true)
+		w.x.ages.heard(w.paths...)
+		w.known.Store(true)
 		pause(ctx, absentRetry)
 	}
 }
 
-// tell logs what changes, once.
-func (s *source) tell(state serving) {
-	was := serving(s.state.Swap(int32(state)))
+// logChange logs what changes, once.
+func (w *bindingWatch) logChange(state serving) {
+	was := serving(w.state.Swap(int32(state)))
 	switch {
 	case state == was:
 	case state == versionGone:
-		s.x.cfg.Log.Warn("the API server no longer serves the version of TargetGroupBindings that is known here: not ready until it does, or until a newer version of this program is installed",
-			"group", s.gvr.Group, "version", s.gvr.Version)
+		w.x.cfg.Log.Warn("the API server no longer serves the version of TargetGroupBindings that is known here: not ready until it does, or until a newer version of this program is installed",
+			"group", w.gvr.Group, "version", w.gvr.Version)
 	case was == versionGone:
-		s.x.cfg.Log.Info("the version of TargetGroupBindings is in order again", "group", s.gvr.Group, "served", state == served)
+		w.x.cfg.Log.Info("the version of TargetGroupBindings is in order again", "group", w.gvr.Group, "served", state == served)
 	case state == absent:
-		s.x.cfg.Log.Warn("the cluster no longer serves TargetGroupBindings of this API group", "group", s.gvr.Group)
+		w.x.cfg.Log.Warn("the cluster no longer serves TargetGroupBindings of this API group", "group", w.gvr.Group)
 	}
 	if state != versionGone {
-		s.wasServed.Store(state == served)
+		w.wasServed.Store(state == served)
 	}
 }
 
-// ask has the API server say whether it serves bindings. Only its word that
+// discover has the API server say whether it serves bindings. Only its word that
 // there is no such group, or no such resource in the group, counts as no; a
 // refusal or a time-out is an error.
-func (s *source) ask(ctx context.Context) (serving, error) {
-	has, err := s.has(ctx, s.gvr.GroupVersion())
+func (w *bindingWatch) discover(ctx context.Context) (serving, error) {
+	has, err := w.has(ctx, w.gvr.GroupVersion())
 	switch {
 	case err == nil && has:
 		return served, nil
@@ -176,17 +176,17 @@ func (s *source) ask(ctx context.Context) (serving, error) {
 		return absent, err
 	}
 	var group metav1.APIGroup
-	err = s.get(ctx, "/apis/"+s.gvr.Group, &group)
+	err = w.get(ctx, "/apis/"+w.gvr.Group, &group)
 	switch {
 	case apierrors.IsNotFound(err):
 		return absent, nil
 	case err != nil:
 		return absent, err
-	case s.wasServed.Load(), s.gvr.Group != sharedGroup, len(group.Versions) == 0:
+	case w.wasServed.Load(), w.gvr.Group != sharedGroup, len(group.Versions) == 0:
 		return versionGone, nil
 	}
 	for _, v := range group.Versions {
-		has, err := s.has(ctx, schema.GroupVersion{Group: s.gvr.Group, Version: v.Version})
+		has, err := w.has(ctx, schema.GroupVersion{Group: w.gvr.Group, Version: v.Version})
 		if err != nil {
 			return absent, fmt.Errorf("discovery lists %s and then: %w", v.GroupVersion, err)
 		}
@@ -198,24 +198,24 @@ func (s *source) ask(ctx context.Context) (serving, error) {
 }
 
 // has says whether a version of the group has bindings.
-func (s *source) has(ctx context.Context, gv schema.GroupVersion) (bool, error) {
+func (w *bindingWatch) has(ctx context.Context, gv schema.GroupVersion) (bool, error) {
 	var found metav1.APIResourceList
-	err := s.get(ctx, groupPath(gv), &found)
-	return slices.ContainsFunc(found.APIResources, func(r metav1.APIResource) bool { return r.Name == s.gvr.Resource }), err
+	err := w.get(ctx, groupPath(gv), &found)
+	return slices.ContainsFunc(found.APIResources, func(r metav1.APIResource) bool { return r.Name == w.gvr.Resource }), err
 }
 
 func groupPath(gv schema.GroupVersion) string { return "/apis/" + gv.Group + "/" + gv.Version }
 
-func (s *source) get(ctx context.Context, path string, into runtime.Object) error {
-	return s.x.kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(into)
+func (w *bindingWatch) get(ctx context.Context, path string, into runtime.Object) error {
+	return w.x.kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(into)
 }
 
 // informers makes those of the group, which put a token into suspect when the API
 // server answers that there is no such thing.
-func (s *source) informers(suspect chan<- struct{}) *resource {
+func (w *bindingWatch) informers(suspect chan<- struct{}) *resource {
 	r := new(resource)
-	for _, ns := range s.x.namespaces {
-		inf := dynamicinformer.NewFilteredDynamicInformer(s.x.dynamic, s.gvr, ns, 0, cache.Indexers{byNamespace: cache.MetaNamespaceIndexFunc}, s.x.countGaps).Informer()
+	for _, ns := range w.x.namespaces {
+		inf := dynamicinformer.NewFilteredDynamicInformer(w.x.dynamic, w.gvr, ns, 0, cache.Indexers{byNamespace: cache.MetaNamespaceIndexFunc}, w.x.countGaps).Informer()
 		_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) { // fails only on a started informer
 			if apierrors.IsNotFound(err) {
 				signal(suspect)
@@ -223,48 +223,48 @@ func (s *source) informers(suspect chan<- struct{}) *resource {
 			}
 			cache.DefaultWatchErrorHandler(ctx, r, err)
 		})
-		r.add(groupPath(s.gvr.GroupVersion()), ns, s.gvr.Resource, inf)
+		r.add(groupPath(w.gvr.GroupVersion()), ns, w.gvr.Resource, inf)
 	}
 	return r
 }
 
 // follow keeps informers on the group until discovery says that it is gone, or
 // ctx ends.
-func (s *source) follow(outer context.Context) {
+func (w *bindingWatch) follow(outer context.Context) {
 	ctx, cancel := context.WithCancel(outer)
 	suspect := make(chan struct{}, 1)
-	r := s.informers(suspect)
-	_ = r.setUp(trimBinding, nil, handler(s.x.bindingChanged)) // fails only on started informers
-	s.set(r.stores())
+	r := w.informers(suspect)
+	_ = r.setUp(trimBinding, nil, handler(w.x.bindingChanged)) // fails only on started informers
+	w.set(r.stores())
 	var running sync.WaitGroup
 	for _, inf := range r.informers {
 		running.Go(func() { inf.RunWithContext(ctx) })
 	}
 	running.Go(func() {
 		if cache.WaitForCacheSync(ctx.Done(), r.hasSynced) {
-			s.known.Store(true)
+			w.known.Store(true)
 		}
 	})
-	s.stay(ctx, suspect)
+	w.untilGone(ctx, suspect)
 	cancel()
 	running.Wait()
 	if outer.Err() != nil {
 		return
 	}
-	s.set(nil)
+	w.set(nil)
 	for _, store := range r.stores() {
 		for _, b := range store.List() {
-			s.x.bindingChanged(b.(*Binding), nil) // it went with its group
+			w.x.bindingChanged(b.(*Binding), nil) // it went with its group
 		}
 	}
 }
 
-// stay returns when discovery says that the group is gone, or when ctx ends.
-func (s *source) stay(ctx context.Context, suspect <-chan struct{}) {
+// untilGone returns when discovery says that the group is gone, or when ctx ends.
+func (w *bindingWatch) untilGone(ctx context.Context, suspect <-chan struct{}) {
 	for {
 		select {
 		case <-suspect:
-			if state, err := s.ask(ctx); err == nil && state != served {
+			if state, err := w.discover(ctx); err == nil && state != served {
 				return
 			}
 			pause(ctx, errorRetry)
@@ -274,10 +274,10 @@ func (s *source) stay(ctx context.Context, suspect <-chan struct{}) {
 	}
 }
 
-func (s *source) set(stores stores) {
-	s.x.mu.Lock()
-	defer s.x.mu.Unlock()
-	s.stores = stores
+func (w *bindingWatch) set(stores stores) {
+	w.x.mu.Lock()
+	defer w.x.mu.Unlock()
+	w.stores = stores
 }
 
 // bindingChanged keeps what bindings said, passes checkpoints on and wakes the

@@ -58,7 +58,7 @@ type Index struct {
 	services   stores
 	slices     stores
 	ingresses  stores
-	bindings   []*source
+	bindings   []*bindingWatch
 	// reads holds pods as live reads showed them, where that is newer than what
 	// the informers have. It changes with the lock.
 	reads    cache.Indexer
@@ -114,7 +114,7 @@ func New(cfg Config) (*Index, error) {
 	x.pods, x.services, x.slices, x.ingresses = pods.stores(), services.stores(), endpoints.stores(), ingresses.stores()
 	x.seenPods = append(stores{x.reads}, x.pods...)
 	for _, gvr := range bindingGroups {
-		x.bindings = append(x.bindings, newSource(x, gvr))
+		x.bindings = append(x.bindings, newBindingWatch(x, gvr))
 	}
 	err := errors.Join(
 		pods.setUp(trimPod, cache.Indexers{byAddress: indexer(podAddresses)}, handler(x.podChanged)),

@@ -161,10 +161,10 @@ func readInto(ctx context.Context, store cache.Indexer, namespace, resource stri
 
 // list reads the bindings of a namespace. A 404 means that there are none only
 // where discovery says so.
-func (s *source) list(ctx context.Context, namespace string, into cache.Indexer) (version string, err error) {
-	version, err = readInto(ctx, into, namespace, s.gvr.GroupResource().String(), listerOf(s.x.dynamic.Resource(s.gvr).Namespace(namespace).List), trimBinding)
+func (w *bindingWatch) list(ctx context.Context, namespace string, into cache.Indexer) (version string, err error) {
+	version, err = readInto(ctx, into, namespace, w.gvr.GroupResource().String(), listerOf(w.x.dynamic.Resource(w.gvr).Namespace(namespace).List), trimBinding)
 	if apierrors.IsNotFound(err) {
-		if state, askErr := s.ask(ctx); askErr == nil && state == absent {
+		if state, discoverErr := w.discover(ctx); discoverErr == nil && state == absent {
 			return "", nil
 		}
 	}
@@ -196,7 +196,7 @@ func (x *Index) learnLists(namespace string, l *lists, list *liveList) {
 // Called with the lock.
 func (x *Index) outdate(b *Binding, gone bool) {
 	l := x.lists[b.Namespace]
-	i := slices.IndexFunc(x.bindings, func(s *source) bool { return s.gvr.Group == b.API })
+	i := slices.IndexFunc(x.bindings, func(w *bindingWatch) bool { return w.gvr.Group == b.API })
 	switch {
 	case l == nil || l.newest == nil || !laterVersion(b.ResourceVersion, l.newest.versions[i]):
 	case gone:
