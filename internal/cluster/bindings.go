@@ -293,11 +293,11 @@ func (x *Index) bindingChanged(before, after *Binding) {
 	}
 	newest := cmp.Or(after, before)
 	x.mu.Lock()
-	if after != nil { // before was learned when it came
-		x.learn(bindingRecord(after))
+	if after != nil { // before was remembered when it came
+		x.remember(bindingRecord(after))
 	}
 	x.outdate(newest, after == nil)
-	x.settle(bindingRecord(newest).from)
+	x.reconcile(bindingRecord(newest).from)
 	x.mu.Unlock()
 	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
 		x.wakeNamespace(newest.Namespace)

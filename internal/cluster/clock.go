@@ -47,13 +47,13 @@ func (c *clock) answered(sent, received, date time.Time) {
 	if least > most {
 		return // our clock was set in between
 	}
-	if skew, tooLarge := c.take(least, most); tooLarge {
+	if skew, tooLarge := c.narrow(least, most); tooLarge {
 		c.warn(skew)
 	}
 }
 
-// take narrows the bounds. tooLarge is true the first time that the skew is.
-func (c *clock) take(least, most time.Duration) (skew time.Duration, tooLarge bool) {
+// narrow narrows the bounds. tooLarge is true the first time that the skew is.
+func (c *clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.known || max(c.least, least) > min(c.most, most) {

@@ -96,9 +96,9 @@ func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
 func (x *Index) hostChanged(before, after []*record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.learn(after...) // before was learned when it came
+	x.remember(after...) // before was remembered when it came
 	if both := slices.Concat(before, after); len(both) > 0 {
-		x.settle(both[0].from)
+		x.reconcile(both[0].from)
 	}
 }
 

@@ -180,12 +180,12 @@ func (x *Index) learnLists(namespace string, l *lists, list *liveList) {
 		x.tieNamed(s)
 	}
 	x.mu.Lock()
-	news := x.learn(list.records(origin{namespace: namespace})...)
+	news := x.remember(list.records(origin{namespace: namespace})...)
 	if l.newest != nil && list.ingressesBegan.IsZero() {
 		list.ingresses, list.ingressesBegan = l.newest.ingresses, l.newest.ingressesBegan
 	}
 	l.newest = list
-	x.settle(origin{namespace: namespace})
+	x.reconcile(origin{namespace: namespace})
 	x.mu.Unlock()
 	if news {
 		x.wakeNamespace(namespace)
@@ -209,7 +209,7 @@ func (x *Index) outdate(b *Binding, gone bool) {
 // dropLists forgets the lists of a namespace. Called with the lock.
 func (x *Index) dropLists(namespace string) {
 	delete(x.lists, namespace)
-	x.settle(origin{namespace: namespace})
+	x.reconcile(origin{namespace: namespace})
 }
 
 // tidyLists drops the lists of namespaces that nobody watches.

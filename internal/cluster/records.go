@@ -103,9 +103,9 @@ func of[T any](o origin, ss stores) []*T {
 	return all[T](ss, o.namespace+"/"+o.name)
 }
 
-// learn keeps what objects say, and says whether something of it is new. Called
+// remember keeps what objects say, and says whether something of it is new. Called
 // with the lock.
-func (x *Index) learn(rs ...*record) (news bool) {
+func (x *Index) remember(rs ...*record) (news bool) {
 	for _, r := range rs {
 		known := x.records[r.from.namespace]
 		if known == nil {
@@ -121,10 +121,10 @@ func (x *Index) learn(rs ...*record) (news bool) {
 	return news
 }
 
-// settle ends the records of an origin that nothing shows any more, and brings
+// reconcile ends the records of an origin that nothing shows any more, and brings
 // those back to life that something shows. It looks itself at what there is, so
 // that handlers and live lists need not come in any order. Called with the lock.
-func (x *Index) settle(o origin) {
+func (x *Index) reconcile(o origin) {
 	pictures := x.pictures(o.namespace)
 	shown := make(map[link]int)
 	for _, p := range pictures {
@@ -243,13 +243,13 @@ func (x *Index) Swept(b Binding, began time.Time, targets iter.Seq2[netip.Addr, 
 	for ip, inRotation := range targets {
 		listed[ip.Unmap()] = listed[ip.Unmap()] || inRotation
 	}
-	for _, h := range x.take(b.group(), began, listed) {
+	for _, h := range x.recordLook(b.group(), began, listed) {
 		x.wake(h.namespace, h.name)
 	}
 }
 
-// take is [Index.Swept] with the lock. It returns the pods that are newly tied.
-func (x *Index) take(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*past) {
+// recordLook is [Index.Swept] with the lock. It returns the pods that are newly tied.
+func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*past) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var records []*record

@@ -465,8 +465,8 @@ func (w *world) end(namespace, name string, cleared bool) {
 	b.ServiceRef.Name = "web"
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
 	w.mu.Lock()
-	w.learn(bindingRecord(b))
-	w.settle(bindingRecord(b).from)
+	w.remember(bindingRecord(b))
+	w.reconcile(bindingRecord(b).from)
 	w.mu.Unlock()
 	if cleared {
 		w.pass(time.Millisecond)
