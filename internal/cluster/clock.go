@@ -69,7 +69,7 @@ func (c *clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge 
 
 // born is when a pod was created, by our clock and at the earliest: not after it
 // was first seen, however the clocks are set since.
-func (x *Index) born(h *past) time.Time {
+func (x *Index) born(h *history) time.Time {
 	if h.created.IsZero() {
 		return h.created
 	}

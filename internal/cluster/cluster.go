@@ -68,8 +68,8 @@ type Index struct {
 	// reads of stores, which call nothing of ours but index functions, and across
 	// no other call.
 	mu sync.Mutex
-	// past holds what was seen of each pod that exists or is watched.
-	past map[types.UID]*past
+	// histories holds what was seen of each pod that exists or is watched.
+	histories map[types.UID]*history
 	// gap is when the newest list was begun that did not go on where a watch had
 	// ended: before it, changes can have been missed.
 	gap time.Time
@@ -138,7 +138,7 @@ func (x *Index) init() {
 			"skew", skew)
 	}
 	x.reads = newStore(nil)
-	x.past = make(map[types.UID]*past)
+	x.histories = make(map[types.UID]*history)
 	x.records = make(map[string]map[link]*record)
 	x.forgotten = make(map[string]time.Time)
 	x.lists = make(map[string]*lists)
@@ -163,11 +163,11 @@ func (x *Index) Run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		pause(ctx, tidyEvery)
-		x.tidyPast()
+		x.tidyHistories()
 		x.tidyLists()
 		x.tidyRecords()
 	}
-	x.work.end()
+	x.work.stop()
 	for _, f := range x.factories {
 		f.Shutdown()
 	}
@@ -202,8 +202,8 @@ func (w *work) start(f func(context.Context)) {
 	}
 }
 
-// end returns when all that was started is over.
-func (w *work) end() {
+// stop returns when all that was started is over.
+func (w *work) stop() {
 	w.mu.Lock()
 	w.cancel()
 	w.mu.Unlock()

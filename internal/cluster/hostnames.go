@@ -140,7 +140,7 @@ func (v *view) hostnames(named []origin) []Hostname {
 	}
 	var out []Hostname
 	for n, rs := range leads {
-		untied := func(r *record) bool { return !r.ties(v.past, v.born) }
+		untied := func(r *record) bool { return !r.ties(v.history, v.born) }
 		tied := slices.DeleteFunc(slices.Clone(rs), untied)
 		isNamed := slices.Contains(named, n.from)
 		if isNamed || v.follows(rs, tied) {
@@ -159,7 +159,7 @@ func (v *view) hostnames(named []origin) []Hostname {
 // and, where nothing does, only for a pod whose ties can have escaped us.
 func (v *view) follows(leads, tied []*record) bool {
 	if len(tied) == 0 {
-		return !v.since.IsZero() && leads[0].from.namespace == v.past.namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
+		return !v.since.IsZero() && leads[0].from.namespace == v.history.namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
 	}
 	return slices.ContainsFunc(tied, func(r *record) bool { return !v.accountsFor(r, false) })
 }
@@ -177,7 +177,7 @@ func (v *view) noAddress() []string {
 		if r.binding != nil || r.former() {
 			continue
 		}
-		isTied, from := slices.Contains(v.past.services, r.service), r.from.String()
+		isTied, from := slices.Contains(v.history.services, r.service), r.from.String()
 		tied[from] = tied[from] || isTied
 		known[from] = known[from] || !r.noAddress || isTied && v.accountsFor(r, false)
 	}

@@ -35,7 +35,7 @@ func (x *Index) Identify(ctx context.Context, ref PodRef) (*Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	pod := x.newPod(x.learnPod(p))
+	pod := x.newPod(x.rememberPod(p))
 	if ref.IP.IsValid() && !ref.Inferred && !slices.Contains(pod.IPs, ref.IP.Unmap()) {
 		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), ref.IP, pod.IPs)
 	}
@@ -65,7 +65,7 @@ func (x *Index) identifyAddress(ctx context.Context, ref PodRef) (*Pod, error) {
 			return nil, err
 		}
 		if err == nil {
-			p := x.learnPod(p)
+			p := x.rememberPod(p)
 			if p.UID == cached.UID && !completed(p) && slices.Contains(addresses(p), ref.IP.Unmap()) {
 				return x.newPod(p), nil
 			}

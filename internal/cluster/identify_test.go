@@ -187,7 +187,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		}
 		stop()
 		w.pass(3 * tidyEvery)
-		if len(w.past)+len(w.reads.List()) > 0 {
+		if len(w.histories)+len(w.reads.List()) > 0 {
 			t.Error("kept without a watch")
 		}
 	})

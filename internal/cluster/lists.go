@@ -82,7 +82,7 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	x.mu.Unlock()
 	list, err := x.readLists(ctx, namespace, ingresses)
 	if err == nil {
-		x.learnLists(namespace, l, list)
+		x.rememberLists(namespace, l, list)
 	}
 	x.mu.Lock()
 	l.err = err
@@ -171,8 +171,8 @@ func (w *bindingWatch) list(ctx context.Context, namespace string, into cache.In
 	return version, err
 }
 
-// learnLists remembers what a list shows, and then makes it the newest.
-func (x *Index) learnLists(namespace string, l *lists, list *liveList) {
+// rememberLists remembers what a list shows, and then makes it the newest.
+func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
 	for _, s := range by[*corev1.Service](list.services, byNamespace, namespace) {
 		x.tieSelected(s)
 	}

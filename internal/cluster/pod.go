@@ -142,7 +142,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	x.see(p).addTo(out)
+	x.note(p).addTo(out)
 	return out
 }
 

@@ -287,15 +287,15 @@ func TestPodLife(t *testing.T) {
 		if early := kill.Sub(p.KillAt); early < 0 || early >= time.Second {
 			t.Errorf("KillAt is %s before the kill, want less than a second", early)
 		}
-		if len(w.past) != 1 {
-			t.Errorf("the past of %d pods is kept, want 1", len(w.past))
+		if len(w.histories) != 1 {
+			t.Errorf("the histories of %d pods are kept, want 1", len(w.histories))
 		}
 		w.pass(time.Minute)
 		if w.Pod("default", "a") != nil {
 			t.Error("the pod is still known")
 		}
-		if len(w.past) != 0 {
-			t.Errorf("the past of %d pods is kept, want none", len(w.past))
+		if len(w.histories) != 0 {
+			t.Errorf("the histories of %d pods are kept, want none", len(w.histories))
 		}
 	})
 }
@@ -308,7 +308,7 @@ func TestMissedDeletion(t *testing.T) {
 		stop := w.Watch(w.Pod("default", "a"), wake)
 		w.do("refuse", "remove "+pod, "expire", "recover")
 		stop()
-		if w.Pod("default", "a") != nil || len(w.past) != 0 {
+		if w.Pod("default", "a") != nil || len(w.histories) != 0 {
 			t.Error("the pod is still known")
 		}
 		if _, err := w.PodAt(netip.MustParseAddr("10.0.0.1"), ""); !errors.Is(err, ErrNoPod) {

@@ -68,7 +68,7 @@ const tolerance = 2 * time.Second
 func before(ended, born time.Time) bool { return !ended.IsZero() && ended.Add(tolerance).Before(born) }
 
 // ties says whether a record concerns a pod. born is when the pod was created.
-func (r *record) ties(h *past, born time.Time) bool {
+func (r *record) ties(h *history, born time.Time) bool {
 	if slices.Contains(h.services, r.service) && !before(r.ended, born) {
 		return true
 	}
@@ -213,8 +213,8 @@ const keepFormer = 10 * time.Minute
 func (x *Index) tidyRecords() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	pods := make(map[string][]*past) // by the namespaces of what can tie them
-	for _, h := range x.past {
+	pods := make(map[string][]*history) // by the namespaces of what can tie them
+	for _, h := range x.histories {
 		for ns := range h.namespaces() {
 			pods[ns] = append(pods[ns], h)
 		}
@@ -222,13 +222,13 @@ func (x *Index) tidyRecords() {
 	for ns, rs := range x.records {
 		for _, r := range rs {
 			over := r.former() && time.Since(r.ended) >= keepFormer && (r.cleared || r.binding == nil)
-			if over && !slices.ContainsFunc(pods[ns], func(h *past) bool { return r.ties(h, x.born(h)) }) {
+			if over && !slices.ContainsFunc(pods[ns], func(h *history) bool { return r.ties(h, x.born(h)) }) {
 				x.drop(r)
 			}
 		}
 	}
 	for ns, at := range x.forgotten {
-		if !slices.ContainsFunc(pods[ns], func(h *past) bool { return !before(at, x.born(h)) }) {
+		if !slices.ContainsFunc(pods[ns], func(h *history) bool { return !before(at, x.born(h)) }) {
 			delete(x.forgotten, ns)
 		}
 	}
@@ -249,7 +249,7 @@ func (x *Index) Swept(b Binding, began time.Time, targets iter.Seq2[netip.Addr, 
 }
 
 // recordLook is [Index.Swept] with the lock. It returns the pods that are newly tied.
-func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*past) {
+func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*history) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var records []*record
@@ -284,9 +284,9 @@ func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Add
 
 // listedPods are the pods and the watched addresses that a look lists, and
 // whether any target at their addresses is in rotation. Called with the lock.
-func (x *Index) listedPods(listed map[netip.Addr]bool) map[*past]bool {
-	pods := make(map[*past]bool)
-	for _, h := range x.past {
+func (x *Index) listedPods(listed map[netip.Addr]bool) map[*history]bool {
+	pods := make(map[*history]bool)
+	for _, h := range x.histories {
 		for _, ip := range h.ips {
 			if inRotation, ok := listed[ip]; ok {
 				pods[h] = pods[h] || inRotation

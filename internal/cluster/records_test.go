@@ -276,8 +276,8 @@ func TestAddress(t *testing.T) {
 			t.Error("not woken")
 		}
 		stop()
-		if len(w.past) > 0 {
-			t.Errorf("kept: %+v", w.past)
+		if len(w.histories) > 0 {
+			t.Errorf("kept: %+v", w.histories)
 		}
 		if p.UID != "" || p.Name != "" || p.Key() != "default/" {
 			t.Errorf("%+v", p)

@@ -147,7 +147,7 @@ func (x *Index) podsWith(ctx context.Context, ip netip.Addr) ([]*corev1.Pod, err
 			return nil, fmt.Errorf("search for the pod of %s: %w", ip, err)
 		}
 		for i := range l.Items {
-			if p := x.learnPod(&l.Items[i]); !completed(p) {
+			if p := x.rememberPod(&l.Items[i]); !completed(p) {
 				found = append(found, p)
 			}
 		}

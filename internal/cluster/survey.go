@@ -57,7 +57,7 @@ type Survey struct {
 // load balancers count in any case.
 func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 	if p.raw != nil {
-		x.see(p.raw)
+		x.note(p.raw)
 		x.tieAll(p.raw)
 	}
 	x.mu.Lock()
@@ -86,7 +86,7 @@ func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 type view struct {
 	x     *Index
 	pod   *Pod
-	past  *past // what ties it
+	history  *history // what ties it
 	born  time.Time
 	since time.Time // zero for a pod that was watched well
 	// records are those of the namespaces of the pod and of its Services.
@@ -95,11 +95,11 @@ type view struct {
 
 // view is called with the lock.
 func (x *Index) view(p *Pod) view {
-	h := x.past[p.id()]
+	h := x.histories[p.id()]
 	if h == nil { // an address that is not watched
-		h = &past{namespace: p.Namespace, late: true}
+		h = &history{namespace: p.Namespace, late: true}
 	}
-	v := view{x: x, pod: p, past: h, born: x.born(h), since: x.since(p, h)}
+	v := view{x: x, pod: p, history: h, born: x.born(h), since: x.since(p, h)}
 	for ns := range h.namespaces() {
 		v.records = slices.AppendSeq(v.records, maps.Values(x.records[ns]))
 	}
@@ -110,8 +110,8 @@ func (x *Index) view(p *Pod) view {
 // order of name, what is present first.
 func (v *view) candidates() []*record {
 	unrelated := func(r *record) bool {
-		unknown := r.from.namespace == v.past.namespace && r.spec.registers() && (r.swept.Before(v.since) || v.pod.UID == "")
-		return r.binding == nil || !unknown && !r.ties(v.past, v.born)
+		unknown := r.from.namespace == v.history.namespace && r.spec.registers() && (r.swept.Before(v.since) || v.pod.UID == "")
+		return r.binding == nil || !unknown && !r.ties(v.history, v.born)
 	}
 	rs := slices.DeleteFunc(slices.Clone(v.records), unrelated)
 	slices.SortFunc(rs, func(a, b *record) int {
@@ -123,7 +123,7 @@ func (v *view) candidates() []*record {
 
 func (v *view) candidate(r *record) Candidate {
 	c := r.candidate()
-	if c.Tied = r.ties(v.past, v.born); !c.Tied {
+	if c.Tied = r.ties(v.history, v.born); !c.Tied {
 		c.Since = v.since
 	}
 	c.PublishesNotReady = r.everywhere && r.binding.DeletionTimestamp == nil && v.publishesNotReady(r.service)

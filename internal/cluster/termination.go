@@ -12,41 +12,41 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// end is what is known of a pod's deletion. It is never taken back, and it only
+// deletion is what is known of a pod's deletion. It is never taken back, and it only
 // comes nearer: deletionGracePeriodSeconds "may only be shortened" (ObjectMeta).
-type end struct {
+type deletion struct {
 	seen  time.Time     // when it was first seen, by our clock; zero for no deletion
 	stamp time.Time     // the earliest deletionTimestamp, by the API server's clock
 	kill  time.Time     // the same by our clock, as it was when the deletion was first seen
 	grace time.Duration // the shortest
 }
 
-// see takes in what a pod shows of it. The kill time is brought to our clock once:
+// note takes in what a pod shows of it. The kill time is brought to our clock once:
 // a clock that is set later moves nothing. Where the skew is of no use, it is
 // reckoned as the API server does it: from the deletion on, with the grace period
 // (k8s.io/apiserver, BeforeDelete).
-func (e *end) see(p *corev1.Pod, c *clock) {
+func (d *deletion) note(p *corev1.Pod, c *clock) {
 	if p.DeletionTimestamp == nil {
 		return
 	}
 	stamp, grace := p.DeletionTimestamp.Time, gracePeriod(p)
-	if e.seen.IsZero() {
+	if d.seen.IsZero() {
 		now := time.Now()
-		*e = end{now, stamp, now.Add(grace), grace}
+		*d = deletion{now, stamp, now.Add(grace), grace}
 		if skew, ok := c.skew(); ok {
-			e.kill = stamp.Add(-skew)
+			d.kill = stamp.Add(-skew)
 		}
 	}
-	if stamp.Before(e.stamp) {
-		e.kill, e.stamp = e.kill.Add(stamp.Sub(e.stamp)), stamp
+	if stamp.Before(d.stamp) {
+		d.kill, d.stamp = d.kill.Add(stamp.Sub(d.stamp)), stamp
 	}
-	e.grace = min(e.grace, grace)
+	d.grace = min(d.grace, grace)
 }
 
 // addTo adds to a pod what is remembered of its deletion.
-func (e end) addTo(p *Pod) {
-	if !e.seen.IsZero() {
-		p.DeletionSeen, p.Grace, p.KillAt = e.seen, e.grace, e.kill
+func (d deletion) addTo(p *Pod) {
+	if !d.seen.IsZero() {
+		p.DeletionSeen, p.Grace, p.KillAt = d.seen, d.grace, d.kill
 	}
 }
 
@@ -88,7 +88,7 @@ func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, e
 	case err != nil:
 		return "", false, err
 	}
-	x.learnPod(pod)
+	x.rememberPod(pod)
 	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && conditionTrue(pod.Status.Conditions, corev1.PodReady)
 	return pod.Spec.NodeName, ready, nil
 }

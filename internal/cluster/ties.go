@@ -17,9 +17,9 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// past is what was seen of a pod, or of an address that no pod has and that is
+// history is what was seen of a pod, or of an address that no pod has and that is
 // watched, and cannot be read from the cluster any more.
-type past struct {
+type history struct {
 	namespace, name string
 	created         time.Time // by the API server's clock
 	seen            time.Time // first
@@ -31,17 +31,17 @@ type past struct {
 	services  []string     // namespace/name of those that ever selected it or named it in an EndpointSlice
 	gates     []string     // names of bindings whose readiness condition it carries
 	listed    []groupKey   // groups that a look showed it in
-	end       end
+	deletion       deletion
 	read      time.Time // when it was last read or asked for
 }
 
-// in says whether a Service of a namespace is among those of the pod.
-func (h *past) in(namespace string) bool {
+// hasServiceIn says whether a Service of a namespace is among those of the pod.
+func (h *history) hasServiceIn(namespace string) bool {
 	return h != nil && slices.ContainsFunc(h.services, func(s string) bool { return strings.HasPrefix(s, namespace+"/") })
 }
 
 // namespaces are that of the pod and those of its Services.
-func (h *past) namespaces() iter.Seq[string] {
+func (h *history) namespaces() iter.Seq[string] {
 	all := map[string]bool{h.namespace: true}
 	for _, s := range h.services {
 		ns, _, _ := strings.Cut(s, "/")
@@ -50,21 +50,21 @@ func (h *past) namespaces() iter.Seq[string] {
 	return maps.Keys(all)
 }
 
-// see notes what a pod shows of itself, and returns what is known of its end.
-func (x *Index) see(p *corev1.Pod) end {
+// note takes in what a pod shows of itself, and returns what is known of its deletion.
+func (x *Index) note(p *corev1.Pod) deletion {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.pastOf(p, false).end
+	return x.historyOf(p, false).deletion
 }
 
-// pastOf is what is remembered of a pod, with what it shows of itself now; live is
+// historyOf is what is remembered of a pod, with what it shows of itself now; live is
 // what was read from the API server itself. Called with the lock.
-func (x *Index) pastOf(p *corev1.Pod, live bool) *past {
+func (x *Index) historyOf(p *corev1.Pod, live bool) *history {
 	now, ips := time.Now(), addresses(p)
-	h := x.past[p.UID]
+	h := x.histories[p.UID]
 	if h == nil {
-		h = &past{namespace: p.Namespace, name: p.Name, created: p.CreationTimestamp.Time, seen: now, late: live || len(ips) > 0}
-		x.past[p.UID] = h
+		h = &history{namespace: p.Namespace, name: p.Name, created: p.CreationTimestamp.Time, seen: now, late: live || len(ips) > 0}
+		x.histories[p.UID] = h
 	}
 	for _, ip := range ips {
 		if !slices.Contains(h.ips, ip) {
@@ -74,17 +74,17 @@ func (x *Index) pastOf(p *corev1.Pod, live bool) *past {
 	for _, name := range gates(p) {
 		h.gates = add(h.gates, name)
 	}
-	h.end.see(p, &x.clock)
+	h.deletion.note(p, &x.clock)
 	h.read = now
 	return h
 }
 
-// learnPod remembers what a live read shows as if the watch had told it.
-func (x *Index) learnPod(p *corev1.Pod) *corev1.Pod {
+// rememberPod remembers what a live read shows as if the watch had told it.
+func (x *Index) rememberPod(p *corev1.Pod) *corev1.Pod {
 	trimmed, _ := trimPod(p) // no error: it is a pod
 	p = trimmed.(*corev1.Pod)
 	x.mu.Lock()
-	x.pastOf(p, true)
+	x.historyOf(p, true)
 	if !slices.ContainsFunc(all[corev1.Pod](x.seenPods, key(p)), func(known *corev1.Pod) bool { return !laterVersion(p.ResourceVersion, known.ResourceVersion) }) {
 		_ = x.reads.Update(p) // no error: it has a name
 	}
@@ -113,9 +113,9 @@ func (x *Index) tie(p *corev1.Pod, services ...string) bool {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	h := x.past[p.UID]
+	h := x.histories[p.UID]
 	if h == nil { // the handler of pods is behind
-		h = x.pastOf(p, false)
+		h = x.historyOf(p, false)
 	}
 	before := len(h.services)
 	for _, s := range services {
@@ -156,10 +156,10 @@ func add[T comparable](list []T, v T) []T {
 // a watch.
 const keepRead = time.Minute
 
-func (x *Index) tidyPast() {
+func (x *Index) tidyHistories() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for id := range x.past {
+	for id := range x.histories {
 		x.forget(id)
 	}
 }
@@ -167,7 +167,7 @@ func (x *Index) tidyPast() {
 // forget drops what is remembered of a pod that nobody watches, that the informer
 // does not have, and that no live read has just shown. Called with the lock.
 func (x *Index) forget(id types.UID) {
-	h := x.past[id]
+	h := x.histories[id]
 	if h == nil || slices.ContainsFunc(x.watches[h.namespace][h.name], func(w *watch) bool { return w.id == id }) {
 		return
 	}
@@ -177,7 +177,7 @@ func (x *Index) forget(id types.UID) {
 	if cached != nil && cached.UID == id || isRead && time.Since(h.read) <= keepRead {
 		return
 	}
-	delete(x.past, id)
+	delete(x.histories, id)
 	if isRead {
 		_ = x.reads.Delete(read) // no error: it has a name
 	}
@@ -186,7 +186,7 @@ func (x *Index) forget(id types.UID) {
 // since is when a pod can last have been tied to something that escaped us: a
 // look at a group that began then or later tells. Zero for a pod that was
 // watched well all its life. Called with the lock.
-func (x *Index) since(p *Pod, h *past) time.Time {
+func (x *Index) since(p *Pod, h *history) time.Time {
 	if p.UID == "" {
 		return p.since
 	}
@@ -229,7 +229,7 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 		return
 	}
 	x.mu.Lock()
-	x.pastOf(after, false)
+	x.historyOf(after, false)
 	x.dropRead(after)
 	x.mu.Unlock()
 	if before == nil || !maps.Equal(before.Labels, after.Labels) {

@@ -24,9 +24,9 @@ func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if p.raw != nil {
-		x.pastOf(p.raw, false)
-	} else if x.past[w.id] == nil {
-		x.past[w.id] = &past{namespace: p.Namespace, ips: p.IPs, seen: time.Now(), late: true}
+		x.historyOf(p.raw, false)
+	} else if x.histories[w.id] == nil {
+		x.histories[w.id] = &history{namespace: p.Namespace, ips: p.IPs, seen: time.Now(), late: true}
 	}
 	pods := x.watches[p.Namespace]
 	if pods == nil {
@@ -73,7 +73,7 @@ func (x *Index) wakeNamespace(namespace string) {
 	for ns, pods := range x.watches {
 		for _, ws := range pods {
 			for _, w := range ws {
-				if ns == namespace || x.past[w.id].in(namespace) {
+				if ns == namespace || x.histories[w.id].hasServiceIn(namespace) {
 					signal(w.wake)
 				}
 			}
