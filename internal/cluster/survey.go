@@ -84,11 +84,11 @@ func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 
 // view is what there is that can concern one pod. It is used with the lock.
 type view struct {
-	x     *Index
-	pod   *Pod
-	history  *history // what ties it
-	born  time.Time
-	since time.Time // zero for a pod that was watched well
+	x       *Index
+	pod     *Pod
+	history *history // what ties it
+	born    time.Time
+	since   time.Time // zero for a pod that was watched well
 	// records are those of the namespaces of the pod and of its Services.
 	records []*record
 }

@@ -31,7 +31,7 @@ type history struct {
 	services  []string     // namespace/name of those that ever selected it or named it in an EndpointSlice
 	gates     []string     // names of bindings whose readiness condition it carries
 	listed    []groupKey   // groups that a look showed it in
-	deletion       deletion
+	deletion  deletion
 	read      time.Time // when it was last read or asked for
 }
 
