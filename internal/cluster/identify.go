@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"drainwait/internal/cluster/ties"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,7 +68,7 @@ func (x *Index) identifyAddress(ctx context.Context, ref PodRef) (*Pod, error) {
 		}
 		if err == nil {
 			p := x.rememberPod(p)
-			if p.UID == cached.UID && !completed(p) && slices.Contains(addresses(p), ref.IP.Unmap()) {
+			if p.UID == cached.UID && !completed(p) && slices.Contains(ties.Addresses(p), ref.IP.Unmap()) {
 				return x.newPod(p), nil
 			}
 		}

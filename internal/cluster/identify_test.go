@@ -168,7 +168,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		if got := strings.Join(show(s.Candidates), " "); got != "one two" {
 			t.Errorf("candidates %q", got)
 		}
-		if since := w.view(p).since; since.Before(began) || since.After(began.Add(time.Second)) {
+		if since := w.since(p); since.Before(began) || since.After(began.Add(time.Second)) {
 			t.Errorf("older since %s", since)
 		}
 		w.do("remove "+service("web", ""), service("blue", "app: nobody"))
@@ -200,8 +200,8 @@ func TestPodThatOnlyALiveReadShowsIsOlder(t *testing.T) {
 		w.LagWatches("pods", time.Hour)
 		w.do(noStatus)
 		p, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
-		if err != nil || w.view(p).since.IsZero() {
-			t.Errorf("error %v; older since %s", err, w.view(p).since)
+		if err != nil || w.since(p).IsZero() {
+			t.Errorf("error %v; older since %s", err, w.since(p))
 		}
 	})
 }

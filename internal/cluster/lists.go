@@ -3,18 +3,15 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/cache"
 )
 
 // Bounds of the live lists of a namespace.
@@ -25,7 +22,7 @@ const (
 
 // liveList is one whole list of a namespace, from the API server itself.
 type liveList struct {
-	picture        // its bindings are kept up to date by later events, with the lock
+	ties.Objects   // the bindings are kept up to date by later events, with the lock
 	began          time.Time
 	ingressesBegan time.Time // those are of an earlier list where they were not listed again; zero for none
 	versions       []string  // resource versions of the lists of bindings, one for each API group
@@ -99,30 +96,37 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	clear(l.wakes)
 }
 
-// readLists reads a namespace without a resource version: what the API server
-// answers then is what etcd has, and not what a cache had.
+// readLists reads a namespace, all kinds at once.
 func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool) (*liveList, error) {
 	ctx, cancel := context.WithTimeout(ctx, listFor)
 	defer cancel()
 	l := &liveList{began: time.Now(), versions: make([]string, len(x.bindings))}
-	var reads []func() error
-	read := func(resource string, store cache.Indexer, list lister, trim cache.TransformFunc) stores {
-		reads = append(reads, func() error {
-			_, err := readInto(ctx, store, namespace, resource, list, trim)
+	l.Bindings = make(kube.Stores, len(x.bindings))
+	reads := []func() error{
+		func() (err error) {
+			l.Services, _, err = kube.List(ctx, x.kube.CoreV1().Services(namespace).List, ties.Services, namespace)
 			return err
-		})
-		return stores{store}
+		},
+		func() (err error) {
+			l.Slices, _, err = kube.List(ctx, x.kube.DiscoveryV1().EndpointSlices(namespace).List, ties.Slices, namespace)
+			return err
+		},
 	}
-	l.services = read("Services", newStore(nil), listerOf(x.kube.CoreV1().Services(namespace).List), trimService)
-	l.slices = read("EndpointSlices", newStore(sliceIndexers), listerOf(x.kube.DiscoveryV1().EndpointSlices(namespace).List), trimSlice)
 	if ingresses {
 		l.ingressesBegan = l.began
-		l.ingresses = read("Ingresses", newStore(nil), listerOf(x.kube.NetworkingV1().Ingresses(namespace).List), trimIngress)
+		reads = append(reads, func() (err error) {
+			l.Ingresses, _, err = kube.List(ctx, x.kube.NetworkingV1().Ingresses(namespace).List, ties.Ingresses, namespace)
+			return err
+		})
 	}
-	for i, s := range x.bindings {
-		store := newStore(nil)
-		l.bindings = append(l.bindings, store)
-		reads = append(reads, func() (err error) { l.versions[i], err = s.list(ctx, namespace, store); return err })
+	for i, w := range x.bindings {
+		reads = append(reads, func() error {
+			stores, version, err := w.List(ctx, namespace)
+			if err == nil {
+				l.Bindings[i], l.versions[i] = stores[0], version
+			}
+			return err
+		})
 	}
 	errs := make([]error, len(reads))
 	var running sync.WaitGroup
@@ -133,92 +137,41 @@ func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool)
 	return l, errors.Join(errs...)
 }
 
-// lister lists a resource of a namespace.
-type lister func(context.Context, metav1.ListOptions) (runtime.Object, error)
-
-func listerOf[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) lister {
-	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) }
-}
-
-// readInto puts what a list shows into a store, trimmed, and returns the resource
-// version.
-func readInto(ctx context.Context, store cache.Indexer, namespace, resource string, list lister, trim cache.TransformFunc) (version string, err error) {
-	l, err := list(ctx, metav1.ListOptions{})
-	if err == nil {
-		err = meta.EachListItem(l, func(o runtime.Object) error {
-			trimmed, err := trim(o)
-			if err != nil {
-				return err
-			}
-			return store.Add(trimmed)
-		})
-	}
-	if err != nil {
-		return "", fmt.Errorf("list %s of namespace %s: %w", resource, namespace, err)
-	}
-	return l.(metav1.ListInterface).GetResourceVersion(), nil
-}
-
-// list reads the bindings of a namespace. A 404 means that there are none only
-// where discovery says so.
-func (w *bindingWatch) list(ctx context.Context, namespace string, into cache.Indexer) (version string, err error) {
-	version, err = readInto(ctx, into, namespace, w.gvr.GroupResource().String(), listerOf(w.x.dynamic.Resource(w.gvr).Namespace(namespace).List), trimBinding)
-	if apierrors.IsNotFound(err) {
-		if state, discoverErr := w.discover(ctx); discoverErr == nil && state == absent {
-			return "", nil
-		}
-	}
-	return version, err
-}
-
 // rememberLists remembers what a list shows, and then makes it the newest.
 func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
-	for _, s := range by[*corev1.Service](list.services, byNamespace, namespace) {
+	for _, s := range kube.InNamespace[corev1.Service](list.Services, namespace) {
 		x.tieSelected(s)
 	}
-	for _, s := range by[*discoveryv1.EndpointSlice](list.slices, byNamespace, namespace) {
+	for _, s := range kube.InNamespace[discoveryv1.EndpointSlice](list.Slices, namespace) {
 		x.tieNamed(s)
 	}
 	x.mu.Lock()
-	news := x.remember(list.records(origin{namespace: namespace})...)
+	defer x.mu.Unlock()
 	if l.newest != nil && list.ingressesBegan.IsZero() {
-		list.ingresses, list.ingressesBegan = l.newest.ingresses, l.newest.ingressesBegan
+		list.ingressesBegan = l.newest.ingressesBegan
 	}
 	l.newest = list
-	x.reconcile(origin{namespace: namespace})
-	x.mu.Unlock()
-	if news {
+	if x.records.Listed(namespace, list.Objects, x.lists[namespace] == l) {
 		x.wakeNamespace(namespace)
 	}
 }
 
-// outdate takes in what a watch tells of a binding after the newest live list.
+// updateList takes in what a watch tells of a binding after the newest live list.
 // Called with the lock.
-func (x *Index) outdate(b *Binding, gone bool) {
+func (x *Index) updateList(b *ties.Binding, gone bool) {
 	l := x.lists[b.Namespace]
-	i := slices.IndexFunc(x.bindings, func(w *bindingWatch) bool { return w.gvr.Group == b.API })
+	i := slices.IndexFunc(x.bindings, func(w *kube.BindingWatch) bool { return w.Group() == b.API })
 	switch {
 	case l == nil || l.newest == nil || !laterVersion(b.ResourceVersion, l.newest.versions[i]):
 	case gone:
-		_ = l.newest.bindings[i].Delete(b) // no error: it has a name
+		_ = l.newest.Bindings[i].Delete(b) // no error: it has a name
 	default:
-		_ = l.newest.bindings[i].Update(b)
+		_ = l.newest.Bindings[i].Update(b)
 	}
 }
 
 // dropLists forgets the lists of a namespace. Called with the lock.
 func (x *Index) dropLists(namespace string) {
 	delete(x.lists, namespace)
-	x.reconcile(origin{namespace: namespace})
-}
-
-// tidyLists drops the lists of namespaces that nobody watches.
-func (x *Index) tidyLists() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for ns := range x.lists {
-		if len(x.watches[ns]) == 0 {
-			x.dropLists(ns)
-		}
-	}
+	x.records.DropList(namespace)
 }

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 )
 
 // Pod is what a wait needs to know of a pod. It does not change; a newer one
@@ -63,7 +66,7 @@ var (
 // share the address with their node and whatever runs there, so such a pod is
 // found only where a namespace is given and it is the one match in there.
 func (x *Index) PodAt(ip netip.Addr, namespace string) (*Pod, error) {
-	p, err := choose(by[*corev1.Pod](x.pods, byAddress, ip.Unmap().String()), ip, namespace)
+	p, err := choose(kube.ByIndex[corev1.Pod](x.pods, byAddress, ip.Unmap().String()), ip, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +90,7 @@ func choose(pods []*corev1.Pod, ip netip.Addr, namespace string) (*corev1.Pod, e
 
 // Pod finds a pod by name in the cache; nil where there is none.
 func (x *Index) Pod(namespace, name string) *Pod {
-	if p := get[corev1.Pod](x.pods, namespace+"/"+name); p != nil {
+	if p := kube.Get[corev1.Pod](x.pods, namespace+"/"+name); p != nil {
 		return x.newPod(p)
 	}
 	return nil
@@ -106,7 +109,7 @@ func (x *Index) Refresh(p *Pod) *Pod {
 		return p
 	}
 	newest := p.raw
-	for _, known := range all[corev1.Pod](x.seenPods, p.Key()) {
+	for _, known := range kube.ByKey[corev1.Pod](x.seenPods, p.Key()) {
 		if known.UID == p.UID && laterVersion(known.ResourceVersion, newest.ResourceVersion) {
 			newest = known
 		}
@@ -131,7 +134,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 		Namespace:   p.Namespace,
 		Name:        p.Name,
 		UID:         p.UID,
-		IPs:         addresses(p),
+		IPs:         ties.Addresses(p),
 		HostNetwork: p.Spec.HostNetwork,
 		Ready:       conditionTrue(p.Status.Conditions, corev1.PodReady),
 		Grace:       gracePeriod(p),
@@ -154,40 +157,6 @@ func (p *Pod) id() types.UID {
 	return types.UID("address " + p.Namespace + "/" + p.IPs[0].String())
 }
 
-// gatePrefixes and the name of a TargetGroupBinding make the readiness
-// conditions that LBC (docs/deploy/pod_readiness_gate.md) and EKS Auto Mode
-// (seen in use; not documented) keep on a pod.
-var gatePrefixes = []string{"target-health.elbv2.k8s.aws/", "target-health.eks.amazonaws.com/"}
-
-func bindingOfGate(t corev1.PodConditionType) (name string, ok bool) {
-	for _, prefix := range gatePrefixes {
-		if name, ok := strings.CutPrefix(string(t), prefix); ok {
-			return name, true
-		}
-	}
-	return "", false
-}
-
-func gates(p *corev1.Pod) []string {
-	var names []string
-	for _, c := range p.Status.Conditions {
-		if name, ok := bindingOfGate(c.Type); ok {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func addresses(p *corev1.Pod) []netip.Addr {
-	var ips []netip.Addr
-	for _, s := range p.Status.PodIPs {
-		if ip, err := netip.ParseAddr(s.IP); err == nil {
-			ips = append(ips, ip.Unmap())
-		}
-	}
-	return ips
-}
-
 func completed(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
@@ -203,15 +172,23 @@ func podAddresses(p *corev1.Pod) []string {
 		return nil
 	}
 	var keys []string
-	for _, ip := range addresses(p) {
+	for _, ip := range ties.Addresses(p) {
 		keys = append(keys, ip.String())
 	}
 	return keys
 }
 
-var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
+const byAddress = "address"
+
+// podKind is what is read of pods.
+var podKind = kube.Kind{
+	Resource: corev1.SchemeGroupVersion.WithResource("pods"), Trim: trimPod,
+	Indexers: cache.Indexers{byAddress: kube.Indexer(podAddresses)},
+}
+
+var trimPod = kube.Trimmer(func(p *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{
-		ObjectMeta: trimMeta(p.ObjectMeta),
+		ObjectMeta: kube.TrimMeta(p.ObjectMeta),
 		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds},
 		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
 	}
@@ -228,7 +205,7 @@ var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
 		out.Spec.Containers = append(out.Spec.Containers, t)
 	}
 	for _, c := range p.Status.Conditions {
-		if _, gate := bindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
+		if _, gate := ties.BindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		}
 	}

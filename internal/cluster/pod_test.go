@@ -256,7 +256,7 @@ status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "True"}]}
 				if p == nil {
 					t.Fatal("no pod")
 				}
-				if since := w.view(p).since; since.IsZero() == tt.older {
+				if since := w.since(p); since.IsZero() == tt.older {
 					t.Errorf("older since %v, want older: %t", since, tt.older)
 				}
 			})
@@ -270,12 +270,12 @@ func TestPodLife(t *testing.T) {
 		_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 45 * time.Second, Hook: sim.Hook{Hold: true}})
 		w.pass(time.Second)
 		p := w.Pod("default", "a")
-		if !w.view(p).since.IsZero() || p.Ready || !p.KillAt.IsZero() || !p.DeletionSeen.IsZero() {
+		if !w.since(p).IsZero() || p.Ready || !p.KillAt.IsZero() || !p.DeletionSeen.IsZero() {
 			t.Errorf("a pod that starts: %+v", p)
 		}
 		w.pass(10 * time.Second)
 		p = w.Pod("default", "a")
-		if !w.view(p).since.IsZero() || !p.Ready || len(p.WithoutPreStop) != 0 {
+		if !w.since(p).IsZero() || !p.Ready || len(p.WithoutPreStop) != 0 {
 			t.Errorf("a pod that is up: %+v", p)
 		}
 		kill := time.Now().Add(45 * time.Second)
@@ -319,3 +319,6 @@ func TestMissedDeletion(t *testing.T) {
 		}
 	})
 }
+
+// since is when the pod can last have been tied to something that escaped us.
+func (w *world) since(p *Pod) time.Time { return w.histories[p.UID].Since(w.kube.Gap()) }

@@ -141,7 +141,7 @@ func (x *Index) podsWith(ctx context.Context, ip netip.Addr) ([]*corev1.Pod, err
 	ctx, cancel := context.WithTimeout(ctx, searchFor)
 	defer cancel()
 	var found []*corev1.Pod
-	for _, ns := range x.namespaces {
+	for _, ns := range x.kube.Namespaces {
 		l, err := x.kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{FieldSelector: "status.podIP=" + ip.String()})
 		if err != nil {
 			return nil, fmt.Errorf("search for the pod of %s: %w", ip, err)

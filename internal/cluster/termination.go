@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"drainwait/internal/cluster/kube"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,7 +27,7 @@ type deletion struct {
 // a clock that is set later moves nothing. Where the skew is of no use, it is
 // reckoned as the API server does it: from the deletion on, with the grace period
 // (k8s.io/apiserver, BeforeDelete).
-func (d *deletion) note(p *corev1.Pod, c *clock) {
+func (d *deletion) note(p *corev1.Pod, c *kube.Clock) {
 	if p.DeletionTimestamp == nil {
 		return
 	}
@@ -33,7 +35,7 @@ func (d *deletion) note(p *corev1.Pod, c *clock) {
 	if d.seen.IsZero() {
 		now := time.Now()
 		*d = deletion{now, stamp, now.Add(grace), grace}
-		if skew, ok := c.skew(); ok {
+		if skew, ok := c.Skew(); ok {
 			d.kill = stamp.Add(-skew)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"drainwait/internal/cluster/ties"
+
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,7 +16,7 @@ import (
 // show writes candidates down: "web" is tied, "web?" is not, "web!" publishes
 // addresses that are not ready, "web-" is former, "web:8080" is another pod's at
 // that port; "ns/web" is of another namespace than default.
-func show(cs []Candidate) []string {
+func show(cs []ties.Candidate) []string {
 	var out []string
 	for _, c := range cs {
 		s := c.Name
@@ -142,7 +144,7 @@ spec: {selector: {app: web}, publishNotReadyAddresses: true}`, []string{noStatus
 				if d := cmp.Diff(tt.want, w.candidates(p)); d != "" {
 					t.Errorf("candidates (-want +got):\n%s", d)
 				}
-				if v := w.view(p); slices.ContainsFunc(v.history.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
+				if slices.ContainsFunc(w.histories[p.UID].Services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
 					t.Error("a Service without a name is tied to the pod")
 				}
 			})
@@ -213,7 +215,7 @@ func TestHistoryIsDropped(t *testing.T) {
 	inIndexed(t, Config{}, objects, func(t *testing.T, w *world) {
 		w.do(noStatus, pod("app: blue"))
 		p := w.Index.Pod("default", "a")
-		if len(w.histories) != 1 || len(w.histories[p.UID].services) != 2 {
+		if len(w.histories) != 1 || len(w.histories[p.UID].Services) != 2 {
 			t.Errorf("kept: %+v", w.histories)
 		}
 		wake := make(chan struct{}, 1)
@@ -242,7 +244,7 @@ func TestPodChangesAheadOfService(t *testing.T) {
 		after := before.DeepCopy()
 		after.Labels = map[string]string{"app": "idle"}
 		w.podChanged(before, after)
-		if got := w.histories["x"].services; !slices.Equal(got, []string{"default/blue"}) {
+		if got := w.histories["x"].Services; !slices.Equal(got, []string{"default/blue"}) {
 			t.Errorf("tied to %q", got)
 		}
 	})
@@ -253,8 +255,8 @@ func TestServiceChangesAheadOfPod(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue")+sep+pod("app: blue"), func(t *testing.T, w *world) {
 		p := w.Index.Pod("default", "a")
 		delete(w.histories, p.UID)
-		w.serviceChanged(nil, get[corev1.Service](w.services, "default/blue"))
-		if got := w.histories[p.UID]; got == nil || !slices.Equal(got.services, []string{"default/blue"}) {
+		w.serviceChanged(nil, parse(t, service("blue", "app: blue"))[0].(*corev1.Service))
+		if got := w.histories[p.UID]; got == nil || !slices.Equal(got.Services, []string{"default/blue"}) {
 			t.Errorf("remembered: %+v", got)
 		}
 	})

@@ -2,9 +2,10 @@ package cluster
 
 import (
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"drainwait/internal/cluster/ties"
 )
 
 // watch is someone who wants to hear of a pod.
@@ -26,7 +27,7 @@ func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 	if p.raw != nil {
 		x.historyOf(p.raw, false)
 	} else if x.histories[w.id] == nil {
-		x.histories[w.id] = &history{namespace: p.Namespace, ips: p.IPs, seen: time.Now(), late: true}
+		x.histories[w.id] = &history{History: ties.NewAddress(p.Namespace, p.IPs)}
 	}
 	pods := x.watches[p.Namespace]
 	if pods == nil {
@@ -56,24 +57,20 @@ func (x *Index) stop(p *Pod, w *watch) {
 	}
 }
 
-// wake tells those who watch one pod.
+// wake tells those who watch one pod. Called with the lock.
 func (x *Index) wake(namespace, name string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	for _, w := range x.watches[namespace][name] {
 		signal(w.wake)
 	}
 }
 
 // wakeNamespace tells those who watch a namespace, any pod of it, or a pod that
-// an EndpointSlice of the namespace named from elsewhere.
+// an EndpointSlice of the namespace named from elsewhere. Called with the lock.
 func (x *Index) wakeNamespace(namespace string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	for ns, pods := range x.watches {
 		for _, ws := range pods {
 			for _, w := range ws {
-				if ns == namespace || x.histories[w.id].hasServiceIn(namespace) {
+				if h := x.histories[w.id]; ns == namespace || h != nil && h.HasServiceIn(namespace) {
 					signal(w.wake)
 				}
 			}

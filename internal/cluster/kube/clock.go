@@ -1,6 +1,7 @@
-package cluster
+package kube
 
 import (
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -11,11 +12,11 @@ import (
 // its own, and would end waits at once or never.
 const maxSkew = 30 * time.Second
 
-// clock learns from the Date header of each answer how far the API server's
+// Clock learns from the Date header of each answer how far the API server's
 // clock is from ours. The header counts in whole seconds, so one answer only
 // gives bounds; several narrow them.
-type clock struct {
-	warn func(skew time.Duration) // called once, for a skew that is too large
+type Clock struct {
+	log *slog.Logger // is told once of a skew that is too large
 
 	mu sync.Mutex // guards the rest
 	// least and most are the bounds of the API server's time less ours.
@@ -24,16 +25,16 @@ type clock struct {
 	warned      bool
 }
 
-// skew is the API server's clock less ours: zero where what was seen allows for
+// Skew is the API server's clock less ours: zero where what was seen allows for
 // it, else the least that it can be. ok says that it is of use.
-func (c *clock) skew() (skew time.Duration, ok bool) {
+func (c *Clock) Skew() (skew time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.leastSkew()
 }
 
 // leastSkew is called with the lock.
-func (c *clock) leastSkew() (skew time.Duration, ok bool) {
+func (c *Clock) leastSkew() (skew time.Duration, ok bool) {
 	skew = max(c.least, min(c.most, 0))
 	return skew, skew.Abs() <= maxSkew
 }
@@ -41,19 +42,20 @@ func (c *clock) leastSkew() (skew time.Duration, ok bool) {
 // answered takes in that an answer to a request of sent arrived at received: in
 // between, the API server's clock showed date or a part of a second more. What
 // contradicts the bounds so far replaces them: a clock was set or has drifted.
-func (c *clock) answered(sent, received, date time.Time) {
+func (c *Clock) answered(sent, received, date time.Time) {
 	// By the wall clock, as date is. A monotonic one would hide that ours was set.
 	least, most := date.Sub(received.Round(0)), date.Add(time.Second).Sub(sent.Round(0))
 	if least > most {
 		return // our clock was set in between
 	}
 	if skew, tooLarge := c.narrow(least, most); tooLarge {
-		c.warn(skew)
+		c.log.Warn("the clock of the API server is too far from ours to be of use: the end of a pod's grace period is counted from when its deletion is seen; check the clocks",
+			"skew", skew)
 	}
 }
 
 // narrow narrows the bounds. tooLarge is true the first time that the skew is.
-func (c *clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge bool) {
+func (c *Clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.known || max(c.least, least) > min(c.most, most) {
@@ -67,32 +69,15 @@ func (c *clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge 
 	return skew, tooLarge
 }
 
-// born is when a pod was created, by our clock and at the earliest: not after it
-// was first seen, however the clocks are set since.
-func (x *Index) born(h *history) time.Time {
-	if h.created.IsZero() {
-		return h.created
-	}
-	skew, ok := x.clock.skew()
-	if !ok {
-		skew = max(skew, 0)
-	}
-	born := h.created.Add(-skew)
-	if h.seen.Before(born) {
-		return h.seen
-	}
-	return born
-}
-
 // wrap makes next, which leads to the API server, tell the time and the age of
 // watches.
-func (x *Index) wrap(next http.RoundTripper) http.RoundTripper {
-	return &timed{next, &x.clock, &x.ages}
+func (c *Client) wrap(next http.RoundTripper) http.RoundTripper {
+	return &timed{next, &c.Clock, &c.ages}
 }
 
 type timed struct {
 	next  http.RoundTripper
-	clock *clock
+	clock *Clock
 	ages  *ages
 }
 

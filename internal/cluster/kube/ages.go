@@ -1,12 +1,13 @@
-package cluster
+package kube
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // maxAge is how long a watch may tell nothing. The API server sends a bookmark
@@ -17,24 +18,13 @@ const maxAge = 3 * time.Minute
 
 // ages are, by resource, the times since a watch last told something.
 type ages struct {
-	mu sync.Mutex // guards last
+	mu sync.Mutex // guards the rest
 	// last is, by the end of the path of a watch, when something last came in on
 	// it, when it was opened or when it ended, whichever is latest; or since when
 	// it is expected. For bindings that are not served, it is when the API server
 	// last said so.
 	last map[string]time.Time
-}
-
-// watchPaths are the paths of all watches that are expected.
-func (x *Index) watchPaths() []string {
-	var paths []string
-	for _, r := range x.resources {
-		paths = append(paths, r.paths...)
-	}
-	for _, s := range x.bindings {
-		paths = append(paths, s.paths...)
-	}
-	return paths
+	gap  time.Time // see [Client.Gap]
 }
 
 // heard notes that there is news of paths. From then on they count.
@@ -104,42 +94,27 @@ func (b *watchBody) Read(p []byte) (int, error) {
 
 // WatchAge is how long the watch that has been silent for longest has told
 // nothing. The API server sends a bookmark about once a minute.
-func (x *Index) WatchAge() time.Duration {
-	_, age := x.ages.oldest()
+func (c *Client) WatchAge() time.Duration {
+	_, age := c.ages.oldest()
 	return age
 }
 
-// Synced says whether everything was read once. How many replicas there are does
-// not count.
-func (x *Index) Synced() bool { return x.unread() == nil }
-
-// Ready says why the caches cannot be trusted now; nil where they can.
-func (x *Index) Ready() error {
-	if err := x.unread(); err != nil {
-		return err
+// countGaps sees the options of each list and watch that an informer is about
+// to ask for. One that begins with the whole state says nothing of what came
+// and went before; any other goes on where the last one ended.
+func (a *ages) countGaps(o *metav1.ListOptions) {
+	if o.AllowWatchBookmarks && o.SendInitialEvents == nil {
+		return
 	}
-	for _, s := range x.bindings {
-		if serving(s.state.Load()) == versionGone {
-			return fmt.Errorf("the API server serves %s, but not in version %s, the only one that is known here: TargetGroupBindings cannot be read; a newer version of this program may know it", s.gvr.Group, s.gvr.Version)
-		}
-	}
-	if path, age := x.ages.oldest(); age > maxAge {
-		return fmt.Errorf("nothing has come from the API server for %s on %s, which tells something each minute", age.Round(time.Second), path)
-	}
-	return nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gap = time.Now()
 }
 
-// unread names what was not read yet.
-func (x *Index) unread() error {
-	for _, r := range x.resources {
-		if !r.hasSynced() {
-			return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", r.name)
-		}
-	}
-	for _, s := range x.bindings {
-		if !s.known.Load() {
-			return fmt.Errorf("not read yet: %s (is list and watch of them allowed?)", s.gvr.GroupResource())
-		}
-	}
-	return nil
+// Gap is when the newest list was begun that did not go on where a watch had
+// ended: before it, changes can have been missed.
+func (c *Client) Gap() time.Time {
+	c.ages.mu.Lock()
+	defer c.ages.mu.Unlock()
+	return c.ages.gap
 }

@@ -1,4 +1,4 @@
-package cluster
+package ties
 
 import (
 	"cmp"
@@ -8,20 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"drainwait/internal/cluster/kube"
+
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 )
-
-// groupKey is a target group as bindings name it, and who may read it.
-type groupKey struct{ arn, name, roleARN, externalID string }
-
-func (s *BindingSpec) group() groupKey {
-	return groupKey{s.TargetGroupARN, s.TargetGroupName, s.RoleARN, s.ExternalID}
-}
-
-// registers says whether pods can be targets of the binding's group, or that it
-// cannot be told.
-func (s *BindingSpec) registers() bool { return s.TargetType == "" || s.TargetType == TypeIP }
 
 // Kinds of what leads to a Service, beside the API groups of bindings.
 const (
@@ -68,49 +59,133 @@ const tolerance = 2 * time.Second
 func before(ended, born time.Time) bool { return !ended.IsZero() && ended.Add(tolerance).Before(born) }
 
 // ties says whether a record concerns a pod. born is when the pod was created.
-func (r *record) ties(h *history, born time.Time) bool {
-	if slices.Contains(h.services, r.service) && !before(r.ended, born) {
+func (r *record) ties(h *History, born time.Time) bool {
+	if slices.Contains(h.Services, r.service) && !before(r.ended, born) {
 		return true
 	}
-	return r.binding != nil && r.from.namespace == h.namespace &&
+	return r.binding != nil && r.from.namespace == h.Namespace &&
 		(slices.Contains(h.gates, r.from.name) || slices.Contains(h.listed, r.spec.group()))
 }
 
-func bindingRecord(b *Binding) *record {
-	return &record{link: link{from: origin{b.API, b.Namespace, b.Name}, service: b.Namespace + "/" + b.ServiceRef.Name, spec: b.BindingSpec}, binding: b}
+func bindingRecords(b *Binding) []*record {
+	if b == nil {
+		return nil
+	}
+	l := link{from: origin{b.API, b.Namespace, b.Name}, service: b.Namespace + "/" + b.ServiceRef.Name, spec: b.BindingSpec}
+	return []*record{{link: l, binding: b}}
 }
 
-// records are what a picture amounts to for an origin, and for what has its name.
-func (p picture) records(o origin) []*record {
+// records are what objects amount to for an origin, and for what has its name.
+func (os *Objects) records(o origin) []*record {
 	var out []*record
-	for _, b := range of[Binding](o, p.bindings) {
-		out = append(out, bindingRecord(b))
+	for _, b := range named[Binding](o, os.Bindings) {
+		out = append(out, bindingRecords(b)...)
 	}
-	for _, i := range of[networkingv1.Ingress](o, p.ingresses) {
+	for _, i := range named[networkingv1.Ingress](o, os.Ingresses) {
 		out = append(out, ingressRecords(i)...)
 	}
-	for _, s := range of[corev1.Service](o, p.services) {
+	for _, s := range named[corev1.Service](o, os.Services) {
 		out = append(out, serviceRecords(s)...)
 	}
 	return out
 }
 
-// of finds the objects that have the name of an origin.
-func of[T any](o origin, ss stores) []*T {
+// named finds the objects that have the name of an origin.
+func named[T any](o origin, ss kube.Stores) []*T {
 	if o.name == "" {
-		return by[*T](ss, byNamespace, o.namespace)
+		return kube.InNamespace[T](ss, o.namespace)
 	}
-	return all[T](ss, o.namespace+"/"+o.name)
+	return kube.ByKey[T](ss, o.namespace+"/"+o.name)
 }
 
-// remember keeps what objects say, and says whether something of it is new. Called
-// with the lock.
-func (x *Index) remember(rs ...*record) (news bool) {
-	for _, r := range rs {
-		known := x.records[r.from.namespace]
+// Records are what objects said, now and formerly, of how Services are reached. They
+// have no lock: whoever has them guards them.
+type Records struct {
+	watched  Objects // without bindings, which come from bindings
+	bindings []*kube.BindingWatch
+	clock    *kube.Clock
+	listed   map[string]Objects // the newest live lists that are kept, by namespace
+
+	records map[string]map[link]*record // by namespace
+	// forgotten is, by namespace, when a former binding was last dropped that could
+	// still matter.
+	forgotten map[string]time.Time
+}
+
+// NewRecords makes records of what watches show, without knowing anything yet.
+func NewRecords(watched Objects, bindings []*kube.BindingWatch, clock *kube.Clock) *Records {
+	return &Records{
+		watched: watched, bindings: bindings, clock: clock, listed: make(map[string]Objects),
+		records: make(map[string]map[link]*record), forgotten: make(map[string]time.Time),
+	}
+}
+
+// objects are those that the watches show and, where one is kept, those of the
+// newest live list.
+func (rs *Records) objects(namespace string) []Objects {
+	watched := rs.watched
+	for _, w := range rs.bindings {
+		watched.Bindings = append(watched.Bindings, w.Stores()...)
+	}
+	if listed, ok := rs.listed[namespace]; ok {
+		return []Objects{watched, listed}
+	}
+	return []Objects{watched}
+}
+
+// Listed takes in a live list of a namespace: what it shows is remembered, and where
+// keep is true it counts beside the watches, until the next one or [Records.DropList].
+// Without Ingresses, those of the list before count. It says whether something is new.
+func (rs *Records) Listed(namespace string, os Objects, keep bool) (news bool) {
+	o := origin{namespace: namespace}
+	news = rs.remember(os.records(o)...)
+	if keep {
+		if os.Ingresses == nil {
+			os.Ingresses = rs.listed[namespace].Ingresses
+		}
+		rs.listed[namespace] = os
+	}
+	rs.reconcile(o)
+	return news
+}
+
+// DropList forgets the live list of a namespace.
+func (rs *Records) DropList(namespace string) {
+	delete(rs.listed, namespace)
+	rs.reconcile(origin{namespace: namespace})
+}
+
+// BindingChanged takes in what a watch tells of a binding; one of the two is nil
+// when it appears or is gone.
+func (rs *Records) BindingChanged(before, after *Binding) {
+	rs.changed(bindingRecords(before), bindingRecords(after))
+}
+
+// ServiceChanged is [Records.BindingChanged] for a Service.
+func (rs *Records) ServiceChanged(before, after *corev1.Service) {
+	rs.changed(serviceRecords(before), serviceRecords(after))
+}
+
+// IngressChanged is [Records.BindingChanged] for an Ingress.
+func (rs *Records) IngressChanged(before, after *networkingv1.Ingress) {
+	rs.changed(ingressRecords(before), ingressRecords(after))
+}
+
+// changed takes in what one object said and says.
+func (rs *Records) changed(before, after []*record) {
+	rs.remember(after...) // before was remembered when it came
+	if both := slices.Concat(before, after); len(both) > 0 {
+		rs.reconcile(both[0].from)
+	}
+}
+
+// remember keeps what objects say, and says whether something of it is new.
+func (rs *Records) remember(said ...*record) (news bool) {
+	for _, r := range said {
+		known := rs.records[r.from.namespace]
 		if known == nil {
 			known = make(map[link]*record)
-			x.records[r.from.namespace] = known
+			rs.records[r.from.namespace] = known
 		}
 		if old := known[r.link]; old != nil {
 			old.binding, old.ingressGroup = r.binding, r.ingressGroup
@@ -123,22 +198,22 @@ func (x *Index) remember(rs ...*record) (news bool) {
 
 // reconcile ends the records of an origin that nothing shows any more, and brings
 // those back to life that something shows. It looks itself at what there is, so
-// that handlers and live lists need not come in any order. Called with the lock.
-func (x *Index) reconcile(o origin) {
-	pictures := x.pictures(o.namespace)
+// that handlers and live lists need not come in any order.
+func (rs *Records) reconcile(o origin) {
+	all := rs.objects(o.namespace)
 	shown := make(map[link]int)
-	for _, p := range pictures {
-		for _, r := range p.records(o) {
+	for _, os := range all {
+		for _, r := range os.records(o) {
 			shown[r.link]++
 		}
 	}
 	ended := false
-	for _, r := range x.records[o.namespace] {
+	for _, r := range rs.records[o.namespace] {
 		if o.name != "" && r.from != o {
 			continue
 		}
 		n := shown[r.link]
-		r.everywhere = n == len(pictures)
+		r.everywhere = n == len(all)
 		switch {
 		case n > 0:
 			r.ended, r.cleared = time.Time{}, false
@@ -147,7 +222,7 @@ func (x *Index) reconcile(o origin) {
 		}
 	}
 	if ended {
-		x.dropExcess()
+		rs.dropExcess()
 	}
 }
 
@@ -156,10 +231,9 @@ const maxFormers = 1000
 
 // dropExcess drops what is too much: first what is cleared, and of that what
 // ended first. A pod that another one concerned is not judged by what is left.
-// Called with the lock.
-func (x *Index) dropExcess() {
+func (rs *Records) dropExcess() {
 	var formers []*record
-	for r := range x.bindingRecords() {
+	for r := range rs.ofBindings() {
 		if r.former() {
 			formers = append(formers, r)
 		}
@@ -178,17 +252,17 @@ func (x *Index) dropExcess() {
 	})
 	for _, r := range formers[:len(formers)-maxFormers] {
 		if !r.cleared {
-			x.forgotten[r.from.namespace] = time.Now()
+			rs.forgotten[r.from.namespace] = time.Now()
 		}
-		x.drop(r)
+		rs.drop(r)
 	}
 }
 
-// bindingRecords are those of bindings, for who holds the lock.
-func (x *Index) bindingRecords() iter.Seq[*record] {
+// ofBindings are the records of bindings.
+func (rs *Records) ofBindings() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
-		for _, rs := range x.records {
-			for _, r := range rs {
+		for _, known := range rs.records {
+			for _, r := range known {
 				if r.binding != nil && !yield(r) {
 					return
 				}
@@ -197,63 +271,48 @@ func (x *Index) bindingRecords() iter.Seq[*record] {
 	}
 }
 
-// drop is called with the lock.
-func (x *Index) drop(r *record) {
-	rs := x.records[r.from.namespace]
-	if delete(rs, r.link); len(rs) == 0 {
-		delete(x.records, r.from.namespace)
+func (rs *Records) drop(r *record) {
+	known := rs.records[r.from.namespace]
+	if delete(known, r.link); len(known) == 0 {
+		delete(rs.records, r.from.namespace)
 	}
 }
 
 // keepFormer is how long what has ended is kept at least.
 const keepFormer = 10 * time.Minute
 
-// tidyRecords drops what has ended and concerns no pod any more; of bindings, what
-// is cleared.
-func (x *Index) tidyRecords() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	pods := make(map[string][]*history) // by the namespaces of what can tie them
-	for _, h := range x.histories {
+// Tidy drops what has ended and concerns no pod any more; of bindings, what is
+// cleared.
+func (rs *Records) Tidy(histories iter.Seq[*History]) {
+	pods := make(map[string][]*History) // by the namespaces of what can tie them
+	for h := range histories {
 		for ns := range h.namespaces() {
 			pods[ns] = append(pods[ns], h)
 		}
 	}
-	for ns, rs := range x.records {
-		for _, r := range rs {
+	for ns, known := range rs.records {
+		for _, r := range known {
 			over := r.former() && time.Since(r.ended) >= keepFormer && (r.cleared || r.binding == nil)
-			if over && !slices.ContainsFunc(pods[ns], func(h *history) bool { return r.ties(h, x.born(h)) }) {
-				x.drop(r)
+			if over && !slices.ContainsFunc(pods[ns], func(h *History) bool { return r.ties(h, h.born(rs.clock)) }) {
+				rs.drop(r)
 			}
 		}
 	}
-	for ns, at := range x.forgotten {
-		if !slices.ContainsFunc(pods[ns], func(h *history) bool { return !before(at, x.born(h)) }) {
-			delete(x.forgotten, ns)
+	for ns, at := range rs.forgotten {
+		if !slices.ContainsFunc(pods[ns], func(h *History) bool { return !before(at, h.born(rs.clock)) }) {
+			delete(rs.forgotten, ns)
 		}
 	}
 }
 
-// Swept takes in a look at the group of a candidate: when it began, and each
-// target with whether it is in rotation. Pods and watched addresses of the
-// namespaces whose bindings lead to the group are tied to it from now on where
-// it lists them.
-func (x *Index) Swept(b Binding, began time.Time, targets iter.Seq2[netip.Addr, bool]) {
-	listed := make(map[netip.Addr]bool)
-	for ip, inRotation := range targets {
-		listed[ip.Unmap()] = listed[ip.Unmap()] || inRotation
-	}
-	for _, h := range x.recordLook(b.group(), began, listed) {
-		x.wake(h.namespace, h.name)
-	}
-}
-
-// recordLook is [Index.Swept] with the lock. It returns the pods that are newly tied.
-func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Addr]bool) (tied []*history) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// Look takes in a look at the group of a binding: when it began, and whether each
+// address that it lists is in rotation. Those of the histories are tied to the group
+// that are listed, where a binding of their namespace leads to it. It returns those
+// that are newly tied.
+func (rs *Records) Look(b *Binding, began time.Time, listed map[netip.Addr]bool, histories iter.Seq[*History]) (tied []*History) {
+	group := b.group()
 	var records []*record
-	for r := range x.bindingRecords() {
+	for r := range rs.ofBindings() {
 		if r.spec.group() == group {
 			records = append(records, r)
 		}
@@ -261,18 +320,18 @@ func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Add
 	if !slices.ContainsFunc(records, func(r *record) bool { return !r.swept.Equal(began) }) {
 		return nil // this look was taken in before, and each survey of a wait brings it again
 	}
-	pods := x.listedPods(listed)
+	pods := listedPods(histories, listed)
 	for _, r := range records {
 		if r.swept.Before(began) {
 			r.swept = began
 		}
 		anyInRotation := false
 		for h, inRotation := range pods {
-			if h.namespace != r.from.namespace && !r.ties(h, x.born(h)) {
+			if h.Namespace != r.from.namespace && !r.ties(h, h.born(rs.clock)) {
 				continue
 			}
 			anyInRotation = anyInRotation || inRotation
-			if h.namespace == r.from.namespace && !slices.Contains(h.listed, group) {
+			if h.Namespace == r.from.namespace && !slices.Contains(h.listed, group) {
 				h.listed = append(h.listed, group)
 				tied = append(tied, h)
 			}
@@ -283,10 +342,10 @@ func (x *Index) recordLook(group groupKey, began time.Time, listed map[netip.Add
 }
 
 // listedPods are the pods and the watched addresses that a look lists, and
-// whether any target at their addresses is in rotation. Called with the lock.
-func (x *Index) listedPods(listed map[netip.Addr]bool) map[*history]bool {
-	pods := make(map[*history]bool)
-	for _, h := range x.histories {
+// whether any target at their addresses is in rotation.
+func listedPods(histories iter.Seq[*History], listed map[netip.Addr]bool) map[*History]bool {
+	pods := make(map[*History]bool)
+	for h := range histories {
 		for _, ip := range h.ips {
 			if inRotation, ok := listed[ip]; ok {
 				pods[h] = pods[h] || inRotation
@@ -304,16 +363,14 @@ const lookAgain = time.Minute
 // looked at since the last gap in what we saw of the cluster; and former ones
 // that still have an address of their namespace in rotation, again after a
 // minute. Since is from when on a look counts; what is due for longest comes
-// first.
-func (x *Index) Unswept() []Candidate {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// first. gap is [kube.Client.Gap].
+func (rs *Records) Unswept(gap time.Time) []Candidate {
 	order := func(a, b Candidate) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(b.Namespace, a.Namespace), cmp.Compare(b.Name, a.Name), cmp.Compare(b.TargetGroupARN, a.TargetGroupARN))
 	}
 	newest := make(map[groupKey]Candidate)
-	for r := range x.bindingRecords() {
-		since, ok := r.due(x.gap)
+	for r := range rs.ofBindings() {
+		since, ok := r.due(gap)
 		if !ok {
 			continue
 		}

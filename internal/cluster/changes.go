@@ -1,0 +1,116 @@
+package cluster
+
+import (
+	"cmp"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"drainwait/internal/cluster/ties"
+)
+
+// What the watches tell comes in here. Each kind of object has its handler, and the
+// handlers come in no particular order; an object's own changes come one by one.
+
+func (x *Index) podChanged(before, after *corev1.Pod) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if before != nil && (after == nil || before.UID != after.UID) {
+		x.dropRead(before)
+		x.forget(before.UID)
+		x.wake(before.Namespace, before.Name)
+		before = nil
+	}
+	if after == nil {
+		return
+	}
+	h := x.historyOf(after, false)
+	x.dropRead(after)
+	if before == nil || !maps.Equal(before.Labels, after.Labels) {
+		if before != nil {
+			h.Tie(x.records.ServicesOf(before)...) // a Service that is there by now selected what the pod was before
+		}
+		h.Tie(x.records.ServicesOf(after)...)
+	}
+	x.wake(after.Namespace, after.Name)
+}
+
+func (x *Index) serviceChanged(before, after *corev1.Service) {
+	if after != nil && (before == nil || !maps.Equal(before.Spec.Selector, after.Spec.Selector)) {
+		x.tieSelected(after)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.records.ServiceChanged(before, after)
+	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status) {
+		x.wakeNamespace(cmp.Or(after, before).Namespace)
+	}
+}
+
+func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
+	if after != nil {
+		x.tieNamed(after)
+	}
+	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Ports, after.Ports) || !equality.Semantic.DeepEqual(before.Endpoints, after.Endpoints) {
+		x.wakeHosts(cmp.Or(after, before).Namespace)
+	}
+}
+
+func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.records.IngressChanged(before, after)
+	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status) ||
+		!maps.Equal(before.Annotations, after.Annotations) {
+		x.wakeNamespace(cmp.Or(after, before).Namespace)
+	}
+}
+
+// bindingChanged also passes checkpoints on.
+func (x *Index) bindingChanged(before, after *ties.Binding) {
+	if x.cfg.OnCheckpoint != nil {
+		if after != nil && after.TargetGroupARN != "" {
+			value, ok := after.Checkpoint()
+			x.cfg.OnCheckpoint(after.TargetGroupARN, value, ok)
+		} else if before != nil && before.TargetGroupARN != "" {
+			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	newest := cmp.Or(after, before)
+	x.updateList(newest, after == nil)
+	x.records.BindingChanged(before, after)
+	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
+		x.wakeNamespace(newest.Namespace)
+	}
+}
+
+// tieSelected ties the pods that a Service selects.
+func (x *Index) tieSelected(s *corev1.Service) {
+	x.tie(s.Namespace+"/"+s.Name, ties.Selected(x.seenPods, s))
+}
+
+// tieNamed ties the pods that an EndpointSlice names.
+func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
+	x.tie(ties.ServiceOf(s), ties.Named(x.seenPods, s))
+}
+
+// tie notes that a Service, a namespace/name, selects pods or names them in an
+// EndpointSlice.
+func (x *Index) tie(service string, pods []*corev1.Pod) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range pods {
+		h := x.histories[p.UID]
+		if h == nil { // the handler of pods is behind
+			h = x.historyOf(p, false)
+		}
+		if h.Tie(service) {
+			x.wake(p.Namespace, p.Name)
+		}
+	}
+}
