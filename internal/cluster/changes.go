@@ -55,7 +55,10 @@ func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 		x.tieNamed(after)
 	}
 	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Ports, after.Ports) || !equality.Semantic.DeepEqual(before.Endpoints, after.Endpoints) {
-		x.wakeHosts(cmp.Or(after, before).Namespace)
+		namespace := cmp.Or(after, before).Namespace
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.wakeAll(func(w *watcher) bool { return w.pod.Namespace == namespace && w.pod.HostNetwork }) // they share their address
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -59,9 +60,7 @@ type Index struct {
 	histories map[types.UID]*history
 	records   *ties.Records
 	lists     map[string]*lists // by namespace
-	// watches holds who wants to hear of a pod, by namespace and name; the name of
-	// an address that no pod has is empty.
-	watches map[string]map[string][]*watch
+	watchers  map[*watcher]bool
 }
 
 // New makes an Index that knows nothing before [Index.Run].
@@ -76,10 +75,10 @@ func New(cfg Config) (*Index, error) {
 		reads:     kube.NewStore(nil),
 		histories: make(map[types.UID]*history),
 		lists:     make(map[string]*lists),
-		watches:   make(map[string]map[string][]*watch),
+		searches:  searches{queues: make(map[netip.Addr][]*search), byIP: make(map[netip.Addr]*search)},
+		watchers:  make(map[*watcher]bool),
 	}
-	x.work.init()
-	x.searches.init()
+	x.work.ctx, x.work.cancel = context.WithCancel(context.Background())
 	var watched ties.Objects
 	errs := make([]error, 5)
 	x.pods, errs[0] = c.Watch(podKind, kube.Handler(x.podChanged))
@@ -135,7 +134,7 @@ func (x *Index) tidy() {
 		x.forget(id)
 	}
 	for ns := range x.lists {
-		if len(x.watches[ns]) == 0 {
+		if !x.watched(func(w *watcher) bool { return w.pod.Namespace == ns }) {
 			x.dropLists(ns)
 		}
 	}
@@ -158,8 +157,6 @@ type work struct {
 
 	mu sync.Mutex // guards the end, so that nothing is added to running after it
 }
-
-func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background()) }
 
 // start runs f in its own goroutine, unless the end has come.
 func (w *work) start(f func(context.Context)) {

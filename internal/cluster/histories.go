@@ -28,14 +28,6 @@ func (x *Index) eachHistory(yield func(*ties.History) bool) {
 	}
 }
 
-// note takes in what a pod shows of itself, and returns what is known of its
-// deletion.
-func (x *Index) note(p *corev1.Pod) deletion {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.historyOf(p, false).deletion
-}
-
 // historyOf is what is remembered of a pod, with what it shows of itself now; live is
 // what was read from the API server itself. Called with the lock.
 func (x *Index) historyOf(p *corev1.Pod, live bool) *history {
@@ -85,7 +77,7 @@ const keepRead = time.Minute
 // does not have, and that no live read has just shown. Called with the lock.
 func (x *Index) forget(id types.UID) {
 	h := x.histories[id]
-	if h == nil || slices.ContainsFunc(x.watches[h.Namespace][h.Name], func(w *watch) bool { return w.id == id }) {
+	if h == nil || x.watched(func(w *watcher) bool { return w.pod.id() == id }) {
 		return
 	}
 	key := h.Namespace + "/" + h.Name

@@ -80,11 +80,10 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	list, err := x.readLists(ctx, namespace, ingresses)
 	if err == nil {
 		x.rememberLists(namespace, l, list)
-	}
-	x.mu.Lock()
-	l.err = err
-	x.mu.Unlock()
-	if err != nil {
+	} else {
+		x.mu.Lock()
+		l.err = err
+		x.mu.Unlock()
 		pause(ctx, listAgain)
 	}
 	x.mu.Lock()
@@ -101,32 +100,18 @@ func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool)
 	ctx, cancel := context.WithTimeout(ctx, listFor)
 	defer cancel()
 	l := &liveList{began: time.Now(), versions: make([]string, len(x.bindings))}
-	l.Bindings = make(kube.Stores, len(x.bindings))
+	bindings := make([]kube.Stores, len(x.bindings))
+	services, endpoints, ings := x.kube.CoreV1().Services(namespace), x.kube.DiscoveryV1().EndpointSlices(namespace), x.kube.NetworkingV1().Ingresses(namespace)
 	reads := []func() error{
-		func() (err error) {
-			l.Services, _, err = kube.List(ctx, x.kube.CoreV1().Services(namespace).List, ties.Services, namespace)
-			return err
-		},
-		func() (err error) {
-			l.Slices, _, err = kube.List(ctx, x.kube.DiscoveryV1().EndpointSlices(namespace).List, ties.Slices, namespace)
-			return err
-		},
+		func() error { return kube.List(ctx, services.List, ties.Services, namespace, &l.Services) },
+		func() error { return kube.List(ctx, endpoints.List, ties.Slices, namespace, &l.Slices) },
 	}
 	if ingresses {
 		l.ingressesBegan = l.began
-		reads = append(reads, func() (err error) {
-			l.Ingresses, _, err = kube.List(ctx, x.kube.NetworkingV1().Ingresses(namespace).List, ties.Ingresses, namespace)
-			return err
-		})
+		reads = append(reads, func() error { return kube.List(ctx, ings.List, ties.Ingresses, namespace, &l.Ingresses) })
 	}
 	for i, w := range x.bindings {
-		reads = append(reads, func() error {
-			stores, version, err := w.List(ctx, namespace)
-			if err == nil {
-				l.Bindings[i], l.versions[i] = stores[0], version
-			}
-			return err
-		})
+		reads = append(reads, func() (err error) { l.versions[i], err = w.List(ctx, namespace, &bindings[i]); return err })
 	}
 	errs := make([]error, len(reads))
 	var running sync.WaitGroup
@@ -134,6 +119,7 @@ func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool)
 		running.Go(func() { errs[i] = read() })
 	}
 	running.Wait()
+	l.Bindings = slices.Concat(bindings...)
 	return l, errors.Join(errs...)
 }
 
@@ -150,7 +136,7 @@ func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
 	if l.newest != nil && list.ingressesBegan.IsZero() {
 		list.ingressesBegan = l.newest.ingressesBegan
 	}
-	l.newest = list
+	l.newest, l.err = list, nil
 	if x.records.Listed(namespace, list.Objects, x.lists[namespace] == l) {
 		x.wakeNamespace(namespace)
 	}

@@ -145,7 +145,11 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	x.note(p).addTo(out)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d := x.historyOf(p, false).deletion; !d.seen.IsZero() {
+		out.DeletionSeen, out.Grace, out.KillAt = d.seen, d.grace, d.kill
+	}
 	return out
 }
 

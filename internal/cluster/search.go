@@ -30,10 +30,6 @@ type searches struct {
 	running bool
 }
 
-func (q *searches) init() {
-	q.queues, q.byIP = make(map[netip.Addr][]*search), make(map[netip.Addr]*search)
-}
-
 // search is one question, shared by all who ask it.
 type search struct {
 	ip      netip.Addr

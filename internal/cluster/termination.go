@@ -45,13 +45,6 @@ func (d *deletion) note(p *corev1.Pod, c *kube.Clock) {
 	d.grace = min(d.grace, grace)
 }
 
-// addTo adds to a pod what is remembered of its deletion.
-func (d deletion) addTo(p *Pod) {
-	if !d.seen.IsZero() {
-		p.DeletionSeen, p.Grace, p.KillAt = d.seen, d.grace, d.kill
-	}
-}
-
 // gracePeriod is that of a pod's deletion, or else that of its specification.
 func gracePeriod(p *corev1.Pod) time.Duration {
 	for _, s := range []*int64{p.DeletionGracePeriodSeconds, p.Spec.TerminationGracePeriodSeconds} {

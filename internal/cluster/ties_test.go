@@ -239,7 +239,7 @@ func TestHistoryIsDropped(t *testing.T) {
 func TestPodChangesAheadOfService(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue"), func(t *testing.T, w *world) {
 		before := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "x"}}
-		w.note(before)
+		w.newPod(before)
 		before.Labels = map[string]string{"app": "blue"}
 		after := before.DeepCopy()
 		after.Labels = map[string]string{"app": "idle"}

@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic/dynamicinformer"
@@ -237,16 +238,23 @@ func (w *BindingWatch) untilGone(ctx context.Context, suspect <-chan struct{}) {
 	}
 }
 
-// List lists the bindings of a namespace anew, as [List] does. A 404 means that
-// there are none only where discovery says so.
-func (w *BindingWatch) List(ctx context.Context, namespace string) (Stores, string, error) {
-	stores, version, err := List(ctx, w.c.dynamic.Resource(w.gvr).Namespace(namespace).List, w.kind(), namespace)
+// List lists the bindings of a namespace anew, as [List] does, and returns the
+// resource version. A 404 means that there are none only where discovery says so.
+func (w *BindingWatch) List(ctx context.Context, namespace string, into *Stores) (version string, err error) {
+	list := func(ctx context.Context, o metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+		l, err := w.c.dynamic.Resource(w.gvr).Namespace(namespace).List(ctx, o)
+		if err == nil {
+			version = l.GetResourceVersion()
+		}
+		return l, err
+	}
+	err = List(ctx, list, w.kind(), namespace, into)
 	if apierrors.IsNotFound(err) {
 		if state, discoverErr := w.discover(ctx); discoverErr == nil && state == absent {
-			return Stores{NewStore(nil)}, "", nil
+			return "", nil
 		}
 	}
-	return stores, version, err
+	return version, err
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -132,11 +132,12 @@ func groupPath(gv schema.GroupVersion) string {
 	return "/apis/" + gv.String()
 }
 
-// List reads a namespace by the list function of a client, without a resource
-// version: what the API server answers then is what etcd has, and not what a cache
-// had. It returns the trimmed objects, in one store, and the resource version.
-func List[L runtime.Object](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), k Kind, namespace string) (Stores, string, error) {
+// List puts the objects of a namespace into a new store, trimmed, by the list
+// function of a client. It asks without a resource version: what the API server
+// answers then is what etcd has, and not what a cache had.
+func List[L runtime.Object](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), k Kind, namespace string, into *Stores) error {
 	store := NewStore(k.Indexers)
+	*into = append(*into, store)
 	l, err := list(ctx, metav1.ListOptions{})
 	if err == nil {
 		err = meta.EachListItem(l, func(o runtime.Object) error {
@@ -148,9 +149,9 @@ func List[L runtime.Object](ctx context.Context, list func(context.Context, meta
 		})
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("list %s of namespace %s: %w", k.Resource.GroupResource(), namespace, err)
+		return fmt.Errorf("list %s of namespace %s: %w", k.Resource.GroupResource(), namespace, err)
 	}
-	return Stores{store}, any(l).(metav1.ListInterface).GetResourceVersion(), nil
+	return nil
 }
 
 // Run keeps the copies up to date until ctx ends, and returns when all of its
