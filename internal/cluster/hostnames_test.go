@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/cluster/ties"
-
 	"github.com/google/go-cmp/cmp"
+
+	"drainwait/internal/cluster/ties"
 )
 
 func TestHostnames(t *testing.T) {

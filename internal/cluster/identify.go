@@ -7,11 +7,11 @@ import (
 	"net/netip"
 	"slices"
 
-	"drainwait/internal/cluster/ties"
-
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/cluster/ties"
 )
 
 // PodRef says which pod a wait is for.

@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"drainwait/internal/cluster/kube"
-	"drainwait/internal/cluster/ties"
-
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 )
 
 // Bounds of the live lists of a namespace.

@@ -187,7 +187,7 @@ const byAddress = "address"
 // podKind is what is read of pods.
 var podKind = kube.Kind{
 	Resource: corev1.SchemeGroupVersion.WithResource("pods"), Trim: trimPod,
-	Indexers: cache.Indexers{byAddress: kube.Indexer(podAddresses)},
+	Indexers: cache.Indexers{byAddress: func(obj any) ([]string, error) { return podAddresses(obj.(*corev1.Pod)), nil }},
 }
 
 var trimPod = kube.Trimmer(func(p *corev1.Pod) *corev1.Pod {

@@ -44,7 +44,11 @@ type search struct {
 // of the API server itself.
 func (x *Index) search(ctx context.Context, caller, ip netip.Addr) ([]*corev1.Pod, error) {
 	s := x.enqueue(caller, ip)
-	defer x.searches.leave(s)
+	defer func() {
+		x.searches.mu.Lock()
+		defer x.searches.mu.Unlock()
+		s.waiting--
+	}()
 	select {
 	case <-s.done:
 		return s.pods, s.err
@@ -77,13 +81,6 @@ func (x *Index) enqueue(caller, ip netip.Addr) *search {
 		x.work.start(x.searchAll)
 	}
 	return s
-}
-
-// leave takes a caller away.
-func (q *searches) leave(s *search) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	s.waiting--
 }
 
 // searchAll makes searches, one each searchEvery, until none is left.

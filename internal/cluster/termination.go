@@ -7,11 +7,11 @@ import (
 	"slices"
 	"time"
 
-	"drainwait/internal/cluster/kube"
-
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/cluster/kube"
 )
 
 // deletion is what is known of a pod's deletion. It is never taken back, and it only
@@ -62,15 +62,12 @@ func gracePeriod(p *corev1.Pod) time.Duration {
 // have been deleted while the node was read. An error means that it is not known.
 func (x *Index) NotTerminating(ctx context.Context, p *Pod) (bool, error) {
 	node, ready, err := x.isReady(ctx, p)
-	if err != nil || !ready {
-		return false, err
+	if ready {
+		ready, err = x.nodeReady(ctx, p, node)
 	}
-	if ready, err = x.nodeReady(ctx, node); err != nil {
-		return false, fmt.Errorf("pod %s: %w", p.Key(), err)
-	} else if !ready {
-		return false, nil
+	if ready {
+		_, ready, err = x.isReady(ctx, p)
 	}
-	_, ready, err = x.isReady(ctx, p)
 	return ready, err
 }
 
@@ -88,13 +85,13 @@ func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, e
 	return pod.Spec.NodeName, ready, nil
 }
 
-func (x *Index) nodeReady(ctx context.Context, name string) (bool, error) {
+func (x *Index) nodeReady(ctx context.Context, p *Pod, name string) (bool, error) {
 	node, err := x.kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("get node %s: %w", name, err)
+		return false, fmt.Errorf("pod %s: get node %s: %w", p.Key(), name, err)
 	}
 	isReady := func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue

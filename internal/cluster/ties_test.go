@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"drainwait/internal/cluster/ties"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/cluster/ties"
 )
 
 // show writes candidates down: "web" is tied, "web?" is not, "web!" publishes

@@ -5,14 +5,14 @@ import (
 	"encoding/json"
 	"testing"
 
-	"drainwait/internal/cluster/kube"
-	"drainwait/internal/cluster/ties"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 )
 
 // What is read of an object is the same after it was trimmed, however often; the

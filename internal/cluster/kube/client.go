@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ func New(cfg *rest.Config, namespaces []string, log *slog.Logger) (*Client, erro
 	}
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
-	cfg.Wrap(c.wrap)
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &timed{next, &c.Clock, &c.ages} })
 	var err1, err2 error
 	c.Interface, err1 = kubernetes.NewForConfig(cfg)
 	c.dynamic, err2 = dynamic.NewForConfig(cfg)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,13 +17,13 @@ const maxSkew = 30 * time.Second
 // clock is from ours. The header counts in whole seconds, so one answer only
 // gives bounds; several narrow them.
 type Clock struct {
-	log *slog.Logger // is told once of a skew that is too large
+	log    *slog.Logger // is told once of a skew that is too large
+	warned atomic.Bool  // it was
 
 	mu sync.Mutex // guards the rest
 	// least and most are the bounds of the API server's time less ours.
 	least, most time.Duration
 	known       bool
-	warned      bool
 }
 
 // Skew is the API server's clock less ours: zero where what was seen allows for
@@ -30,11 +31,6 @@ type Clock struct {
 func (c *Clock) Skew() (skew time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.leastSkew()
-}
-
-// leastSkew is called with the lock.
-func (c *Clock) leastSkew() (skew time.Duration, ok bool) {
 	skew = max(c.least, min(c.most, 0))
 	return skew, skew.Abs() <= maxSkew
 }
@@ -48,14 +44,14 @@ func (c *Clock) answered(sent, received, date time.Time) {
 	if least > most {
 		return // our clock was set in between
 	}
-	if skew, tooLarge := c.narrow(least, most); tooLarge {
+	c.narrow(least, most)
+	if skew, ok := c.Skew(); !ok && !c.warned.Swap(true) {
 		c.log.Warn("the clock of the API server is too far from ours to be of use: the end of a pod's grace period is counted from when its deletion is seen; check the clocks",
 			"skew", skew)
 	}
 }
 
-// narrow narrows the bounds. tooLarge is true the first time that the skew is.
-func (c *Clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge bool) {
+func (c *Clock) narrow(least, most time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.known || max(c.least, least) > min(c.most, most) {
@@ -63,18 +59,9 @@ func (c *Clock) narrow(least, most time.Duration) (skew time.Duration, tooLarge 
 	} else {
 		c.least, c.most = max(c.least, least), min(c.most, most)
 	}
-	skew, ok := c.leastSkew()
-	tooLarge = !ok && !c.warned
-	c.warned = c.warned || tooLarge
-	return skew, tooLarge
 }
 
-// wrap makes next, which leads to the API server, tell the time and the age of
-// watches.
-func (c *Client) wrap(next http.RoundTripper) http.RoundTripper {
-	return &timed{next, &c.Clock, &c.ages}
-}
-
+// timed leads to the API server, and learns the time and the age of watches.
 type timed struct {
 	next  http.RoundTripper
 	clock *Clock

@@ -114,13 +114,3 @@ func pick(m map[string]string, keys []string) map[string]string {
 	}
 	return out
 }
-
-// Indexer makes an index function of one that lists the keys of an object.
-func Indexer[T any](keys func(*T) []string) cache.IndexFunc {
-	return func(obj any) ([]string, error) {
-		if o, ok := obj.(*T); ok {
-			return keys(o), nil
-		}
-		return nil, nil
-	}
-}

@@ -104,7 +104,10 @@ const (
 	byService = "service"
 )
 
-var sliceIndexers = cache.Indexers{byPod: kube.Indexer(slicePods), byService: kube.Indexer(sliceService)}
+var sliceIndexers = cache.Indexers{
+	byPod:     func(obj any) ([]string, error) { return slicePods(obj.(*discoveryv1.EndpointSlice)), nil },
+	byService: func(obj any) ([]string, error) { return []string{ServiceOf(obj.(*discoveryv1.EndpointSlice))}, nil },
+}
 
 // slicePods are the pods that an EndpointSlice names.
 func slicePods(s *discoveryv1.EndpointSlice) []string {
@@ -116,8 +119,6 @@ func slicePods(s *discoveryv1.EndpointSlice) []string {
 	}
 	return keys
 }
-
-func sliceService(s *discoveryv1.EndpointSlice) []string { return []string{ServiceOf(s)} }
 
 // trimSlice keeps the first address of each endpoint alone: LBC registers no
 // other (pkg/backend/endpoint_resolver.go).

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"drainwait/internal/cluster/kube"
-
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"drainwait/internal/cluster/kube"
 )
 
 // Kinds of what leads to a Service, beside the API groups of bindings.

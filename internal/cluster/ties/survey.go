@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"drainwait/internal/cluster/kube"
-
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"drainwait/internal/cluster/kube"
 )
 
 // Candidate is a binding, present or former, that may hold a pod.
