@@ -207,8 +207,8 @@ func (c *checkpoints) hear(arn, value string, ok bool) {
 	c.heard = append(c.heard, fmt.Sprintf("%s %q %t", arn, value, ok))
 }
 
-// take returns what was heard since the last time.
-func (c *checkpoints) take() []string {
+// news returns what was heard since the last time.
+func (c *checkpoints) news() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	heard := c.heard
@@ -236,13 +236,13 @@ func TestOnCheckpoint(t *testing.T) {
 			{binding("arn:web", `elbv2.k8s.aws/checkpoint: "two"`), []string{`arn:web "two" true`}},
 		} {
 			w.do(tt.step)
-			if d := cmp.Diff(tt.want, c.take()); d != "" {
+			if d := cmp.Diff(tt.want, c.news()); d != "" {
 				t.Errorf("after %q, heard (-want +got):\n%s", tt.step, d)
 			}
 		}
 		w.ServeGroup(sim.GroupELBv2, false)
 		w.pass(time.Minute)
-		if d := cmp.Diff([]string{`arn:web "" false`}, c.take()); d != "" {
+		if d := cmp.Diff([]string{`arn:web "" false`}, c.news()); d != "" {
 			t.Errorf("when the group is gone, heard (-want +got):\n%s", d)
 		}
 	})

@@ -116,8 +116,8 @@ func (w *world) begin() (stop func()) {
 // pass lets d go by.
 func (w *world) pass(d time.Duration) { w.World.Run(w.t.Context(), w.Now()+d) }
 
-// ask runs f, which waits for answers of the world, and the world with it.
-func (w *world) ask(f func()) {
+// await runs f, which waits for answers of the world, and the world with it.
+func (w *world) await(f func()) {
 	w.t.Helper()
 	done := make(chan struct{})
 	go func() {

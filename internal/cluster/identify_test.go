@@ -14,7 +14,7 @@ import (
 // identify asks who that is, and gives the world a second to answer.
 func (w *world) identify(ref PodRef) (p *Pod, err error) {
 	w.t.Helper()
-	w.ask(func() { p, err = w.Identify(w.t.Context(), ref) })
+	w.await(func() { p, err = w.Identify(w.t.Context(), ref) })
 	return p, err
 }
 
@@ -88,7 +88,7 @@ func TestIdentify(t *testing.T) {
 				if p == nil {
 					return
 				}
-				w.ask(func() {
+				w.await(func() {
 					if live, err := w.readPod(t.Context(), p.Namespace, p.Name); err != nil || live.UID != p.UID {
 						t.Errorf("not the pod that is there; error %v", err)
 					}
@@ -137,7 +137,7 @@ func TestIdentifyTrouble(t *testing.T) {
 			for _, ref := range []PodRef{{Namespace: "default", Pod: "a"}, {IP: netip.MustParseAddr("10.9.9.9")}} {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Microsecond)
 				var err error
-				w.ask(func() { _, err = w.Identify(ctx, ref) })
+				w.await(func() { _, err = w.Identify(ctx, ref) })
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("error %v", err)
 				}

@@ -10,24 +10,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxAge is how long a watch may tell nothing. The API server sends a bookmark
-// about once a minute (k8s.io/apiserver, bookmarkFrequency of the watch cache),
-// so that two were lost by then; and client-go tries again after half a minute
-// at most, where an attempt fails.
+// maxAge is how long a watch may be silent. The API server sends a bookmark about
+// once a minute (k8s.io/apiserver, bookmarkFrequency of the watch cache), so two
+// were lost by then; and where an attempt fails, client-go tries again within half
+// a minute.
 const maxAge = 3 * time.Minute
 
-// ages are, by resource, the times since a watch last told something.
+// ages know when each watch last brought something.
 type ages struct {
 	mu sync.Mutex // guards the rest
-	// last is, by the end of the path of a watch, when something last came in on
-	// it, when it was opened or when it ended, whichever is latest; or since when
-	// it is expected. For bindings that are not served, it is when the API server
-	// last said so.
+	// last is, by the end of a watch's path, when the watch last brought something,
+	// opened or ended; before that, since when it is expected. For bindings that are
+	// not served, it is when the API server last said so.
 	last map[string]time.Time
 	gap  time.Time // see [Client.Gap]
 }
 
-// heard notes that there is news of paths. From then on they count.
+// heard notes that something came on these paths. From then on they count.
 func (a *ages) heard(paths ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -39,7 +38,7 @@ func (a *ages) heard(paths ...string) {
 	}
 }
 
-// oldest is the path of which nothing was heard for longest, and for how long.
+// oldest is the path that has been silent for longest, and for how long.
 func (a *ages) oldest() (path string, age time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -51,9 +50,9 @@ func (a *ages) oldest() (path string, age time.Duration) {
 	return path, age
 }
 
-// expected is the path that counts of a request to watch; the API server can be
-// behind a path of its own. The watch of our own replicas, which has a selector,
-// does not count.
+// expected is which path a request watches; "" for none that counts. The API server
+// can be behind a path of its own. The watch of our own replicas, which has a
+// selector, does not count.
 func (a *ages) expected(req *http.Request) string {
 	if q := req.URL.Query(); q.Get("watch") == "" || q.Get("labelSelector") != "" {
 		return ""
@@ -79,7 +78,7 @@ func (a *ages) opened(req *http.Request, resp *http.Response) {
 	}
 }
 
-// watchBody tells of what comes in on a watch and of its end.
+// watchBody tells when something comes in on a watch, or the watch ends.
 type watchBody struct {
 	io.ReadCloser
 	heard func()
@@ -92,17 +91,17 @@ func (b *watchBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WatchAge is how long the watch that has been silent for longest has told
-// nothing. The API server sends a bookmark about once a minute.
+// WatchAge is how long the quietest watch has brought nothing. The API server sends
+// a bookmark about once a minute.
 func (c *Client) WatchAge() time.Duration {
 	_, age := c.ages.oldest()
 	return age
 }
 
-// countGaps sees the options of each list and watch that an informer is about
-// to ask for. One that begins with the whole state says nothing of what came
-// and went before; any other goes on where the last one ended.
-func (a *ages) countGaps(o *metav1.ListOptions) {
+// noteGap sees the options of each list and watch that an informer is about to
+// ask for. One that begins with the whole state says nothing of what came and went
+// before; any other goes on where the last one ended.
+func (a *ages) noteGap(o *metav1.ListOptions) {
 	if o.AllowWatchBookmarks && o.SendInitialEvents == nil {
 		return
 	}
@@ -111,8 +110,8 @@ func (a *ages) countGaps(o *metav1.ListOptions) {
 	a.gap = time.Now()
 }
 
-// Gap is when the newest list was begun that did not go on where a watch had
-// ended: before it, changes can have been missed.
+// Gap is when an informer last began anew in place of going on where its watch had
+// ended: changes before it can have been missed.
 func (c *Client) Gap() time.Time {
 	c.ages.mu.Lock()
 	defer c.ages.mu.Unlock()

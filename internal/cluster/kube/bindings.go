@@ -24,9 +24,9 @@ var bindingGroups = []schema.GroupVersionResource{
 	{Group: sharedGroup, Version: "v1", Resource: "targetgroupbindings"},
 }
 
-// sharedGroup has kinds that come without bindings (NodeDiagnostic, of the node
-// monitoring agent of EKS), so that its mere presence means nothing where its
-// bindings were never seen.
+// sharedGroup also has kinds that come without bindings (NodeDiagnostic, of the EKS
+// node monitoring agent). So its mere presence means nothing where its bindings were
+// never seen.
 const sharedGroup = "eks.amazonaws.com"
 
 // BindingWatch keeps copies of the bindings of one API group for as long as the
@@ -37,16 +37,15 @@ type BindingWatch struct {
 	trim    cache.TransformFunc
 	handler cache.ResourceEventHandler
 	paths   []string     // of the watches
-	known   atomic.Bool  // it was found out once what there is
+	known   atomic.Bool  // what there is was read once
 	state   atomic.Int32 // the serving of the last answer
-	// wasServed says that it was served, and was not absent since.
+	// wasServed: it was served, and has not been absent since.
 	wasServed atomic.Bool
 	stores    atomic.Pointer[Stores] // nil while the group is not served
 }
 
 // WatchBindings keeps copies of the bindings of both API groups from [Client.Run]
-// on, and tells h what changes. When a group is no longer served, its bindings are
-// gone.
+// on, and tells h what changes. Where a group is no longer served, they are gone.
 func (c *Client) WatchBindings(trim cache.TransformFunc, h cache.ResourceEventHandler) []*BindingWatch {
 	for _, gvr := range bindingGroups {
 		c.bindings = append(c.bindings, &BindingWatch{c: c, gvr: gvr, trim: trim, handler: h, paths: c.paths(gvr)})
@@ -76,9 +75,9 @@ const (
 type serving int
 
 const (
-	absent      serving = iota // it has no bindings
-	served                     // it has those that are known here
-	versionGone                // it has bindings in other versions alone, or that cannot be excluded
+	absent      serving = iota // there are no bindings
+	served                     // there are, in the version that is known here
+	versionGone                // there are in other versions alone, or there may be
 )
 
 // run follows the group until ctx ends.
@@ -104,16 +103,16 @@ func (w *BindingWatch) run(ctx context.Context) {
 	}
 }
 
-// logChange logs what changes, once.
+// logChange logs a change, once.
 func (w *BindingWatch) logChange(state serving) {
 	was := serving(w.state.Swap(int32(state)))
 	switch {
 	case state == was:
 	case state == versionGone:
-		w.c.log.Warn("the API server no longer serves the version of TargetGroupBindings that is known here: not ready until it does, or until a newer version of this program is installed",
+		w.c.log.Warn("the API server no longer serves the version of TargetGroupBindings that this program knows: not ready until it does again, or until a newer version of this program is installed",
 			"group", w.gvr.Group, "version", w.gvr.Version)
 	case was == versionGone:
-		w.c.log.Info("the version of TargetGroupBindings is in order again", "group", w.gvr.Group, "served", state == served)
+		w.c.log.Info("the API server no longer serves TargetGroupBindings in an unknown version alone", "group", w.gvr.Group, "served", state == served)
 	case state == absent:
 		w.c.log.Warn("the cluster no longer serves TargetGroupBindings of this API group", "group", w.gvr.Group)
 	}
@@ -122,9 +121,9 @@ func (w *BindingWatch) logChange(state serving) {
 	}
 }
 
-// discover has the API server say whether it serves bindings. Only its word that
-// there is no such group, or no such resource in the group, counts as no; a
-// refusal or a time-out is an error.
+// discover asks the API server whether it serves bindings. No means that it says
+// there is no such group, or no such resource in the group; a refusal or a time-out
+// is an error.
 func (w *BindingWatch) discover(ctx context.Context) (serving, error) {
 	has, err := w.has(ctx, w.gvr.GroupVersion())
 	switch {
@@ -148,7 +147,7 @@ func (w *BindingWatch) discover(ctx context.Context) (serving, error) {
 	for _, v := range group.Versions {
 		has, err := w.has(ctx, schema.GroupVersion{Group: w.gvr.Group, Version: v.Version})
 		if err != nil {
-			return absent, fmt.Errorf("discovery lists %s and then: %w", v.GroupVersion, err)
+			return absent, fmt.Errorf("read version %s, which discovery lists: %w", v.GroupVersion, err)
 		}
 		if has {
 			return versionGone, nil
@@ -168,12 +167,12 @@ func (w *BindingWatch) get(ctx context.Context, path string, into runtime.Object
 	return w.c.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(into)
 }
 
-// informers makes those of the group, which put a token into suspect when the API
-// server answers that there is no such thing.
+// informers makes those of the group. They put a token into suspect when the API
+// server answers 404.
 func (w *BindingWatch) informers(suspect chan<- struct{}) *resource {
 	r := &resource{name: w.gvr.Resource}
 	for _, ns := range w.c.Namespaces {
-		inf := dynamicinformer.NewFilteredDynamicInformer(w.c.dynamic, w.gvr, ns, 0, newIndexers(), w.c.ages.countGaps).Informer()
+		inf := dynamicinformer.NewFilteredDynamicInformer(w.c.dynamic, w.gvr, ns, 0, newIndexers(), w.c.ages.noteGap).Informer()
 		_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) { // fails only on a started informer
 			if !apierrors.IsNotFound(err) {
 				cache.DefaultWatchErrorHandler(ctx, r, err)

@@ -56,7 +56,7 @@ func New(cfg *rest.Config, namespaces []string, log *slog.Logger) (*Client, erro
 		return nil, fmt.Errorf("make Kubernetes client for %s: %w", cfg.Host, err)
 	}
 	for _, ns := range c.Namespaces {
-		c.factories = append(c.factories, informers.NewSharedInformerFactoryWithOptions(c, 0, informers.WithNamespace(ns), informers.WithTweakListOptions(c.ages.countGaps)))
+		c.factories = append(c.factories, informers.NewSharedInformerFactoryWithOptions(c, 0, informers.WithNamespace(ns), informers.WithTweakListOptions(c.ages.noteGap)))
 	}
 	return c, nil
 }
@@ -70,7 +70,7 @@ type Kind struct {
 	Indexers cache.Indexers
 }
 
-// resource is the informers of one.
+// resource is the informers of one kind.
 type resource struct {
 	name      string
 	paths     []string // of the watches
@@ -184,19 +184,19 @@ func (c *Client) Ready() error {
 	}
 	for _, w := range c.bindings {
 		if serving(w.state.Load()) == versionGone {
-			return fmt.Errorf("the API server serves %s, but not in version %s, the only one that is known here: TargetGroupBindings cannot be read; a newer version of this program may know it", w.gvr.Group, w.gvr.Version)
+			return fmt.Errorf("the API server serves %s, but not version %s, the only one that this program knows: TargetGroupBindings cannot be read; a newer version of this program may help", w.gvr.Group, w.gvr.Version)
 		}
 	}
 	if path, age := c.ages.oldest(); age > maxAge {
-		return fmt.Errorf("nothing has come from the API server for %s on %s, which tells something each minute", age.Round(time.Second), path)
+		return fmt.Errorf("nothing has come from the API server for %s on %s, where something comes each minute", age.Round(time.Second), path)
 	}
 	return nil
 }
 
-// Unread names what has not been read yet; nil where everything was read once. How
-// many replicas there are does not count.
+// Unread names what was not read yet; nil where everything was read once. How many
+// replicas there are does not count.
 func (c *Client) Unread() error {
-	const hint = "(is list and watch of them allowed?)"
+	const hint = "(are list and watch of them allowed?)"
 	for _, r := range c.resources {
 		if !r.hasSynced() {
 			return fmt.Errorf("not read yet: %s %s", r.name, hint)

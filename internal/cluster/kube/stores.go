@@ -63,14 +63,14 @@ func Get[T any](ss Stores, key string) *T {
 	return nil
 }
 
-// Handler calls changed with the old and the new state of an object; one of
-// them is nil when it appears or is gone.
+// Handler calls changed with the old and the new state of an object. One of them is
+// nil when the object appears or is gone.
 func Handler[T any](changed func(before, after *T)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { changed(nil, obj.(*T)) },
 		UpdateFunc: func(before, after any) { changed(before.(*T), after.(*T)) },
 		DeleteFunc: func(obj any) {
-			// The watch missed the deletion; what is here is the last known state.
+			// The watch missed the deletion: this is the last known state.
 			if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = unknown.Obj
 			}
@@ -81,7 +81,7 @@ func Handler[T any](changed func(before, after *T)) cache.ResourceEventHandler {
 	}
 }
 
-// Trimmer makes a [Kind]'s Trim of one that knows the type. It may see an object
+// Trimmer makes a [Kind]'s Trim of a function for its type. It may see an object
 // twice.
 func Trimmer[T any](trim func(*T) *T) cache.TransformFunc {
 	return func(obj any) (any, error) {
@@ -92,8 +92,7 @@ func Trimmer[T any](trim func(*T) *T) cache.TransformFunc {
 	}
 }
 
-// TrimMeta keeps of an object what names it, and the labels and annotations of some
-// keys.
+// TrimMeta keeps what names an object, and the labels and annotations of some keys.
 func TrimMeta(m metav1.ObjectMeta, keys ...string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, DeletionTimestamp: m.DeletionTimestamp,
