@@ -1,6 +1,5 @@
-// Package cluster answers from the Kubernetes API who a pod is and which
-// TargetGroupBindings or load balancer names may lead to it, now or formerly:
-// what ties a pod to a target group is remembered for as long as the pod lives.
+// Package cluster says who a pod is, and what may lead to it or did in its lifetime:
+// which TargetGroupBindings, and which load balancers by name.
 package cluster
 
 import (
@@ -21,20 +20,18 @@ import (
 
 // Config makes an [Index].
 type Config struct {
-	// REST leads to the API server. Its QPS is not used: client-go's default of
-	// 5/s would slow the informers down.
-	REST *rest.Config
+	REST *rest.Config // leads to the API server; see [kube.New]
 	// Namespaces are those that are read; none for all.
 	Namespaces []string
-	// OwnService is the namespace/name of the Service in front of the replicas of
-	// this very program; empty where there is none.
+	// OwnService is the namespace/name of the Service in front of this program's own
+	// replicas; empty where there is none.
 	OwnService string
-	// OnCheckpoint, which may be nil, hears each checkpoint annotation of each
-	// binding with an ARN, "" included, as it is read; ok is false where there
-	// is none (any more). It must not block.
+	// OnCheckpoint, which may be nil, is told the checkpoint annotation of each binding
+	// with an ARN whenever it is read; ok is false where there is none (any more). It
+	// must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
-	// OnReplicas, which may be nil, hears how many replicas behind OwnService are
-	// ready, when it is first known and when it changes. It must not block.
+	// OnReplicas, which may be nil, is told how many replicas behind OwnService are
+	// ready: when that is first known, and when it changes. It must not block.
 	OnReplicas func(ready int)
 	Log        *slog.Logger
 }
@@ -48,8 +45,8 @@ type Index struct {
 	work     work
 	searches searches
 	pods     kube.Stores
-	// reads holds pods as live reads showed them, where that is newer than what
-	// the watch has told. It changes with the lock.
+	// reads holds pods as live reads showed them, where the watch is behind. It changes
+	// with the lock.
 	reads    cache.Indexer
 	seenPods kube.Stores // reads, and pods
 
@@ -97,24 +94,21 @@ func New(cfg Config) (*Index, error) {
 	return x, nil
 }
 
-// Synced says whether everything was read once. How many replicas there are does
-// not count.
+// Synced says whether everything was read once.
 func (x *Index) Synced() bool { return x.kube.Unread() == nil }
 
 // Ready says why the watches cannot be trusted now; nil where they can.
 func (x *Index) Ready() error { return x.kube.Ready() }
 
-// WatchAge is how long the watch that has been silent for longest has told
-// nothing. The API server sends a bookmark about once a minute.
+// WatchAge is how long the quietest watch has brought nothing, as
+// [kube.Client.WatchAge] says.
 func (x *Index) WatchAge() time.Duration { return x.kube.WatchAge() }
 
-// tidyEvery is how often what is remembered is looked through for what can be
-// dropped.
+// tidyEvery is how often the Index drops what concerns nobody any more.
 const tidyEvery = time.Minute
 
 // Run keeps the index up to date until ctx ends, and returns when all of its
-// goroutines are gone: at once, or within a minute where client-go backs off from
-// an API server that refuses connections.
+// goroutines are gone, as [kube.Client.Run] does.
 func (x *Index) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { x.kube.Run(ctx) })
@@ -126,7 +120,6 @@ func (x *Index) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// tidy drops what concerns nobody any more.
 func (x *Index) tidy() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -148,14 +141,13 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// work is what goes on beside the callers, for all of them: it knows no
-// caller's context.
+// work goes on beside the callers, for all of them: it knows no caller's context.
 type work struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu sync.Mutex // guards the end, so that nothing is added to running after it
+	mu sync.Mutex // so that nothing is added to running after the end
 }
 
 // start runs f in its own goroutine, unless the end has come.

@@ -28,8 +28,8 @@ func (x *Index) eachHistory(yield func(*ties.History) bool) {
 	}
 }
 
-// historyOf is what is remembered of a pod, with what it shows of itself now; live is
-// what was read from the API server itself. Called with the lock.
+// historyOf is what is remembered of a pod, and takes in what it shows of itself now.
+// live says that the API server itself showed it. Called with the lock.
 func (x *Index) historyOf(p *corev1.Pod, live bool) *history {
 	h := x.histories[p.UID]
 	if h == nil {
@@ -42,7 +42,7 @@ func (x *Index) historyOf(p *corev1.Pod, live bool) *history {
 	return h
 }
 
-// rememberPod remembers what a live read shows as if the watch had told it.
+// rememberPod takes in what a live read shows, as if the watch had told it.
 func (x *Index) rememberPod(p *corev1.Pod) *corev1.Pod {
 	trimmed, _ := trimPod(p) // no error: it is a pod
 	p = trimmed.(*corev1.Pod)
@@ -58,7 +58,7 @@ func (x *Index) rememberPod(p *corev1.Pod) *corev1.Pod {
 	return p
 }
 
-// dropRead drops what was read live of a pod that the informer has told of since.
+// dropRead drops what a live read showed of a pod, where the watch has caught up.
 // Called with the lock.
 func (x *Index) dropRead(p *corev1.Pod) {
 	read := kube.Get[corev1.Pod](kube.Stores{x.reads}, key(p))
@@ -73,8 +73,8 @@ func key(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
 // a watch.
 const keepRead = time.Minute
 
-// forget drops what is remembered of a pod that nobody watches, that the informer
-// does not have, and that no live read has just shown. Called with the lock.
+// forget drops what is remembered of a pod, unless someone watches it, it exists, or
+// a live read has just shown it. Called with the lock.
 func (x *Index) forget(id types.UID) {
 	h := x.histories[id]
 	if h == nil || x.watched(func(w *watcher) bool { return w.pod.id() == id }) {

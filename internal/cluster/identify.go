@@ -28,7 +28,7 @@ type PodRef struct {
 }
 
 // Identify reads a pod from the API server itself. [ErrNoPod], [ErrAmbiguous] and
-// [ErrDisagree] are answers; any other error passes.
+// [ErrDisagree] are answers; any other error may pass.
 func (x *Index) Identify(ctx context.Context, ref PodRef) (*Pod, error) {
 	if ref.Pod == "" {
 		return x.identifyAddress(ctx, ref)
@@ -56,9 +56,9 @@ func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Po
 	return p, nil
 }
 
-// identifyAddress confirms the pod that the cache has at an address, or else
-// searches. A pod in the host network is searched for in any case: the cache may
-// be behind with another one at the address.
+// identifyAddress confirms the pod that the cache has at an address, or searches. It
+// always searches where that pod is in the host network: another one may be at the
+// address that the cache does not know yet.
 func (x *Index) identifyAddress(ctx context.Context, ref PodRef) (*Pod, error) {
 	cached, err := x.PodAt(ref.IP, ref.Namespace)
 	if err == nil && !cached.HostNetwork {

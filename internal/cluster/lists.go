@@ -20,11 +20,11 @@ const (
 	listAgain = 500 * time.Millisecond // how long after a failure they are asked for again
 )
 
-// liveList is one whole list of a namespace, from the API server itself.
+// liveList is a namespace as the API server itself showed it.
 type liveList struct {
 	ties.Objects   // the bindings are kept up to date by later events, with the lock
 	began          time.Time
-	ingressesBegan time.Time // those are of an earlier list where they were not listed again; zero for none
+	ingressesBegan time.Time // zero for no Ingresses; those of an earlier list still count
 	versions       []string  // resource versions of the lists of bindings, one for each API group
 }
 
@@ -37,13 +37,12 @@ type lists struct {
 	wakes         map[chan<- struct{}]bool
 }
 
-// Lists asks for one live list each of the TargetGroupBindings of both API
-// groups, the Services and the EndpointSlices of a namespace, and where ingresses
-// is true also of its Ingresses: begun at or after since, and shared by all who
-// asked before it began. What they show is remembered, as if the watches had told
-// it, before they count as known. It returns at once; where known is false, wake
-// gets a token, without blocking, when it makes sense to ask again, and err is
-// the newest trouble, which passes.
+// Lists says whether a namespace was listed live at or after since: its Services,
+// EndpointSlices and TargetGroupBindings, and where ingresses is true its Ingresses.
+// What a list shows is remembered, as if the watches had told it, before it counts as
+// known. Lists returns at once. Where known is false it starts a list, which is shared
+// by all who asked before it began; wake gets a token, without blocking, when it makes
+// sense to ask again; and err is the newest trouble, which passes.
 func (x *Index) Lists(namespace string, since time.Time, ingresses bool, wake chan<- struct{}) (known bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -70,7 +69,7 @@ func (l *lists) covers(since time.Time, ingresses bool) bool {
 	return l.newest != nil && has(l.newest.began) && (!ingresses || has(l.newest.ingressesBegan))
 }
 
-// fetchLists makes one whole list, remembers what it shows and wakes those who
+// fetchLists lists a namespace once, remembers what that shows and wakes those who
 // wait for it.
 func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	x.mu.Lock()
@@ -123,7 +122,7 @@ func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool)
 	return l, errors.Join(errs...)
 }
 
-// rememberLists remembers what a list shows, and then makes it the newest.
+// rememberLists takes in what a list shows, and then makes it the newest.
 func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
 	for _, s := range kube.InNamespace[corev1.Service](list.Services, namespace) {
 		x.tieSelected(s)
@@ -142,8 +141,8 @@ func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
 	}
 }
 
-// updateList takes in what a watch tells of a binding after the newest live list.
-// Called with the lock.
+// updateList brings the newest live list up to date with what the watch of bindings
+// tells later. Called with the lock.
 func (x *Index) updateList(b *ties.Binding, gone bool) {
 	l := x.lists[b.Namespace]
 	i := slices.IndexFunc(x.bindings, func(w *kube.BindingWatch) bool { return w.Group() == b.API })

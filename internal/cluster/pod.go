@@ -33,10 +33,10 @@ type Pod struct {
 	// deletion, or else that of its specification.
 	Grace time.Duration
 	// KillAt is when the kubelet kills it, by our clock: the earliest
-	// deletionTimestamp that was seen, which lies ahead by the grace period, less
-	// the skew of the API server's clock as it is known now. Zero while the pod is
-	// not being deleted. Where the skew is too large to be corrected, it is when the
-	// deletion was seen and the grace period.
+	// deletionTimestamp that was seen, which has the grace period in it, less the skew
+	// of the API server's clock when the deletion was first seen. Where the skew is too
+	// large to be corrected, the grace period counts from when the deletion was seen.
+	// Zero while the pod is not being deleted.
 	KillAt time.Time
 	// DeletionSeen is when we first saw that it is being deleted; zero while it is
 	// not. A deletion is never taken back, whatever a watch that is behind shows.
@@ -49,22 +49,21 @@ type Pod struct {
 // Key is the pod's namespace/name.
 func (p *Pod) Key() string { return p.Namespace + "/" + p.Name }
 
-// Errors of a look for a pod.
+// Answers where no pod is found.
 var (
 	// ErrNoPod: there is no pod of the name, or none that runs has the address.
 	ErrNoPod = errors.New("no such pod")
-	// ErrAmbiguous: the address does not tell the pod, because several have it or
-	// because it is a node's.
-	ErrAmbiguous = errors.New("this address may be that of more than one pod")
+	// ErrAmbiguous: several pods have the address, or it is a node's.
+	ErrAmbiguous = errors.New("more than one pod may have this address")
 	// ErrDisagree: the pod that is named does not have the address that is named.
 	ErrDisagree = errors.New("the pod does not have this address")
 )
 
-// PodAt finds the pod that has an address in the cache. Completed pods, which
-// keep theirs, do not count. namespace decides between several; one in which none
-// of them lives is ignored where the address is unique. Pods in the host network
-// share the address with their node and whatever runs there, so such a pod is
-// found only where a namespace is given and it is the one match in there.
+// PodAt finds the pod in the cache that has an address. Completed pods, which keep
+// theirs, do not count. namespace decides between several; where only one has the
+// address, it may live elsewhere. A pod in the host network shares the address with
+// its node and whatever else runs there. So it is found only where it is the one match
+// in the given namespace.
 func (x *Index) PodAt(ip netip.Addr, namespace string) (*Pod, error) {
 	p, err := choose(kube.ByIndex[corev1.Pod](x.pods, byAddress, ip.Unmap().String()), ip, namespace)
 	if err != nil {
@@ -153,7 +152,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 	return out
 }
 
-// id is what is remembered of a pod under.
+// id is the key of the pod's history.
 func (p *Pod) id() types.UID {
 	if p.UID != "" {
 		return p.UID

@@ -12,16 +12,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Bounds of live searches: each is a list of pods, which an API server has to
-// look through etcd for.
+// Bounds of live searches. Each is a list of pods, for which the API server has to
+// read through etcd.
 const (
 	searchEvery = 200 * time.Millisecond
 	searchFor   = 5 * time.Second // how long one may take
 	keepFound   = time.Second     // how long an answer serves others
 )
 
-// searches are the live searches for pods by address. Those who ask are served
-// in turn, so that nobody who asks a lot keeps the others waiting.
+// searches are the live searches for pods by address. Callers are served in turn, so
+// that none who asks a lot keeps the others waiting.
 type searches struct {
 	mu      sync.Mutex // guards the rest; not held across a call
 	queues  map[netip.Addr][]*search
@@ -40,8 +40,7 @@ type search struct {
 	err     error
 }
 
-// search finds the pods that have an address as their primary one, by the word
-// of the API server itself.
+// search asks the API server itself which pods have an address as their primary one.
 func (x *Index) search(ctx context.Context, caller, ip netip.Addr) ([]*corev1.Pod, error) {
 	s := x.enqueue(caller, ip)
 	defer func() {
@@ -57,8 +56,8 @@ func (x *Index) search(ctx context.Context, caller, ip netip.Addr) ([]*corev1.Po
 	}
 }
 
-// enqueue joins a search that is under way or has just been, and puts it also
-// into the queue of the caller: its turn may come sooner there.
+// enqueue joins a search that is wanted, under way or just over. One that has not
+// begun also goes into the queue of this caller, whose turn may come sooner.
 func (x *Index) enqueue(caller, ip netip.Addr) *search {
 	q := &x.searches
 	q.mu.Lock()

@@ -23,10 +23,10 @@ type deletion struct {
 	grace time.Duration // the shortest
 }
 
-// note takes in what a pod shows of it. The kill time is brought to our clock once:
-// a clock that is set later moves nothing. Where the skew is of no use, it is
-// reckoned as the API server does it: from the deletion on, with the grace period
-// (k8s.io/apiserver, BeforeDelete).
+// note takes in what a pod shows of it. The kill time is brought to our clock once: a
+// clock that is set later moves nothing. Where the skew is of no use, the kill time is
+// the deletion and the grace period, as the API server reckons (k8s.io/apiserver,
+// BeforeDelete).
 func (d *deletion) note(p *corev1.Pod, c *kube.Clock) {
 	if p.DeletionTimestamp == nil {
 		return

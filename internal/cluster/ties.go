@@ -15,9 +15,7 @@ import (
 	"drainwait/internal/cluster/ties"
 )
 
-// Survey says what may lead to a pod, by the watches, the newest live lists and
-// what is remembered. ingresses are names of Ingresses of its namespace whose
-// load balancers count in any case.
+// Survey says what may lead to a pod, as [ties.Records.Survey] does.
 func (x *Index) Survey(p *Pod, ingresses []string) ties.Survey {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -33,10 +31,8 @@ func (x *Index) Survey(p *Pod, ingresses []string) ties.Survey {
 	return x.records.Survey(&h, nil, p.since, ingresses)
 }
 
-// Swept takes in a look at the group of a candidate: when it began, and each
-// target with whether it is in rotation. Pods and watched addresses of the
-// namespaces whose bindings lead to the group are tied to it from now on where
-// it lists them.
+// Swept takes in a look at the group of a binding: when it began, and each target
+// with whether it is in rotation. It ties pods as [ties.Records.Look] says.
 func (x *Index) Swept(b ties.Binding, began time.Time, targets iter.Seq2[netip.Addr, bool]) {
 	listed := make(map[netip.Addr]bool)
 	for ip, inRotation := range targets {
@@ -56,8 +52,8 @@ func (x *Index) Unswept() []ties.Candidate {
 	return x.records.Unswept(x.kube.Gap())
 }
 
-// What the watches tell comes in here. Each kind of object has its handler, and the
-// handlers come in no particular order; an object's own changes come one by one.
+// What the watches tell comes in here. There is a handler for each kind of object,
+// and kinds come in no particular order.
 
 func (x *Index) podChanged(before, after *corev1.Pod) {
 	x.mu.Lock()

@@ -10,9 +10,9 @@ type watcher struct {
 
 // Watch puts a token into wake, without blocking, whenever something about a pod
 // changes: itself, what ties it to a target group, or the bindings, Services and
-// Ingresses of its namespace. Checkpoints are not among that. For an address
-// that no pod has, it tells of the namespace. Until stop, which ends it, what is
-// remembered of the pod is kept, even when the pod is gone.
+// Ingresses of its namespace; but not for checkpoints. For an address that no pod
+// has, it tells of the namespace. Until stop is called, what is remembered of the
+// pod is kept, even when the pod is gone.
 func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 	w := &watcher{p, wake}
 	x.mu.Lock()
@@ -37,7 +37,7 @@ func (x *Index) stop(w *watcher) {
 	}
 }
 
-// watched says whether there is such a watch. Called with the lock.
+// watched says whether there is such a watcher. Called with the lock.
 func (x *Index) watched(such func(*watcher) bool) bool {
 	for w := range x.watchers {
 		if such(w) {

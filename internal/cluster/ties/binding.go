@@ -84,6 +84,5 @@ func (s *BindingSpec) group() groupKey {
 	return groupKey{s.TargetGroupARN, s.TargetGroupName, s.RoleARN, s.ExternalID}
 }
 
-// registers says whether pods can be targets of the binding's group, or that it
-// cannot be told.
+// registers says whether pods may be targets of the binding's group.
 func (s *BindingSpec) registers() bool { return s.TargetType == "" || s.TargetType == TypeIP }

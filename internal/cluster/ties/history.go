@@ -13,16 +13,16 @@ import (
 	"drainwait/internal/cluster/kube"
 )
 
-// History is what was seen of a pod, or of an address that no pod has and that is
-// watched, and cannot be read from the cluster any more.
+// History is what was seen of a pod, or of an address that no pod has, and can no
+// longer be read from the cluster.
 type History struct {
 	Namespace, Name string   // no name of an address
 	Services        []string // namespace/name of those that ever selected it or named it in an EndpointSlice
 
 	created time.Time // by the API server's clock
 	seen    time.Time // first
-	// late says that it had an address then, or that no watch had told of it: it
-	// can have been tied to something before.
+	// late: it had an address by then, or no watch had told of it. So it can have
+	// been tied to something before.
 	late      bool
 	ips       []netip.Addr // all that it ever had
 	addressed time.Time    // when the last of them was first seen
@@ -30,7 +30,7 @@ type History struct {
 	listed    []groupKey   // groups that a look showed it in
 }
 
-// NewHistory begins that of a pod. live says that no watch has told of it.
+// NewHistory begins that of a pod. live says that no watch has told of the pod.
 func NewHistory(p *corev1.Pod, live bool) History {
 	return History{
 		Namespace: p.Namespace, Name: p.Name, created: p.CreationTimestamp.Time,
@@ -38,7 +38,7 @@ func NewHistory(p *corev1.Pod, live bool) History {
 	}
 }
 
-// NewAddress begins the history of addresses that no pod has.
+// NewAddress begins that of addresses that no pod has.
 func NewAddress(namespace string, ips []netip.Addr) History {
 	return History{Namespace: namespace, ips: ips, seen: time.Now(), late: true}
 }
@@ -58,7 +58,7 @@ func (h *History) Note(p *corev1.Pod) {
 }
 
 // Tie notes that Services, as namespace/name, select the pod or name it in an
-// EndpointSlice. It says whether that is new.
+// EndpointSlice, and says whether that is new.
 func (h *History) Tie(services ...string) bool {
 	before := len(h.Services)
 	for _, s := range services {
@@ -89,9 +89,9 @@ func (h *History) namespaces() iter.Seq[string] {
 	return maps.Keys(all)
 }
 
-// Since is when the pod can last have been tied to something that escaped us, with
-// a [kube.Client.Gap]: a look at a group that began then or later tells. It is zero
-// for a pod that was watched well all its life.
+// Since is until when something can have tied the pod that escaped us, given a
+// [kube.Client.Gap]: only a look that began later shows it. Zero means that nothing
+// can: the pod was watched well all its life.
 func (h *History) Since(gap time.Time) time.Time {
 	var since time.Time
 	if h.late {
@@ -107,8 +107,8 @@ func (h *History) Since(gap time.Time) time.Time {
 	return since
 }
 
-// born is when a pod was created, by our clock and at the earliest: not after it
-// was first seen, however the clocks are set since.
+// born is when the pod was created at the earliest, by our clock. It is never after
+// the pod was first seen, however the clocks were set since.
 func (h *History) born(clock *kube.Clock) time.Time {
 	if h.created.IsZero() {
 		return h.created

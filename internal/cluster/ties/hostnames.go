@@ -17,9 +17,8 @@ type Hostname struct {
 	// Ingress says that From is an Ingress; else it is a Service of type
 	// LoadBalancer.
 	Ingress bool
-	// Tied says that the pod is behind it: that the Service, or one of those that
-	// the Ingress' rules or its default backend name or named, is tied to the pod;
-	// or that the Ingress was named by the caller.
+	// Tied says that the pod is behind it: the Service, or one that the Ingress sends
+	// or sent to, is tied to the pod; or the caller named the Ingress.
 	Tied bool
 	// PublishesNotReady says that every Service of the pod behind it publishes
 	// addresses that are not ready.
@@ -69,8 +68,8 @@ func hostRecords(from origin, group string, hostnames, services []string) []*rec
 	return out
 }
 
-// isStackOf says whether a binding's stack label names the Ingress or the Service
-// of a record.
+// isStackOf says whether a binding was made for the Ingress or the Service of a
+// record, by its stack labels.
 func (r *record) isStackOf(b *Binding) bool {
 	l := b.Labels
 	switch {
@@ -83,9 +82,8 @@ func (r *record) isStackOf(b *Binding) bool {
 	}
 }
 
-// accountsFor says whether a present binding was made for the Ingress or the
-// Service of a record, and leads to the record's Service, or any where anyService
-// is true.
+// accountsFor says whether a present binding was made for the Ingress or the Service
+// of a record, and leads to the record's Service, or to any where anyService is true.
 func (v *view) accountsFor(r *record, anyService bool) bool {
 	return slices.ContainsFunc(v.records, func(b *record) bool {
 		return b.binding != nil && b.everywhere && b.from.namespace == r.from.namespace && r.isStackOf(b.binding) && (anyService || b.service == r.service)
@@ -121,9 +119,9 @@ func (v *view) hostnames(named []origin) []Hostname {
 	return out
 }
 
-// follows says whether the host name of some records, of which some are tied to
-// the pod, is to be followed: not where bindings account for all that ties it,
-// and, where nothing does, only for a pod whose ties can have escaped us.
+// follows says whether to follow the host name of some records, some of them tied to
+// the pod: not where bindings account for all that tie it; and where none does, only
+// for a pod whose ties can have escaped us.
 func (v *view) follows(leads, tied []*record) bool {
 	if len(tied) == 0 {
 		return !v.since.IsZero() && leads[0].from.namespace == v.history.Namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })

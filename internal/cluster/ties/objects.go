@@ -12,11 +12,11 @@ import (
 	"drainwait/internal/cluster/kube"
 )
 
-// Objects are those of a namespace that tie pods, or of all namespaces: as the
-// watches show them, or as one live list does.
+// Objects are those that tie pods: as the watches show them, or a live list of a
+// namespace.
 type Objects struct {
 	Services, Slices, Ingresses kube.Stores
-	Bindings                    kube.Stores // of a live list: one for each API group
+	Bindings                    kube.Stores // of a live list: a store for each API group
 }
 
 // What is read of objects that tie pods.

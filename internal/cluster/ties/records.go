@@ -1,3 +1,5 @@
+// Package ties remembers what leads from pods to target groups, now and formerly,
+// and says for one pod which groups may hold it. It asks nobody and has no lock.
 package ties
 
 import (
@@ -26,9 +28,8 @@ type origin struct{ kind, namespace, name string }
 // String is how an origin is shown: "Ingress default/web".
 func (o origin) String() string { return o.kind + " " + o.namespace + "/" + o.name }
 
-// link is what an object says at one time of how a Service is reached: a binding,
-// by which target group; an Ingress or a Service of type LoadBalancer, by which
-// load balancer.
+// link is what an object says of how a Service is reached: a binding by which target
+// group, an Ingress or a Service of type LoadBalancer by which load balancer.
 type link struct {
 	from      origin
 	service   string      // namespace/name; empty for none that we know of
@@ -37,22 +38,22 @@ type link struct {
 	noAddress bool        // of an Ingress or a Service: not even an IP address
 }
 
-// record is that a link is or was there.
+// record says that a link is or was there.
 type record struct {
 	link
 	binding      *Binding // that said so, with its newest metadata; nil where an Ingress or a Service did
 	ingressGroup string   // the newest explicit IngressGroup of an Ingress
-	everywhere   bool     // the informers show it, and the newest live list, where there is one
+	everywhere   bool     // the watches show it, and the newest live list, where there is one
 	ended        time.Time
 	swept        time.Time // when the newest look at the group of a binding began
-	cleared      bool      // it has ended, and a look since showed no address of the namespace in rotation
+	cleared      bool      // it has ended, and a later look showed no pod of it in rotation
 }
 
 // former says that a record has ended: nothing shows it any more.
 func (r *record) former() bool { return !r.ended.IsZero() }
 
-// tolerance is what clocks may be wrong by where one compares a creation with an
-// end: creationTimestamps are in whole seconds.
+// tolerance is how wrong the comparison of a creation with an end may be:
+// creationTimestamps are in whole seconds.
 const tolerance = 2 * time.Second
 
 // before says whether something ended before a pod was created.
@@ -75,7 +76,7 @@ func bindingRecords(b *Binding) []*record {
 	return []*record{{link: l, binding: b}}
 }
 
-// records are what objects amount to for an origin, and for what has its name.
+// records are what the objects say that have the name of an origin.
 func (os *Objects) records(o origin) []*record {
 	var out []*record
 	for _, b := range named[Binding](o, os.Bindings) {
@@ -98,13 +99,13 @@ func named[T any](o origin, ss kube.Stores) []*T {
 	return kube.ByKey[T](ss, o.namespace+"/"+o.name)
 }
 
-// Records are what objects said, now and formerly, of how Services are reached. They
-// have no lock: whoever has them guards them.
+// Records are what objects say or said of how Services are reached. Who has them
+// guards them with a lock.
 type Records struct {
-	watched  Objects // without bindings, which come from bindings
+	watched  Objects // all but the bindings
 	bindings []*kube.BindingWatch
 	clock    *kube.Clock
-	listed   map[string]Objects // the newest live lists that are kept, by namespace
+	listed   map[string]Objects // the newest live lists, by namespace
 
 	records map[string]map[link]*record // by namespace
 	// forgotten is, by namespace, when a former binding was last dropped that could
@@ -112,7 +113,7 @@ type Records struct {
 	forgotten map[string]time.Time
 }
 
-// NewRecords makes records of what watches show, without knowing anything yet.
+// NewRecords makes records of what watches show. They are empty.
 func NewRecords(watched Objects, bindings []*kube.BindingWatch, clock *kube.Clock) *Records {
 	return &Records{
 		watched: watched, bindings: bindings, clock: clock, listed: make(map[string]Objects),
@@ -120,7 +121,7 @@ func NewRecords(watched Objects, bindings []*kube.BindingWatch, clock *kube.Cloc
 	}
 }
 
-// objects are those that the watches show and, where one is kept, those of the
+// objects are those that the watches show and, where there is one, those of the
 // newest live list.
 func (rs *Records) objects(namespace string) []Objects {
 	watched := rs.watched
@@ -133,9 +134,9 @@ func (rs *Records) objects(namespace string) []Objects {
 	return []Objects{watched}
 }
 
-// Listed takes in a live list of a namespace: what it shows is remembered, and where
-// keep is true it counts beside the watches, until the next one or [Records.DropList].
-// Without Ingresses, those of the list before count. It says whether something is new.
+// Listed takes in a live list of a namespace, and says whether it shows something
+// new. Where keep is true the list counts beside the watches, until the next one or
+// [Records.DropList]; if it has no Ingresses, those of the list before still count.
 func (rs *Records) Listed(namespace string, os Objects, keep bool) (news bool) {
 	o := origin{namespace: namespace}
 	news = rs.remember(os.records(o)...)
@@ -155,8 +156,8 @@ func (rs *Records) DropList(namespace string) {
 	rs.reconcile(origin{namespace: namespace})
 }
 
-// BindingChanged takes in what a watch tells of a binding; one of the two is nil
-// when it appears or is gone.
+// BindingChanged takes in what a watch tells. One of the two is nil where the binding
+// appears or is gone.
 func (rs *Records) BindingChanged(before, after *Binding) {
 	rs.changed(bindingRecords(before), bindingRecords(after))
 }
@@ -179,7 +180,7 @@ func (rs *Records) changed(before, after []*record) {
 	}
 }
 
-// remember keeps what objects say, and says whether something of it is new.
+// remember keeps what objects say, and tells whether some of it is new.
 func (rs *Records) remember(said ...*record) (news bool) {
 	for _, r := range said {
 		known := rs.records[r.from.namespace]
@@ -196,9 +197,9 @@ func (rs *Records) remember(said ...*record) (news bool) {
 	return news
 }
 
-// reconcile ends the records of an origin that nothing shows any more, and brings
-// those back to life that something shows. It looks itself at what there is, so
-// that handlers and live lists need not come in any order.
+// reconcile ends the records of an origin that nothing shows any more, and revives
+// those that something shows. It looks at the objects itself, so handlers and live
+// lists may come in any order.
 func (rs *Records) reconcile(o origin) {
 	all := rs.objects(o.namespace)
 	shown := make(map[link]int)
@@ -229,8 +230,9 @@ func (rs *Records) reconcile(o origin) {
 // maxFormers is how many records that have ended are kept at most.
 const maxFormers = 1000
 
-// dropExcess drops what is too much: first what is cleared, and of that what
-// ended first. A pod that another one concerned is not judged by what is left.
+// dropExcess drops what is too much: what is cleared goes first, and then what ended
+// first. That a record was dropped that was not cleared is not forgotten: it could
+// have concerned a pod.
 func (rs *Records) dropExcess() {
 	var formers []*record
 	for r := range rs.ofBindings() {
@@ -278,11 +280,11 @@ func (rs *Records) drop(r *record) {
 	}
 }
 
-// keepFormer is how long what has ended is kept at least.
+// keepFormer is how long at least a record is kept that has ended.
 const keepFormer = 10 * time.Minute
 
-// Tidy drops what has ended and concerns no pod any more; of bindings, what is
-// cleared.
+// Tidy drops records that have ended and concern no pod any more; of bindings, only
+// those that are cleared.
 func (rs *Records) Tidy(histories iter.Seq[*History]) {
 	pods := make(map[string][]*History) // by the namespaces of what can tie them
 	for h := range histories {
@@ -306,8 +308,8 @@ func (rs *Records) Tidy(histories iter.Seq[*History]) {
 }
 
 // Look takes in a look at the group of a binding: when it began, and whether each
-// address that it lists is in rotation. Those of the histories are tied to the group
-// that are listed, where a binding of their namespace leads to it. It returns those
+// address that it lists is in rotation. A pod that it lists is tied to the group from
+// now on, where a binding of the pod's namespace leads there. Look returns the pods
 // that are newly tied.
 func (rs *Records) Look(b *Binding, began time.Time, listed map[netip.Addr]bool, histories iter.Seq[*History]) (tied []*History) {
 	group := b.group()
@@ -318,7 +320,7 @@ func (rs *Records) Look(b *Binding, began time.Time, listed map[netip.Addr]bool,
 		}
 	}
 	if !slices.ContainsFunc(records, func(r *record) bool { return !r.swept.Equal(began) }) {
-		return nil // this look was taken in before, and each survey of a wait brings it again
+		return nil // it was taken in before: each survey of a wait brings it again
 	}
 	pods := listedPods(histories, listed)
 	for _, r := range records {
@@ -355,15 +357,14 @@ func listedPods(histories iter.Seq[*History], listed map[netip.Addr]bool) map[*H
 	return pods
 }
 
-// lookAgain is how often a former binding is looked at that is not cleared.
+// lookAgain is how often the sweep looks at a former binding that is not cleared.
 const lookAgain = time.Minute
 
-// Unswept lists what the sweep has still to look at, a binding for each group:
-// those, present or former, whose group may have pods as targets and was not
-// looked at since the last gap in what we saw of the cluster; and former ones
-// that still have an address of their namespace in rotation, again after a
-// minute. Since is from when on a look counts; what is due for longest comes
-// first. gap is [kube.Client.Gap].
+// Unswept lists what the sweep still has to look at, one binding for each group
+// whose targets may be pods: those, present or former, that were not looked at since
+// the last [kube.Client.Gap]; and former ones that still have a pod in rotation,
+// again after a minute. A look counts from Since on. What is due for longest comes
+// first.
 func (rs *Records) Unswept(gap time.Time) []Candidate {
 	order := func(a, b Candidate) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(b.Namespace, a.Namespace), cmp.Compare(b.Name, a.Name), cmp.Compare(b.TargetGroupARN, a.TargetGroupARN))

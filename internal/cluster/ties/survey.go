@@ -21,8 +21,8 @@ type Candidate struct {
 	// that the API server serves its kind no longer.
 	Former bool
 	// Tied says that something ties it to the pod, or did in the pod's lifetime.
-	// Else only a look that began at Since or later tells whether its group lists
-	// the pod.
+	// Where it is false, only a look that began at Since or later can tell whether
+	// its group lists the pod.
 	Tied  bool
 	Since time.Time
 	// Seen says that a look at its group was taken in before.
@@ -38,27 +38,24 @@ type Candidate struct {
 
 // Survey is what there is to follow for a pod.
 type Survey struct {
-	// Candidates are in order of name. Those that are neither tied to the pod nor
-	// can be without our knowledge are left out, and so are those that are not tied and
-	// whose targets are not pods.
+	// Candidates are in order of name. One that is not tied is there only where its
+	// targets may be pods and a tie can have escaped us.
 	Candidates []Candidate
 	// Hostnames are those to follow, in order of From and name.
 	Hostnames []Hostname
-	// NoAddress names the Ingresses and LoadBalancer Services, as "Ingress ns/name",
-	// that are tied to the pod, have no address at all, and that no binding
-	// accounts for.
+	// NoAddress names Ingresses and LoadBalancer Services, as "Ingress ns/name", that
+	// are tied to the pod and have neither an address nor a binding.
 	NoAddress []string
 	// MissingIngresses are those that were named and are not there.
 	MissingIngresses []string
-	// Forgotten says that a former binding had to be dropped which could still
-	// concern the pod: it cannot be said that it is not registered.
+	// Forgotten says that a former binding had to be dropped that could concern the
+	// pod. So nobody can say that the pod is not registered.
 	Forgotten bool
 }
 
-// Survey says what may lead to a pod, by the watches, the newest live list and
-// what is remembered. pod is nil for an address that no pod has. since is when
-// something can last have escaped us, as [History.Since] has it. ingresses are names
-// of Ingresses of its namespace whose load balancers count in any case.
+// Survey says what may lead to a pod, by the watches, the newest live list and what
+// is remembered. pod is nil for an address that no pod has; since is [History.Since].
+// ingresses name those of its namespace whose load balancers count in any case.
 func (rs *Records) Survey(h *History, pod *corev1.Pod, since time.Time, ingresses []string) Survey {
 	v := view{rs: rs, history: h, pod: pod, born: h.born(rs.clock), since: since}
 	for ns := range h.namespaces() {
@@ -83,8 +80,8 @@ func (rs *Records) Survey(h *History, pod *corev1.Pod, since time.Time, ingresse
 	return s
 }
 
-// ServicesOf are the Services, as namespace/name, that select a pod now or name it
-// in an EndpointSlice.
+// ServicesOf are those, as namespace/name, that select a pod now or name it in an
+// EndpointSlice.
 func (rs *Records) ServicesOf(p *corev1.Pod) []string {
 	var found []string
 	for _, os := range rs.objects(p.Namespace) {
@@ -102,7 +99,7 @@ func (rs *Records) ServicesOf(p *corev1.Pod) []string {
 	return found
 }
 
-// view is what there is that can concern one pod.
+// view is what can concern one pod.
 type view struct {
 	rs      *Records
 	history *History
