@@ -91,3 +91,44 @@ func (x *Index) forget(id types.UID) {
 		_ = x.reads.Delete(read) // no error: it has a name
 	}
 }
+
+// deletion is what is known of a pod's deletion. It is never taken back, and it only
+// comes nearer: deletionGracePeriodSeconds "may only be shortened" (ObjectMeta).
+type deletion struct {
+	seen  time.Time     // when it was first seen, by our clock; zero for no deletion
+	stamp time.Time     // the earliest deletionTimestamp, by the API server's clock
+	kill  time.Time     // the same by our clock, as it was when the deletion was first seen
+	grace time.Duration // the shortest
+}
+
+// note takes in what a pod shows of it. The kill time is brought to our clock once: a
+// clock that is set later moves nothing. Where the skew is of no use, the kill time is
+// the deletion and the grace period, as the API server reckons (k8s.io/apiserver,
+// BeforeDelete).
+func (d *deletion) note(p *corev1.Pod, c *kube.Clock) {
+	if p.DeletionTimestamp == nil {
+		return
+	}
+	stamp, grace := p.DeletionTimestamp.Time, gracePeriod(p)
+	if d.seen.IsZero() {
+		now := time.Now()
+		*d = deletion{now, stamp, now.Add(grace), grace}
+		if skew, ok := c.Skew(); ok {
+			d.kill = stamp.Add(-skew)
+		}
+	}
+	if stamp.Before(d.stamp) {
+		d.kill, d.stamp = d.kill.Add(stamp.Sub(d.stamp)), stamp
+	}
+	d.grace = min(d.grace, grace)
+}
+
+// gracePeriod is that of a pod's deletion, or else that of its specification.
+func gracePeriod(p *corev1.Pod) time.Duration {
+	for _, s := range []*int64{p.DeletionGracePeriodSeconds, p.Spec.TerminationGracePeriodSeconds} {
+		if s != nil {
+			return time.Duration(*s) * time.Second
+		}
+	}
+	return 30 * time.Second // the API server's default
+}

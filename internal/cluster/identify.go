@@ -83,3 +83,47 @@ func (x *Index) identifyAddress(ctx context.Context, ref PodRef) (*Pod, error) {
 	}
 	return x.newPod(p), nil
 }
+
+// NotTerminating says that a pod is not being stopped: it is not deleted, it is
+// ready, and so is its node. Where one of these fails, or one of the two is gone,
+// the answer is false without an error. Pod and node are read from the API server
+// itself, since the caches may lag behind. The pod is read again at the end: it can
+// have been deleted while the node was read. An error means that it is not known.
+func (x *Index) NotTerminating(ctx context.Context, p *Pod) (bool, error) {
+	node, ready, err := x.isReady(ctx, p)
+	if ready {
+		ready, err = x.nodeReady(ctx, p, node)
+	}
+	if ready {
+		_, ready, err = x.isReady(ctx, p)
+	}
+	return ready, err
+}
+
+// isReady says whether a pod is undeleted and ready, and on which node.
+func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, err error) {
+	pod, err := x.readPod(ctx, p.Namespace, p.Name)
+	switch {
+	case errors.Is(err, ErrNoPod):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	}
+	x.rememberPod(pod)
+	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && conditionTrue(pod.Status.Conditions, corev1.PodReady)
+	return pod.Spec.NodeName, ready, nil
+}
+
+func (x *Index) nodeReady(ctx context.Context, p *Pod, name string) (bool, error) {
+	node, err := x.kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("pod %s: get node %s: %w", p.Key(), name, err)
+	}
+	isReady := func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	}
+	return slices.ContainsFunc(node.Status.Conditions, isReady), nil
+}

@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
@@ -102,14 +103,10 @@ func TrimMeta(m metav1.ObjectMeta, keys ...string) metav1.ObjectMeta {
 
 // pick is nil where m has none of the keys.
 func pick(m map[string]string, keys []string) map[string]string {
-	var out map[string]string
-	for _, key := range keys {
-		if value, ok := m[key]; ok {
-			if out == nil {
-				out = make(map[string]string)
-			}
-			out[key] = value
-		}
+	out := maps.Clone(m)
+	maps.DeleteFunc(out, func(key, _ string) bool { return !slices.Contains(keys, key) })
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }
