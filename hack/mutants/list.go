@@ -262,10 +262,10 @@ func controls() []mutant {
 	control := func(file, from, to, why, run, args string) {
 		all = append(all, mutant{group: "controls", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: run, args: args})
 	}
-	const survey = "internal/cluster/survey.go"
+	const survey = "internal/cluster/ties/survey.go"
 	const random = "^TestPromises$"
 	control(survey, "range v.candidates() {", "range v.candidates() {\nif r.former() {\ncontinue\n}", "former bindings are forgotten", random, "-seed 79")
-	control("internal/cluster/ties.go", "x.tie(p, found...)", "x.mu.Lock()\nif h := x.past[p.UID]; h != nil {\nh.services = nil\n}\nx.mu.Unlock()\nx.tie(p, found...)", "former Services are forgotten: a pod is tied by what there is now", random, "-seed 3")
+	control("internal/cluster/ties.go", "h.Tie(x.records.ServicesOf(p.raw)...)", "h.Services = nil\nh.Tie(x.records.ServicesOf(p.raw)...)", "former Services are forgotten: a pod is tied by what there is now", random, "-seed 3")
 	control("internal/cluster/lists.go", "if l.covers(since, ingresses) {", "if true {", "no live lists: what the cache shows of ties counts", random, "-seed 2")
 	control("internal/elb/elb.go", "if out.TargetHealthDescriptions == nil {", "if false {", "any answer of ELBv2 counts: a missing list is an empty one", random, "-seed 117")
 	control("internal/cluster/identify.go", "if err == nil && !cached.HostNetwork {", "if err == nil {\nreturn cached, nil\n}\nif err == nil && !cached.HostNetwork {", "whom the cache shows at the caller's address is taken for the pod", "^TestFailClosed$/^identity$", "")

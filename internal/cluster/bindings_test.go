@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 	"drainwait/internal/sim"
 )
 
@@ -25,18 +27,18 @@ spec: {targetGroupARN: "arn:auto", targetType: ip, serviceRef: {name: web, port:
 
 // bindingsOf are the bindings of a namespace that the informers have, in order of
 // name.
-func (w *world) bindingsOf(namespace string) []Binding {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var out []Binding
-	for _, b := range by[*Binding](w.pictures(namespace)[0].bindings, byNamespace, namespace) {
-		out = append(out, *b)
+func (w *world) bindingsOf(namespace string) []ties.Binding {
+	var out []ties.Binding
+	for _, watch := range w.bindings {
+		for _, b := range kube.InNamespace[ties.Binding](watch.Stores(), namespace) {
+			out = append(out, *b)
+		}
 	}
-	slices.SortFunc(out, func(a, b Binding) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b ties.Binding) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
-func bindingNames(bs []Binding) []string {
+func bindingNames(bs []ties.Binding) []string {
 	var out []string
 	for _, b := range bs {
 		out = append(out, b.Name)
@@ -68,17 +70,17 @@ metadata: {name: by-name}
 spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 `
 	inIndexed(t, Config{}, text, func(t *testing.T, w *world) {
-		whole := Binding{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "whole", Labels: map[string]string{ingressStack: "g", ingressStackName: "web", ingressStackNamespace: "default", serviceStackName: "web", serviceStackNamespace: "default"}, Annotations: map[string]string{checkpointAnnotation: "one/two"}},
-			BindingSpec: BindingSpec{
-				TargetGroupARN: "arn:whole", TargetType: TypeIP, Protocol: "HTTPS", RoleARN: "arn:role", ExternalID: "secret",
+		whole := ties.Binding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "whole", Labels: map[string]string{"ingress.k8s.aws/stack": "g", "ingress.k8s.aws/stack-name": "web", "ingress.k8s.aws/stack-namespace": "default", "service.k8s.aws/stack-name": "web", "service.k8s.aws/stack-namespace": "default"}, Annotations: map[string]string{"elbv2.k8s.aws/checkpoint": "one/two"}},
+			BindingSpec: ties.BindingSpec{
+				TargetGroupARN: "arn:whole", TargetType: ties.TypeIP, Protocol: "HTTPS", RoleARN: "arn:role", ExternalID: "secret",
 			},
 			API: "elbv2.k8s.aws",
 		}
 		whole.ServiceRef.Name, whole.ServiceRef.Port = "web", intstr.FromString("https")
-		byName := Binding{
+		byName := ties.Binding{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "by-name"},
-			BindingSpec: BindingSpec{TargetGroupName: "web"},
+			BindingSpec: ties.BindingSpec{TargetGroupName: "web"},
 			API:         "elbv2.k8s.aws",
 		}
 		byName.ServiceRef.Name, byName.ServiceRef.Port = "web", intstr.FromInt32(80)
@@ -87,7 +89,7 @@ spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 		for i := range got {
 			got[i].UID, got[i].ResourceVersion = "", ""
 		}
-		if d := cmp.Diff([]Binding{byName, whole}, got); d != "" {
+		if d := cmp.Diff([]ties.Binding{byName, whole}, got); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
 	})
@@ -205,8 +207,8 @@ func (c *checkpoints) hear(arn, value string, ok bool) {
 	c.heard = append(c.heard, fmt.Sprintf("%s %q %t", arn, value, ok))
 }
 
-// take returns what was heard since the last time.
-func (c *checkpoints) take() []string {
+// news returns what was heard since the last time.
+func (c *checkpoints) news() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	heard := c.heard
@@ -234,13 +236,13 @@ func TestOnCheckpoint(t *testing.T) {
 			{binding("arn:web", `elbv2.k8s.aws/checkpoint: "two"`), []string{`arn:web "two" true`}},
 		} {
 			w.do(tt.step)
-			if d := cmp.Diff(tt.want, c.take()); d != "" {
+			if d := cmp.Diff(tt.want, c.news()); d != "" {
 				t.Errorf("after %q, heard (-want +got):\n%s", tt.step, d)
 			}
 		}
 		w.ServeGroup(sim.GroupELBv2, false)
 		w.pass(time.Minute)
-		if d := cmp.Diff([]string{`arn:web "" false`}, c.take()); d != "" {
+		if d := cmp.Diff([]string{`arn:web "" false`}, c.news()); d != "" {
 			t.Errorf("when the group is gone, heard (-want +got):\n%s", d)
 		}
 	})

@@ -1,177 +1,137 @@
-// Package cluster answers from the Kubernetes API who a pod is and which
-// TargetGroupBindings or load balancer names may lead to it, now or formerly:
-// what ties a pod to a target group is remembered for as long as the pod lives.
+// Package cluster says who a pod is, and what may lead to it or did in its lifetime:
+// which TargetGroupBindings, and which load balancers by name.
 package cluster
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
+	"net/netip"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 )
 
 // Config makes an [Index].
 type Config struct {
-	// REST leads to the API server. Its QPS is not used: client-go's default of
-	// 5/s would slow the informers down.
-	REST *rest.Config
+	REST *rest.Config // leads to the API server; see [kube.New]
 	// Namespaces are those that are read; none for all.
 	Namespaces []string
-	// OwnService is the namespace/name of the Service in front of the replicas of
-	// this very program; empty where there is none.
+	// OwnService is the namespace/name of the Service in front of this program's own
+	// replicas; empty where there is none.
 	OwnService string
-	// OnCheckpoint, which may be nil, hears each checkpoint annotation of each
-	// binding with an ARN, "" included, as it is read; ok is false where there
-	// is none (any more). It must not block.
+	// OnCheckpoint, which may be nil, is told the checkpoint annotation of each binding
+	// with an ARN whenever it is read; ok is false where there is none (any more). It
+	// must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
-	// OnReplicas, which may be nil, hears how many replicas behind OwnService are
-	// ready, when it is first known and when it changes. It must not block.
+	// OnReplicas, which may be nil, is told how many replicas behind OwnService are
+	// ready: when that is first known, and when it changes. It must not block.
 	OnReplicas func(ready int)
 	Log        *slog.Logger
 }
 
-// Index is a view of the cluster that informers keep up to date, and what is
+// Index is a view of the cluster that watches keep up to date, and what is
 // remembered beside it.
 type Index struct {
-	cfg        Config
-	namespaces []string // one empty for all
-	kube       kubernetes.Interface
-	dynamic    dynamic.Interface
-	clock      clock
-	ages       ages
-	work       work
-	searches   searches
-	factories  []informers.SharedInformerFactory
-	resources  []resource // what every cluster serves
-	pods       stores
-	services   stores
-	slices     stores
-	ingresses  stores
-	bindings   []*source
-	// reads holds pods as live reads showed them, where that is newer than what
-	// the informers have. It changes with the lock.
+	cfg      Config
+	kube     *kube.Client
+	bindings []*kube.BindingWatch
+	work     work
+	searches searches
+	pods     kube.Stores
+	// reads holds pods as live reads showed them, where the watch is behind. It changes
+	// with the lock.
 	reads    cache.Indexer
-	seenPods stores // reads, and pods
+	seenPods kube.Stores // reads, and pods
 
-	// mu guards what follows, and the stores of the bindings. It is held across
-	// reads of stores, which call nothing of ours but index functions, and across
-	// no other call.
+	// mu guards what follows. It is held across reads of stores, which call nothing
+	// of ours but index functions, and across no other call.
 	mu sync.Mutex
-	// past holds what was seen of each pod that exists or is watched.
-	past map[types.UID]*past
-	// gap is when the newest list was begun that did not go on where a watch had
-	// ended: before it, changes can have been missed.
-	gap time.Time
-	// records are by namespace.
-	records map[string]map[link]*record
-	// forgotten is, by namespace, when a former binding was last dropped that
-	// could still matter.
-	forgotten map[string]time.Time
-	lists     map[string]*lists
-	// watches holds who wants to hear of a pod, by namespace and name; the name of
-	// an address that no pod has is empty.
-	watches map[string]map[string][]*watch
+	// histories holds what was seen of each pod that exists or is watched.
+	histories map[types.UID]*history
+	records   *ties.Records
+	lists     map[string]*lists // by namespace
+	watchers  map[*watcher]bool
 }
 
 // New makes an Index that knows nothing before [Index.Run].
 func New(cfg Config) (*Index, error) {
-	x := &Index{cfg: cfg}
-	x.init()
-	config := rest.CopyConfig(cfg.REST)
-	config.QPS = -1
-	config.Wrap(x.wrap)
-	var err1, err2 error
-	x.kube, err1 = kubernetes.NewForConfig(config)
-	x.dynamic, err2 = dynamic.NewForConfig(config)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("make Kubernetes client for %s: %w", config.Host, err)
-	}
-	x.namespaces = slices.Compact(slices.Sorted(slices.Values(cfg.Namespaces)))
-	if len(x.namespaces) == 0 {
-		x.namespaces = []string{corev1.NamespaceAll}
-	}
-	var pods, services, endpoints, ingresses resource
-	for _, ns := range x.namespaces {
-		f := informers.NewSharedInformerFactoryWithOptions(x.kube, 0, informers.WithNamespace(ns), informers.WithTweakListOptions(x.countGaps))
-		x.factories = append(x.factories, f)
-		pods.add("/api/v1", ns, "pods", f.Core().V1().Pods().Informer())
-		services.add("/api/v1", ns, "services", f.Core().V1().Services().Informer())
-		endpoints.add("/apis/discovery.k8s.io/v1", ns, "endpointslices", f.Discovery().V1().EndpointSlices().Informer())
-		ingresses.add("/apis/networking.k8s.io/v1", ns, "ingresses", f.Networking().V1().Ingresses().Informer())
-	}
-	x.resources = []resource{pods, services, endpoints, ingresses}
-	x.pods, x.services, x.slices, x.ingresses = pods.stores(), services.stores(), endpoints.stores(), ingresses.stores()
-	x.seenPods = append(stores{x.reads}, x.pods...)
-	for _, gvr := range bindingGroups {
-		x.bindings = append(x.bindings, newSource(x, gvr))
-	}
-	err := errors.Join(
-		pods.setUp(trimPod, cache.Indexers{byAddress: indexer(podAddresses)}, handler(x.podChanged)),
-		services.setUp(trimService, nil, handler(x.serviceChanged)),
-		endpoints.setUp(trimSlice, sliceIndexers, handler(x.sliceChanged)),
-		ingresses.setUp(trimIngress, nil, handler(x.ingressChanged)),
-		x.followReplicas(),
-	)
+	c, err := kube.New(cfg.REST, cfg.Namespaces, cfg.Log)
 	if err != nil {
+		return nil, err
+	}
+	x := &Index{
+		cfg:       cfg,
+		kube:      c,
+		reads:     kube.NewStore(nil),
+		histories: make(map[types.UID]*history),
+		lists:     make(map[string]*lists),
+		searches:  searches{queues: make(map[netip.Addr][]*search), byIP: make(map[netip.Addr]*search)},
+		watchers:  make(map[*watcher]bool),
+	}
+	x.work.ctx, x.work.cancel = context.WithCancel(context.Background())
+	var watched ties.Objects
+	errs := make([]error, 5)
+	x.pods, errs[0] = c.Watch(podKind, kube.Handler(x.podChanged))
+	watched.Services, errs[1] = c.Watch(ties.Services, kube.Handler(x.serviceChanged))
+	watched.Slices, errs[2] = c.Watch(ties.Slices, kube.Handler(x.sliceChanged))
+	watched.Ingresses, errs[3] = c.Watch(ties.Ingresses, kube.Handler(x.ingressChanged))
+	x.bindings = c.WatchBindings(ties.TrimBinding, kube.Handler(x.bindingChanged))
+	x.seenPods = append(kube.Stores{x.reads}, x.pods...)
+	x.records = ties.NewRecords(watched, x.bindings, &c.Clock)
+	if cfg.OwnService != "" && cfg.OnReplicas != nil {
+		errs[4] = c.WatchReplicas(cfg.OwnService, cfg.OnReplicas)
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return x, nil
 }
 
-// init makes what is remembered; it is empty.
-func (x *Index) init() {
-	x.work.init()
-	x.searches.init()
-	x.clock.warn = func(skew time.Duration) {
-		x.cfg.Log.Warn("the clock of the API server is too far from ours to be of use: the end of a pod's grace period is counted from when its deletion is seen; check the clocks",
-			"skew", skew)
-	}
-	x.reads = newStore(nil)
-	x.past = make(map[types.UID]*past)
-	x.records = make(map[string]map[link]*record)
-	x.forgotten = make(map[string]time.Time)
-	x.lists = make(map[string]*lists)
-	x.watches = make(map[string]map[string][]*watch)
-}
+// Synced says whether everything was read once.
+func (x *Index) Synced() bool { return x.kube.Unread() == nil }
 
-// tidyEvery is how often what is remembered is looked through for what can be
-// dropped.
+// Ready says why the watches cannot be trusted now; nil where they can.
+func (x *Index) Ready() error { return x.kube.Ready() }
+
+// WatchAge is how long the quietest watch has brought nothing, as
+// [kube.Client.WatchAge] says.
+func (x *Index) WatchAge() time.Duration { return x.kube.WatchAge() }
+
+// tidyEvery is how often the Index drops what concerns nobody any more.
 const tidyEvery = time.Minute
 
 // Run keeps the index up to date until ctx ends, and returns when all of its
-// goroutines are gone: at once, or within a minute where client-go backs off from
-// an API server that refuses connections.
+// goroutines are gone, as [kube.Client.Run] does.
 func (x *Index) Run(ctx context.Context) {
-	x.ages.heard(x.watchPaths()...)
-	for _, f := range x.factories {
-		f.Start(ctx.Done())
-	}
 	var running sync.WaitGroup
-	for _, s := range x.bindings {
-		running.Go(func() { s.run(ctx) })
-	}
+	running.Go(func() { x.kube.Run(ctx) })
 	for ctx.Err() == nil {
 		pause(ctx, tidyEvery)
-		x.tidyPast()
-		x.tidyLists()
-		x.tidyRecords()
+		x.tidy()
 	}
-	x.work.end()
-	for _, f := range x.factories {
-		f.Shutdown()
-	}
+	x.work.stop()
 	running.Wait()
+}
+
+func (x *Index) tidy() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id := range x.histories {
+		x.forget(id)
+	}
+	for ns := range x.lists {
+		if !x.watched(func(w *watcher) bool { return w.pod.Namespace == ns }) {
+			x.dropLists(ns)
+		}
+	}
+	x.records.Tidy(x.eachHistory)
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -181,17 +141,14 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// work is what goes on beside the callers, for all of them: it knows no
-// caller's context.
+// work goes on beside the callers, for all of them: it knows no caller's context.
 type work struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu sync.Mutex // guards the end, so that nothing is added to running after it
+	mu sync.Mutex // so that nothing is added to running after the end
 }
-
-func (w *work) init() { w.ctx, w.cancel = context.WithCancel(context.Background()) }
 
 // start runs f in its own goroutine, unless the end has come.
 func (w *work) start(f func(context.Context)) {
@@ -202,8 +159,8 @@ func (w *work) start(f func(context.Context)) {
 	}
 }
 
-// end returns when all that was started is over.
-func (w *work) end() {
+// stop returns when all that was started is over.
+func (w *work) stop() {
 	w.mu.Lock()
 	w.cancel()
 	w.mu.Unlock()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// What package kube waits for.
+const (
+	absentRetry = 30 * time.Second
+	maxAge      = 3 * time.Minute
+)
+
 // world is a simulated cluster in a bubble and an index of it.
 type world struct {
 	*sim.World
@@ -59,7 +66,7 @@ func inWorld(t *testing.T, cfg Config, f func(t *testing.T, w *world)) {
 			}
 			return api.RoundTrip(r)
 		})}
-		cfg.Log = slog.New(slog.DiscardHandler)
+		cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 		x, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -109,8 +116,8 @@ func (w *world) begin() (stop func()) {
 // pass lets d go by.
 func (w *world) pass(d time.Duration) { w.World.Run(w.t.Context(), w.Now()+d) }
 
-// ask runs f, which waits for answers of the world, and the world with it.
-func (w *world) ask(f func()) {
+// await runs f, which waits for answers of the world, and the world with it.
+func (w *world) await(f func()) {
 	w.t.Helper()
 	done := make(chan struct{})
 	go func() {

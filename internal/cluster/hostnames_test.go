@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"drainwait/internal/cluster/ties"
 )
 
 func TestHostnames(t *testing.T) {
@@ -81,7 +83,7 @@ kind: Service
 metadata: {name: web, namespace: third}
 spec: {selector: {app: web}}
 `
-	all := []Hostname{
+	all := []ties.Hostname{
 		{Name: "both-1.elb.example", From: "Ingress default/both", Ingress: true},
 		{Name: "api-1.elb.example", From: "Ingress default/default", Ingress: true},
 		{Name: "nlb-of-web-1.elb.example", From: "Ingress default/web", Ingress: true},
@@ -117,7 +119,7 @@ spec: {selector: {app: web}}
 					w.do("expire")
 				}
 				w.do(tt.steps...)
-				var want []Hostname
+				var want []ties.Hostname
 				for _, h := range all {
 					if h.Tied = slices.Contains(tt.tied, h.Name); h.Tied || tt.older {
 						want = append(want, h)
@@ -310,14 +312,14 @@ status: {loadBalancer: {ingress: [{hostname: nlb-1.elb.example}]}}`
 			}
 			w.do("remove " + pod(""))
 			w.pass(2 * tidyEvery)
-			if len(w.records) > 0 {
+			if w.hosts(w.oldPod("default")) != nil {
 				t.Error("kept when the pod is gone")
 			}
 		})
 		inIndexed(t, Config{}, service("web", "app: web")+sep+ingress, func(t *testing.T, w *world) {
 			w.do("remove " + ingress)
 			w.pass(keepFormer - 10*time.Second)
-			if len(w.records) == 0 {
+			if w.hosts(w.oldPod("default")) == nil {
 				t.Error("dropped before ten minutes")
 			}
 		})

@@ -10,10 +10,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/cluster/ties"
 )
 
-// Who names the pod of a wait.
-type Who struct {
+// PodRef says which pod a wait is for.
+type PodRef struct {
 	// Namespace and Pod name it, where Pod is not empty. Beside an address alone,
 	// Namespace decides between several pods.
 	Namespace, Pod string
@@ -21,23 +23,23 @@ type Who struct {
 	IP netip.Addr
 	// Inferred says that IP is the caller's address, not one that it named.
 	Inferred bool
-	// Source is who asks: live searches go by source in turn.
-	Source netip.Addr
+	// Caller is who asks: live searches serve callers in turn.
+	Caller netip.Addr
 }
 
 // Identify reads a pod from the API server itself. [ErrNoPod], [ErrAmbiguous] and
-// [ErrDisagree] are answers; any other error passes.
-func (x *Index) Identify(ctx context.Context, w Who) (*Pod, error) {
-	if w.Pod == "" {
-		return x.identifyAddress(ctx, w)
+// [ErrDisagree] are answers; any other error may pass.
+func (x *Index) Identify(ctx context.Context, ref PodRef) (*Pod, error) {
+	if ref.Pod == "" {
+		return x.identifyAddress(ctx, ref)
 	}
-	p, err := x.readPod(ctx, w.Namespace, w.Pod)
+	p, err := x.readPod(ctx, ref.Namespace, ref.Pod)
 	if err != nil {
 		return nil, err
 	}
-	pod := x.newPod(x.learnPod(p))
-	if w.IP.IsValid() && !w.Inferred && !slices.Contains(pod.IPs, w.IP.Unmap()) {
-		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), w.IP, pod.IPs)
+	pod := x.newPod(x.rememberPod(p))
+	if ref.IP.IsValid() && !ref.Inferred && !slices.Contains(pod.IPs, ref.IP.Unmap()) {
+		return nil, fmt.Errorf("%w: pod %s, address %s; the pod has %v", ErrDisagree, pod.Key(), ref.IP, pod.IPs)
 	}
 	return pod, nil
 }
@@ -54,30 +56,74 @@ func (x *Index) readPod(ctx context.Context, namespace, name string) (*corev1.Po
 	return p, nil
 }
 
-// identifyAddress confirms the pod that the cache has at an address, or else
-// searches. A pod in the host network is searched for in any case: the cache may
-// be behind with another one at the address.
-func (x *Index) identifyAddress(ctx context.Context, w Who) (*Pod, error) {
-	cached, err := x.PodAt(w.IP, w.Namespace)
+// identifyAddress confirms the pod that the cache has at an address, or searches. It
+// always searches where that pod is in the host network: another one may be at the
+// address that the cache does not know yet.
+func (x *Index) identifyAddress(ctx context.Context, ref PodRef) (*Pod, error) {
+	cached, err := x.PodAt(ref.IP, ref.Namespace)
 	if err == nil && !cached.HostNetwork {
 		p, err := x.readPod(ctx, cached.Namespace, cached.Name)
 		if err != nil && !errors.Is(err, ErrNoPod) {
 			return nil, err
 		}
 		if err == nil {
-			p := x.learnPod(p)
-			if p.UID == cached.UID && !completed(p) && slices.Contains(addresses(p), w.IP.Unmap()) {
+			p := x.rememberPod(p)
+			if p.UID == cached.UID && !completed(p) && slices.Contains(ties.Addresses(p), ref.IP.Unmap()) {
 				return x.newPod(p), nil
 			}
 		}
 	}
-	found, err := x.search(ctx, w.Source, w.IP.Unmap())
+	found, err := x.search(ctx, ref.Caller, ref.IP.Unmap())
 	if err != nil {
 		return nil, err
 	}
-	p, err := choose(found, w.IP, w.Namespace)
+	p, err := choose(found, ref.IP, ref.Namespace)
 	if err != nil {
 		return nil, err
 	}
 	return x.newPod(p), nil
+}
+
+// NotTerminating says that a pod is not being stopped: it is not deleted, it is
+// ready, and so is its node. Where one of these fails, or one of the two is gone,
+// the answer is false without an error. Pod and node are read from the API server
+// itself, since the caches may lag behind. The pod is read again at the end: it can
+// have been deleted while the node was read. An error means that it is not known.
+func (x *Index) NotTerminating(ctx context.Context, p *Pod) (bool, error) {
+	node, ready, err := x.isReady(ctx, p)
+	if ready {
+		ready, err = x.nodeReady(ctx, p, node)
+	}
+	if ready {
+		_, ready, err = x.isReady(ctx, p)
+	}
+	return ready, err
+}
+
+// isReady says whether a pod is undeleted and ready, and on which node.
+func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, err error) {
+	pod, err := x.readPod(ctx, p.Namespace, p.Name)
+	switch {
+	case errors.Is(err, ErrNoPod):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	}
+	x.rememberPod(pod)
+	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && conditionTrue(pod.Status.Conditions, corev1.PodReady)
+	return pod.Spec.NodeName, ready, nil
+}
+
+func (x *Index) nodeReady(ctx context.Context, p *Pod, name string) (bool, error) {
+	node, err := x.kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("pod %s: get node %s: %w", p.Key(), name, err)
+	}
+	isReady := func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	}
+	return slices.ContainsFunc(node.Status.Conditions, isReady), nil
 }

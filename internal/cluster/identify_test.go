@@ -12,9 +12,9 @@ import (
 )
 
 // identify asks who that is, and gives the world a second to answer.
-func (w *world) identify(who Who) (p *Pod, err error) {
+func (w *world) identify(ref PodRef) (p *Pod, err error) {
 	w.t.Helper()
-	w.ask(func() { p, err = w.Identify(w.t.Context(), who) })
+	w.await(func() { p, err = w.Identify(w.t.Context(), ref) })
 	return p, err
 }
 
@@ -36,48 +36,48 @@ func TestIdentify(t *testing.T) {
 		name   string
 		before string
 		after  []string
-		who    Who
+		ref    PodRef
 		want   string
 		err    error
 	}{
-		{"by name", a, nil, Who{Namespace: "default", Pod: "a"}, "default/a", nil},
-		{"by name, not in the cache", "", []string{a}, Who{Namespace: "default", Pod: "a"}, "default/a", nil},
-		{"by name, gone", a, []string{"remove " + a}, Who{Namespace: "default", Pod: "a"}, "", ErrNoPod},
-		{"by name, never there", a, nil, Who{Namespace: "default", Pod: "z"}, "", ErrNoPod},
-		{"by name, made anew with another address", a, []string{"remove " + a, at("default/a", other, "")}, Who{Namespace: "default", Pod: "a"}, "default/a", nil},
-		{"by name and address", a, nil, Who{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(ip)}, "default/a", nil},
-		{"by name and address in IPv6", a, nil, Who{Namespace: "default", Pod: "a", IP: netip.MustParseAddr("::ffff:" + ip)}, "default/a", nil},
-		{"by name and an address that it lost", a, []string{"remove " + a, at("default/a", other, "")}, Who{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(ip)}, "", ErrDisagree},
-		{"by name and an address that it got", a, []string{"remove " + a, at("default/a", other, "")}, Who{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(other)}, "default/a", nil},
-		{"by name and the caller's address", a, nil, Who{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(other), Inferred: true}, "default/a", nil},
-		{"by name and address, without any yet", "{kind: Pod, metadata: {name: a}}", nil, Who{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(ip)}, "", ErrDisagree},
+		{"by name", a, nil, PodRef{Namespace: "default", Pod: "a"}, "default/a", nil},
+		{"by name, not in the cache", "", []string{a}, PodRef{Namespace: "default", Pod: "a"}, "default/a", nil},
+		{"by name, gone", a, []string{"remove " + a}, PodRef{Namespace: "default", Pod: "a"}, "", ErrNoPod},
+		{"by name, never there", a, nil, PodRef{Namespace: "default", Pod: "z"}, "", ErrNoPod},
+		{"by name, made anew with another address", a, []string{"remove " + a, at("default/a", other, "")}, PodRef{Namespace: "default", Pod: "a"}, "default/a", nil},
+		{"by name and address", a, nil, PodRef{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(ip)}, "default/a", nil},
+		{"by name and address in IPv6", a, nil, PodRef{Namespace: "default", Pod: "a", IP: netip.MustParseAddr("::ffff:" + ip)}, "default/a", nil},
+		{"by name and an address that it lost", a, []string{"remove " + a, at("default/a", other, "")}, PodRef{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(ip)}, "", ErrDisagree},
+		{"by name and an address that it got", a, []string{"remove " + a, at("default/a", other, "")}, PodRef{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(other)}, "default/a", nil},
+		{"by name and the caller's address", a, nil, PodRef{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(other), Inferred: true}, "default/a", nil},
+		{"by name and address, without any yet", "{kind: Pod, metadata: {name: a}}", nil, PodRef{Namespace: "default", Pod: "a", IP: netip.MustParseAddr(ip)}, "", ErrDisagree},
 
-		{"by address", a, nil, Who{IP: netip.MustParseAddr(ip)}, "default/a", nil},
-		{"by address, in its namespace", a, nil, Who{IP: netip.MustParseAddr(ip), Namespace: "default"}, "default/a", nil},
-		{"by address, in another namespace", a, nil, Who{IP: netip.MustParseAddr(ip), Namespace: "other"}, "default/a", nil},
-		{"by its second address", "{kind: Pod, metadata: {name: a}, status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}", nil, Who{IP: netip.MustParseAddr("fd00::1")}, "default/a", nil},
-		{"by address, not in the cache", "", []string{a}, Who{IP: netip.MustParseAddr(ip)}, "default/a", nil},
-		{"by address in IPv6, not in the cache", "", []string{a}, Who{IP: netip.MustParseAddr("::ffff:" + ip)}, "default/a", nil},
-		{"by address, gone", a, []string{"remove " + a}, Who{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
-		{"by address, completed", a, []string{completedA}, Who{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
-		{"by address, completed and given on", a, []string{completedA, b}, Who{IP: netip.MustParseAddr(ip)}, "default/b", nil},
-		{"by address, gone and given on", a, []string{"remove " + a, b}, Who{IP: netip.MustParseAddr(ip)}, "default/b", nil},
-		{"by address, made anew with another", a, []string{"remove " + a, at("default/a", other, "")}, Who{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
-		{"by address, made anew with the same", a, []string{"remove " + a, a}, Who{IP: netip.MustParseAddr(ip)}, "default/a", nil},
-		{"by address, made anew with the same, and another has it", a, []string{"remove " + a, a, at("other/b", ip, "")}, Who{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
-		{"by address, nobody", a, nil, Who{IP: netip.MustParseAddr("10.9.9.9")}, "", ErrNoPod},
-		{"two have it", "", []string{a, at("other/a", ip, "")}, Who{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
-		{"two have it, the namespace tells", "", []string{a, at("other/a", ip, "")}, Who{IP: netip.MustParseAddr(ip), Namespace: "other"}, "other/a", nil},
-		{"a node's", "", []string{at("default/a", ip, hostNetwork)}, Who{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
-		{"a node's, the namespace tells", "", []string{at("default/a", ip, hostNetwork), at("other/b", ip, hostNetwork)}, Who{IP: netip.MustParseAddr(ip), Namespace: "default"}, "default/a", nil},
-		{"a node's, another one came", at("default/a", ip, hostNetwork), []string{at("default/b", ip, hostNetwork)}, Who{IP: netip.MustParseAddr(ip), Namespace: "default"}, "", ErrAmbiguous},
-		{"a node's, the cache has two and one is left", at("default/a", ip, hostNetwork) + at("default/b", ip, hostNetwork), []string{"remove " + at("default/a", ip, hostNetwork)}, Who{IP: netip.MustParseAddr(ip), Namespace: "default"}, "default/b", nil},
+		{"by address", a, nil, PodRef{IP: netip.MustParseAddr(ip)}, "default/a", nil},
+		{"by address, in its namespace", a, nil, PodRef{IP: netip.MustParseAddr(ip), Namespace: "default"}, "default/a", nil},
+		{"by address, in another namespace", a, nil, PodRef{IP: netip.MustParseAddr(ip), Namespace: "other"}, "default/a", nil},
+		{"by its second address", "{kind: Pod, metadata: {name: a}, status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}", nil, PodRef{IP: netip.MustParseAddr("fd00::1")}, "default/a", nil},
+		{"by address, not in the cache", "", []string{a}, PodRef{IP: netip.MustParseAddr(ip)}, "default/a", nil},
+		{"by address in IPv6, not in the cache", "", []string{a}, PodRef{IP: netip.MustParseAddr("::ffff:" + ip)}, "default/a", nil},
+		{"by address, gone", a, []string{"remove " + a}, PodRef{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
+		{"by address, completed", a, []string{completedA}, PodRef{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
+		{"by address, completed and given on", a, []string{completedA, b}, PodRef{IP: netip.MustParseAddr(ip)}, "default/b", nil},
+		{"by address, gone and given on", a, []string{"remove " + a, b}, PodRef{IP: netip.MustParseAddr(ip)}, "default/b", nil},
+		{"by address, made anew with another", a, []string{"remove " + a, at("default/a", other, "")}, PodRef{IP: netip.MustParseAddr(ip)}, "", ErrNoPod},
+		{"by address, made anew with the same", a, []string{"remove " + a, a}, PodRef{IP: netip.MustParseAddr(ip)}, "default/a", nil},
+		{"by address, made anew with the same, and another has it", a, []string{"remove " + a, a, at("other/b", ip, "")}, PodRef{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
+		{"by address, nobody", a, nil, PodRef{IP: netip.MustParseAddr("10.9.9.9")}, "", ErrNoPod},
+		{"two have it", "", []string{a, at("other/a", ip, "")}, PodRef{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
+		{"two have it, the namespace tells", "", []string{a, at("other/a", ip, "")}, PodRef{IP: netip.MustParseAddr(ip), Namespace: "other"}, "other/a", nil},
+		{"a node's", "", []string{at("default/a", ip, hostNetwork)}, PodRef{IP: netip.MustParseAddr(ip)}, "", ErrAmbiguous},
+		{"a node's, the namespace tells", "", []string{at("default/a", ip, hostNetwork), at("other/b", ip, hostNetwork)}, PodRef{IP: netip.MustParseAddr(ip), Namespace: "default"}, "default/a", nil},
+		{"a node's, another one came", at("default/a", ip, hostNetwork), []string{at("default/b", ip, hostNetwork)}, PodRef{IP: netip.MustParseAddr(ip), Namespace: "default"}, "", ErrAmbiguous},
+		{"a node's, the cache has two and one is left", at("default/a", ip, hostNetwork) + at("default/b", ip, hostNetwork), []string{"remove " + at("default/a", ip, hostNetwork)}, PodRef{IP: netip.MustParseAddr(ip), Namespace: "default"}, "default/b", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, tt.before, func(t *testing.T, w *world) {
 				w.LagWatches("pods", time.Hour)
 				w.do(tt.after...)
-				p, err := w.identify(tt.who)
+				p, err := w.identify(tt.ref)
 				got := ""
 				if p != nil {
 					got = p.Key()
@@ -88,7 +88,7 @@ func TestIdentify(t *testing.T) {
 				if p == nil {
 					return
 				}
-				w.ask(func() {
+				w.await(func() {
 					if live, err := w.readPod(t.Context(), p.Namespace, p.Name); err != nil || live.UID != p.UID {
 						t.Errorf("not the pod that is there; error %v", err)
 					}
@@ -102,10 +102,10 @@ func TestIdentifyOnlyServedNamespaces(t *testing.T) {
 	inIndexed(t, Config{Namespaces: []string{"one", "two"}}, "", func(t *testing.T, w *world) {
 		w.LagWatches("pods", time.Hour)
 		w.do(at("two/a", "10.0.0.1", "") + at("three/b", "10.0.0.2", ""))
-		if p, err := w.identify(Who{IP: netip.MustParseAddr("10.0.0.1")}); err != nil || p.Key() != "two/a" {
+		if p, err := w.identify(PodRef{IP: netip.MustParseAddr("10.0.0.1")}); err != nil || p.Key() != "two/a" {
 			t.Errorf("%v, error %v", p, err)
 		}
-		if p, err := w.identify(Who{IP: netip.MustParseAddr("10.0.0.2")}); !errors.Is(err, ErrNoPod) {
+		if p, err := w.identify(PodRef{IP: netip.MustParseAddr("10.0.0.2")}); !errors.Is(err, ErrNoPod) {
 			t.Errorf("%v, error %v", p, err)
 		}
 	})
@@ -114,18 +114,18 @@ func TestIdentifyOnlyServedNamespaces(t *testing.T) {
 // An API server that does not answer is no answer.
 func TestIdentifyTrouble(t *testing.T) {
 	for _, status := range []int{http.StatusForbidden, http.StatusServiceUnavailable, http.StatusTooManyRequests} {
-		for name, who := range map[string]Who{
+		for name, ref := range map[string]PodRef{
 			"name": {Namespace: "default", Pod: "a"}, "address": {IP: netip.MustParseAddr("10.0.0.1")}, "search": {IP: netip.MustParseAddr("10.9.9.9")},
 		} {
 			t.Run(fmt.Sprint(name, " ", status), func(t *testing.T) {
 				inIndexed(t, Config{}, at("default/a", "10.0.0.1", ""), func(t *testing.T, w *world) {
 					w.FailKube(func(r *http.Request) bool { return !r.URL.Query().Has("watch") }, status)
-					p, err := w.identify(who)
+					p, err := w.identify(ref)
 					if p != nil || err == nil || errors.Is(err, ErrNoPod) || errors.Is(err, ErrAmbiguous) {
 						t.Errorf("%v and error %v", p, err)
 					}
 					w.FailKube(nil, 0)
-					if _, err := w.identify(who); errors.Is(err, ErrNoPod) != (name == "search") || err != nil && name != "search" {
+					if _, err := w.identify(ref); errors.Is(err, ErrNoPod) != (name == "search") || err != nil && name != "search" {
 						t.Errorf("when it is over, error %v", err)
 					}
 				})
@@ -134,10 +134,10 @@ func TestIdentifyTrouble(t *testing.T) {
 	}
 	t.Run("the caller gives up", func(t *testing.T) {
 		inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
-			for _, who := range []Who{{Namespace: "default", Pod: "a"}, {IP: netip.MustParseAddr("10.9.9.9")}} {
+			for _, ref := range []PodRef{{Namespace: "default", Pod: "a"}, {IP: netip.MustParseAddr("10.9.9.9")}} {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Microsecond)
 				var err error
-				w.ask(func() { _, err = w.Identify(ctx, who) })
+				w.await(func() { _, err = w.Identify(ctx, ref) })
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("error %v", err)
 				}
@@ -155,7 +155,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		w.LagWatches("pods", time.Hour)
 		w.do(deleted)
 		began := time.Now()
-		p, err := w.identify(Who{Namespace: "default", Pod: "a"})
+		p, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		if got := strings.Join(show(s.Candidates), " "); got != "one two" {
 			t.Errorf("candidates %q", got)
 		}
-		if since := w.view(p).since; since.Before(began) || since.After(began.Add(time.Second)) {
+		if since := w.since(p); since.Before(began) || since.After(began.Add(time.Second)) {
 			t.Errorf("older since %s", since)
 		}
 		w.do("remove "+service("web", ""), service("blue", "app: nobody"))
@@ -187,7 +187,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 		}
 		stop()
 		w.pass(3 * tidyEvery)
-		if len(w.past)+len(w.reads.List()) > 0 {
+		if len(w.histories)+len(w.reads.List()) > 0 {
 			t.Error("kept without a watch")
 		}
 	})
@@ -199,9 +199,9 @@ func TestPodThatOnlyALiveReadShowsIsOlder(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
 		w.LagWatches("pods", time.Hour)
 		w.do(noStatus)
-		p, err := w.identify(Who{Namespace: "default", Pod: "a"})
-		if err != nil || w.view(p).since.IsZero() {
-			t.Errorf("error %v; older since %s", err, w.view(p).since)
+		p, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
+		if err != nil || w.since(p).IsZero() {
+			t.Errorf("error %v; older since %s", err, w.since(p))
 		}
 	})
 }
@@ -219,7 +219,7 @@ func TestRefresh(t *testing.T) {
 		if w.Refresh(old) != old {
 			t.Error("another pod although nothing newer is known")
 		}
-		if _, err := w.identify(Who{Namespace: "default", Pod: "a"}); err != nil {
+		if _, err := w.identify(PodRef{Namespace: "default", Pod: "a"}); err != nil {
 			t.Fatal(err)
 		}
 		p := w.Refresh(old)

@@ -3,18 +3,15 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 )
 
 // Bounds of the live lists of a namespace.
@@ -23,11 +20,11 @@ const (
 	listAgain = 500 * time.Millisecond // how long after a failure they are asked for again
 )
 
-// liveList is one whole list of a namespace, from the API server itself.
+// liveList is a namespace as the API server itself showed it.
 type liveList struct {
-	picture        // its bindings are kept up to date by later events, with the lock
+	ties.Objects   // the bindings are kept up to date by later events, with the lock
 	began          time.Time
-	ingressesBegan time.Time // those are of an earlier list where they were not listed again; zero for none
+	ingressesBegan time.Time // zero for no Ingresses; those of an earlier list still count
 	versions       []string  // resource versions of the lists of bindings, one for each API group
 }
 
@@ -40,13 +37,12 @@ type lists struct {
 	wakes         map[chan<- struct{}]bool
 }
 
-// Lists asks for one live list each of the TargetGroupBindings of both API
-// groups, the Services and the EndpointSlices of a namespace, and where ingresses
-// is true also of its Ingresses: begun at or after since, and shared by all who
-// asked before it began. What they show is remembered, as if the watches had told
-// it, before they count as known. It returns at once; where known is false, wake
-// gets a token, without blocking, when it makes sense to ask again, and err is
-// the newest trouble, which passes.
+// Lists says whether a namespace was listed live at or after since: its Services,
+// EndpointSlices and TargetGroupBindings, and where ingresses is true its Ingresses.
+// What a list shows is remembered, as if the watches had told it, before it counts as
+// known. Lists returns at once. Where known is false it starts a list, which is shared
+// by all who asked before it began; wake gets a token, without blocking, when it makes
+// sense to ask again; and err is the newest trouble, which passes.
 func (x *Index) Lists(namespace string, since time.Time, ingresses bool, wake chan<- struct{}) (known bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -73,7 +69,7 @@ func (l *lists) covers(since time.Time, ingresses bool) bool {
 	return l.newest != nil && has(l.newest.began) && (!ingresses || has(l.newest.ingressesBegan))
 }
 
-// fetchLists makes one whole list, remembers what it shows and wakes those who
+// fetchLists lists a namespace once, remembers what that shows and wakes those who
 // wait for it.
 func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	x.mu.Lock()
@@ -82,12 +78,11 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	x.mu.Unlock()
 	list, err := x.readLists(ctx, namespace, ingresses)
 	if err == nil {
-		x.learnLists(namespace, l, list)
-	}
-	x.mu.Lock()
-	l.err = err
-	x.mu.Unlock()
-	if err != nil {
+		x.rememberLists(namespace, l, list)
+	} else {
+		x.mu.Lock()
+		l.err = err
+		x.mu.Unlock()
 		pause(ctx, listAgain)
 	}
 	x.mu.Lock()
@@ -99,30 +94,23 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	clear(l.wakes)
 }
 
-// readLists reads a namespace without a resource version: what the API server
-// answers then is what etcd has, and not what a cache had.
+// readLists reads a namespace, all kinds at once.
 func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool) (*liveList, error) {
 	ctx, cancel := context.WithTimeout(ctx, listFor)
 	defer cancel()
 	l := &liveList{began: time.Now(), versions: make([]string, len(x.bindings))}
-	var reads []func() error
-	read := func(resource string, store cache.Indexer, list lister, trim cache.TransformFunc) stores {
-		reads = append(reads, func() error {
-			_, err := readInto(ctx, store, namespace, resource, list, trim)
-			return err
-		})
-		return stores{store}
+	bindings := make([]kube.Stores, len(x.bindings))
+	services, endpoints, ings := x.kube.CoreV1().Services(namespace), x.kube.DiscoveryV1().EndpointSlices(namespace), x.kube.NetworkingV1().Ingresses(namespace)
+	reads := []func() error{
+		func() error { return kube.List(ctx, services.List, ties.Services, namespace, &l.Services) },
+		func() error { return kube.List(ctx, endpoints.List, ties.Slices, namespace, &l.Slices) },
 	}
-	l.services = read("Services", newStore(nil), listerOf(x.kube.CoreV1().Services(namespace).List), trimService)
-	l.slices = read("EndpointSlices", newStore(sliceIndexers), listerOf(x.kube.DiscoveryV1().EndpointSlices(namespace).List), trimSlice)
 	if ingresses {
 		l.ingressesBegan = l.began
-		l.ingresses = read("Ingresses", newStore(nil), listerOf(x.kube.NetworkingV1().Ingresses(namespace).List), trimIngress)
+		reads = append(reads, func() error { return kube.List(ctx, ings.List, ties.Ingresses, namespace, &l.Ingresses) })
 	}
-	for i, s := range x.bindings {
-		store := newStore(nil)
-		l.bindings = append(l.bindings, store)
-		reads = append(reads, func() (err error) { l.versions[i], err = s.list(ctx, namespace, store); return err })
+	for i, w := range x.bindings {
+		reads = append(reads, func() (err error) { l.versions[i], err = w.List(ctx, namespace, &bindings[i]); return err })
 	}
 	errs := make([]error, len(reads))
 	var running sync.WaitGroup
@@ -130,95 +118,45 @@ func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool)
 		running.Go(func() { errs[i] = read() })
 	}
 	running.Wait()
+	l.Bindings = slices.Concat(bindings...)
 	return l, errors.Join(errs...)
 }
 
-// lister lists a resource of a namespace.
-type lister func(context.Context, metav1.ListOptions) (runtime.Object, error)
-
-func listerOf[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) lister {
-	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) }
-}
-
-// readInto puts what a list shows into a store, trimmed, and returns the resource
-// version.
-func readInto(ctx context.Context, store cache.Indexer, namespace, resource string, list lister, trim cache.TransformFunc) (version string, err error) {
-	l, err := list(ctx, metav1.ListOptions{})
-	if err == nil {
-		err = meta.EachListItem(l, func(o runtime.Object) error {
-			trimmed, err := trim(o)
-			if err != nil {
-				return err
-			}
-			return store.Add(trimmed)
-		})
-	}
-	if err != nil {
-		return "", fmt.Errorf("list %s of namespace %s: %w", resource, namespace, err)
-	}
-	return l.(metav1.ListInterface).GetResourceVersion(), nil
-}
-
-// list reads the bindings of a namespace. A 404 means that there are none only
-// where discovery says so.
-func (s *source) list(ctx context.Context, namespace string, into cache.Indexer) (version string, err error) {
-	version, err = readInto(ctx, into, namespace, s.gvr.GroupResource().String(), listerOf(s.x.dynamic.Resource(s.gvr).Namespace(namespace).List), trimBinding)
-	if apierrors.IsNotFound(err) {
-		if state, askErr := s.ask(ctx); askErr == nil && state == absent {
-			return "", nil
-		}
-	}
-	return version, err
-}
-
-// learnLists remembers what a list shows, and then makes it the newest.
-func (x *Index) learnLists(namespace string, l *lists, list *liveList) {
-	for _, s := range by[*corev1.Service](list.services, byNamespace, namespace) {
+// rememberLists takes in what a list shows, and then makes it the newest.
+func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
+	for _, s := range kube.InNamespace[corev1.Service](list.Services, namespace) {
 		x.tieSelected(s)
 	}
-	for _, s := range by[*discoveryv1.EndpointSlice](list.slices, byNamespace, namespace) {
+	for _, s := range kube.InNamespace[discoveryv1.EndpointSlice](list.Slices, namespace) {
 		x.tieNamed(s)
 	}
 	x.mu.Lock()
-	news := x.learn(list.records(origin{namespace: namespace})...)
+	defer x.mu.Unlock()
 	if l.newest != nil && list.ingressesBegan.IsZero() {
-		list.ingresses, list.ingressesBegan = l.newest.ingresses, l.newest.ingressesBegan
+		list.ingressesBegan = l.newest.ingressesBegan
 	}
-	l.newest = list
-	x.settle(origin{namespace: namespace})
-	x.mu.Unlock()
-	if news {
+	l.newest, l.err = list, nil
+	if x.records.Listed(namespace, list.Objects, x.lists[namespace] == l) {
 		x.wakeNamespace(namespace)
 	}
 }
 
-// outdate takes in what a watch tells of a binding after the newest live list.
-// Called with the lock.
-func (x *Index) outdate(b *Binding, gone bool) {
+// updateList brings the newest live list up to date with what the watch of bindings
+// tells later. Called with the lock.
+func (x *Index) updateList(b *ties.Binding, gone bool) {
 	l := x.lists[b.Namespace]
-	i := slices.IndexFunc(x.bindings, func(s *source) bool { return s.gvr.Group == b.API })
+	i := slices.IndexFunc(x.bindings, func(w *kube.BindingWatch) bool { return w.Group() == b.API })
 	switch {
 	case l == nil || l.newest == nil || !laterVersion(b.ResourceVersion, l.newest.versions[i]):
 	case gone:
-		_ = l.newest.bindings[i].Delete(b) // no error: it has a name
+		_ = l.newest.Bindings[i].Delete(b) // no error: it has a name
 	default:
-		_ = l.newest.bindings[i].Update(b)
+		_ = l.newest.Bindings[i].Update(b)
 	}
 }
 
 // dropLists forgets the lists of a namespace. Called with the lock.
 func (x *Index) dropLists(namespace string) {
 	delete(x.lists, namespace)
-	x.settle(origin{namespace: namespace})
-}
-
-// tidyLists drops the lists of namespaces that nobody watches.
-func (x *Index) tidyLists() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for ns := range x.lists {
-		if len(x.watches[ns]) == 0 {
-			x.dropLists(ns)
-		}
-	}
+	x.records.DropList(namespace)
 }

@@ -128,9 +128,9 @@ func TestListsTrouble(t *testing.T) {
 		names   string
 	}{
 		{"EKS is not served", func(*world) {}, true, ""},
-		{"Services fail", func(w *world) { w.failLists("services", 503) }, false, "Services of namespace default"},
-		{"EndpointSlices are refused", func(w *world) { w.failLists("endpointslices", 403) }, false, "EndpointSlices"},
-		{"Ingresses fail", func(w *world) { w.failLists("ingresses", 500) }, false, "Ingresses"},
+		{"Services fail", func(w *world) { w.failLists("services", 503) }, false, "services of namespace default"},
+		{"EndpointSlices are refused", func(w *world) { w.failLists("endpointslices", 403) }, false, "endpointslices"},
+		{"Ingresses fail", func(w *world) { w.failLists("ingresses", 500) }, false, "ingresses"},
 		{"bindings fail", func(w *world) { w.failLists("targetgroupbindings", 503) }, false, "targetgroupbindings"},
 		{"bindings answer 404 although they are served", func(w *world) { w.failLists("targetgroupbindings", 404) }, false, "targetgroupbindings"},
 		{"the group is gone", func(w *world) { w.ServeGroup(sim.GroupELBv2, false) }, true, ""},

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/cluster/kube"
+	"drainwait/internal/cluster/ties"
 )
 
 // Pod is what a wait needs to know of a pod. It does not change; a newer one
@@ -30,10 +33,10 @@ type Pod struct {
 	// deletion, or else that of its specification.
 	Grace time.Duration
 	// KillAt is when the kubelet kills it, by our clock: the earliest
-	// deletionTimestamp that was seen, which lies ahead by the grace period, less
-	// the skew of the API server's clock as it is known now. Zero while the pod is
-	// not being deleted. Where the skew is too large to be corrected, it is when the
-	// deletion was seen and the grace period.
+	// deletionTimestamp that was seen, which has the grace period in it, less the skew
+	// of the API server's clock when the deletion was first seen. Where the skew is too
+	// large to be corrected, the grace period counts from when the deletion was seen.
+	// Zero while the pod is not being deleted.
 	KillAt time.Time
 	// DeletionSeen is when we first saw that it is being deleted; zero while it is
 	// not. A deletion is never taken back, whatever a watch that is behind shows.
@@ -46,24 +49,23 @@ type Pod struct {
 // Key is the pod's namespace/name.
 func (p *Pod) Key() string { return p.Namespace + "/" + p.Name }
 
-// Errors of a look for a pod.
+// Answers where no pod is found.
 var (
 	// ErrNoPod: there is no pod of the name, or none that runs has the address.
 	ErrNoPod = errors.New("no such pod")
-	// ErrAmbiguous: the address does not tell the pod, because several have it or
-	// because it is a node's.
-	ErrAmbiguous = errors.New("this address may be that of more than one pod")
+	// ErrAmbiguous: several pods have the address, or it is a node's.
+	ErrAmbiguous = errors.New("more than one pod may have this address")
 	// ErrDisagree: the pod that is named does not have the address that is named.
 	ErrDisagree = errors.New("the pod does not have this address")
 )
 
-// PodAt finds the pod that has an address in the cache. Completed pods, which
-// keep theirs, do not count. namespace decides between several; one in which none
-// of them lives is ignored where the address is unique. Pods in the host network
-// share the address with their node and whatever runs there, so such a pod is
-// found only where a namespace is given and it is the one match in there.
+// PodAt finds the pod in the cache that has an address. Completed pods, which keep
+// theirs, do not count. namespace decides between several; where only one has the
+// address, it may live elsewhere. A pod in the host network shares the address with
+// its node and whatever else runs there. So it is found only where it is the one match
+// in the given namespace.
 func (x *Index) PodAt(ip netip.Addr, namespace string) (*Pod, error) {
-	p, err := choose(by[*corev1.Pod](x.pods, byAddress, ip.Unmap().String()), ip, namespace)
+	p, err := choose(kube.ByIndex[corev1.Pod](x.pods, byAddress, ip.Unmap().String()), ip, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func choose(pods []*corev1.Pod, ip netip.Addr, namespace string) (*corev1.Pod, e
 
 // Pod finds a pod by name in the cache; nil where there is none.
 func (x *Index) Pod(namespace, name string) *Pod {
-	if p := get[corev1.Pod](x.pods, namespace+"/"+name); p != nil {
+	if p := kube.Get[corev1.Pod](x.pods, namespace+"/"+name); p != nil {
 		return x.newPod(p)
 	}
 	return nil
@@ -106,7 +108,7 @@ func (x *Index) Refresh(p *Pod) *Pod {
 		return p
 	}
 	newest := p.raw
-	for _, known := range all[corev1.Pod](x.seenPods, p.Key()) {
+	for _, known := range kube.ByKey[corev1.Pod](x.seenPods, p.Key()) {
 		if known.UID == p.UID && laterVersion(known.ResourceVersion, newest.ResourceVersion) {
 			newest = known
 		}
@@ -131,7 +133,7 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 		Namespace:   p.Namespace,
 		Name:        p.Name,
 		UID:         p.UID,
-		IPs:         addresses(p),
+		IPs:         ties.Addresses(p),
 		HostNetwork: p.Spec.HostNetwork,
 		Ready:       conditionTrue(p.Status.Conditions, corev1.PodReady),
 		Grace:       gracePeriod(p),
@@ -142,50 +144,20 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 			out.WithoutPreStop = append(out.WithoutPreStop, c.Name)
 		}
 	}
-	x.see(p).addTo(out)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d := x.historyOf(p, false).deletion; !d.seen.IsZero() {
+		out.DeletionSeen, out.Grace, out.KillAt = d.seen, d.grace, d.kill
+	}
 	return out
 }
 
-// id is what is remembered of a pod under.
+// id is the key of the pod's history.
 func (p *Pod) id() types.UID {
 	if p.UID != "" {
 		return p.UID
 	}
 	return types.UID("address " + p.Namespace + "/" + p.IPs[0].String())
-}
-
-// gatePrefixes and the name of a TargetGroupBinding make the readiness
-// conditions that LBC (docs/deploy/pod_readiness_gate.md) and EKS Auto Mode
-// (seen in use; not documented) keep on a pod.
-var gatePrefixes = []string{"target-health.elbv2.k8s.aws/", "target-health.eks.amazonaws.com/"}
-
-func bindingOfGate(t corev1.PodConditionType) (name string, ok bool) {
-	for _, prefix := range gatePrefixes {
-		if name, ok := strings.CutPrefix(string(t), prefix); ok {
-			return name, true
-		}
-	}
-	return "", false
-}
-
-func gates(p *corev1.Pod) []string {
-	var names []string
-	for _, c := range p.Status.Conditions {
-		if name, ok := bindingOfGate(c.Type); ok {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func addresses(p *corev1.Pod) []netip.Addr {
-	var ips []netip.Addr
-	for _, s := range p.Status.PodIPs {
-		if ip, err := netip.ParseAddr(s.IP); err == nil {
-			ips = append(ips, ip.Unmap())
-		}
-	}
-	return ips
 }
 
 func completed(p *corev1.Pod) bool {
@@ -203,15 +175,23 @@ func podAddresses(p *corev1.Pod) []string {
 		return nil
 	}
 	var keys []string
-	for _, ip := range addresses(p) {
+	for _, ip := range ties.Addresses(p) {
 		keys = append(keys, ip.String())
 	}
 	return keys
 }
 
-var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
+const byAddress = "address"
+
+// podKind is what is read of pods.
+var podKind = kube.Kind{
+	Resource: corev1.SchemeGroupVersion.WithResource("pods"), Trim: trimPod,
+	Indexers: cache.Indexers{byAddress: func(obj any) ([]string, error) { return podAddresses(obj.(*corev1.Pod)), nil }},
+}
+
+var trimPod = kube.Trimmer(func(p *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{
-		ObjectMeta: trimMeta(p.ObjectMeta),
+		ObjectMeta: kube.TrimMeta(p.ObjectMeta),
 		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds},
 		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
 	}
@@ -228,7 +208,7 @@ var trimPod = trimmer(func(p *corev1.Pod) *corev1.Pod {
 		out.Spec.Containers = append(out.Spec.Containers, t)
 	}
 	for _, c := range p.Status.Conditions {
-		if _, gate := bindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
+		if _, gate := ties.BindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
 			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
 		}
 	}

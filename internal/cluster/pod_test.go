@@ -256,7 +256,7 @@ status: {podIP: 10.0.0.1, conditions: [{type: ContainersReady, status: "True"}]}
 				if p == nil {
 					t.Fatal("no pod")
 				}
-				if since := w.view(p).since; since.IsZero() == tt.older {
+				if since := w.since(p); since.IsZero() == tt.older {
 					t.Errorf("older since %v, want older: %t", since, tt.older)
 				}
 			})
@@ -270,12 +270,12 @@ func TestPodLife(t *testing.T) {
 		_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 45 * time.Second, Hook: sim.Hook{Hold: true}})
 		w.pass(time.Second)
 		p := w.Pod("default", "a")
-		if !w.view(p).since.IsZero() || p.Ready || !p.KillAt.IsZero() || !p.DeletionSeen.IsZero() {
+		if !w.since(p).IsZero() || p.Ready || !p.KillAt.IsZero() || !p.DeletionSeen.IsZero() {
 			t.Errorf("a pod that starts: %+v", p)
 		}
 		w.pass(10 * time.Second)
 		p = w.Pod("default", "a")
-		if !w.view(p).since.IsZero() || !p.Ready || len(p.WithoutPreStop) != 0 {
+		if !w.since(p).IsZero() || !p.Ready || len(p.WithoutPreStop) != 0 {
 			t.Errorf("a pod that is up: %+v", p)
 		}
 		kill := time.Now().Add(45 * time.Second)
@@ -287,15 +287,15 @@ func TestPodLife(t *testing.T) {
 		if early := kill.Sub(p.KillAt); early < 0 || early >= time.Second {
 			t.Errorf("KillAt is %s before the kill, want less than a second", early)
 		}
-		if len(w.past) != 1 {
-			t.Errorf("the past of %d pods is kept, want 1", len(w.past))
+		if len(w.histories) != 1 {
+			t.Errorf("the histories of %d pods are kept, want 1", len(w.histories))
 		}
 		w.pass(time.Minute)
 		if w.Pod("default", "a") != nil {
 			t.Error("the pod is still known")
 		}
-		if len(w.past) != 0 {
-			t.Errorf("the past of %d pods is kept, want none", len(w.past))
+		if len(w.histories) != 0 {
+			t.Errorf("the histories of %d pods are kept, want none", len(w.histories))
 		}
 	})
 }
@@ -308,7 +308,7 @@ func TestMissedDeletion(t *testing.T) {
 		stop := w.Watch(w.Pod("default", "a"), wake)
 		w.do("refuse", "remove "+pod, "expire", "recover")
 		stop()
-		if w.Pod("default", "a") != nil || len(w.past) != 0 {
+		if w.Pod("default", "a") != nil || len(w.histories) != 0 {
 			t.Error("the pod is still known")
 		}
 		if _, err := w.PodAt(netip.MustParseAddr("10.0.0.1"), ""); !errors.Is(err, ErrNoPod) {
@@ -319,3 +319,6 @@ func TestMissedDeletion(t *testing.T) {
 		}
 	})
 }
+
+// since is when the pod can last have been tied to something that escaped us.
+func (w *world) since(p *Pod) time.Time { return w.histories[p.UID].Since(w.kube.Gap()) }

@@ -12,9 +12,19 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"drainwait/internal/cluster/ties"
 	"drainwait/internal/sim"
+)
+
+// What package ties keeps.
+const (
+	keepFormer = 10 * time.Minute
+	lookAgain  = time.Minute
+	maxFormers = 1000
 )
 
 // tgb is a binding of an ip group.
@@ -167,7 +177,7 @@ func lookAt(targets ...string) iter.Seq2[netip.Addr, bool] {
 
 // sweep takes in a look at the group of a binding that began now.
 func (w *world) sweep(arn string, targets ...string) {
-	w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:" + arn}}, time.Now(), lookAt(targets...))
+	w.Swept(ties.Binding{BindingSpec: ties.BindingSpec{TargetGroupARN: "arn:" + arn}}, time.Now(), lookAt(targets...))
 }
 
 func TestSwept(t *testing.T) {
@@ -186,14 +196,14 @@ func TestSwept(t *testing.T) {
 		{"listed in IPv6", func(w *world) { w.sweep("one", "::ffff:10.0.0.1") }, []string{"one", "two?"}},
 		{"listed before, not any more", func(w *world) { w.sweep("one", "10.0.0.1"); w.pass(time.Second); w.sweep("one") }, []string{"one", "two?"}},
 		{"another group of that name", func(w *world) {
-			w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one", RoleARN: "arn:role"}}, time.Now(), lookAt("10.0.0.1"))
+			w.Swept(ties.Binding{BindingSpec: ties.BindingSpec{TargetGroupARN: "arn:one", RoleARN: "arn:role"}}, time.Now(), lookAt("10.0.0.1"))
 		}, []string{"one?", "two?"}},
 		{"a look that began too early", func(w *world) {
-			w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, time.Now().Add(-2*time.Second), lookAt())
+			w.Swept(ties.Binding{BindingSpec: ties.BindingSpec{TargetGroupARN: "arn:one"}}, time.Now().Add(-2*time.Second), lookAt())
 		}, []string{"one?", "two?"}},
 		{"an old look after a new one", func(w *world) {
 			w.sweep("one")
-			w.Swept(Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, time.Now().Add(-time.Hour), lookAt())
+			w.Swept(ties.Binding{BindingSpec: ties.BindingSpec{TargetGroupARN: "arn:one"}}, time.Now().Add(-time.Hour), lookAt())
 		}, []string{"two?"}},
 		{"swept before a gap", func(w *world) { w.sweep("one", "10.0.0.1"); w.sweep("two"); w.do("expire") }, []string{"one", "two?"}},
 		{"swept after a gap", func(w *world) { w.do("expire"); w.sweep("one"); w.sweep("two") }, nil},
@@ -231,7 +241,7 @@ func TestSwept(t *testing.T) {
 // A look that is taken in again says something new of a binding that came since.
 func TestSweptAgain(t *testing.T) {
 	inIndexed(t, Config{}, tgb("one", "web", "one"), func(t *testing.T, w *world) {
-		b, began := Binding{BindingSpec: BindingSpec{TargetGroupARN: "arn:one"}}, time.Now()
+		b, began := ties.Binding{BindingSpec: ties.BindingSpec{TargetGroupARN: "arn:one"}}, time.Now()
 		w.Swept(b, began, lookAt())
 		w.do(tgb("twin", "blue", "one"))
 		if got := w.due(); got != "twin" {
@@ -276,8 +286,8 @@ func TestAddress(t *testing.T) {
 			t.Error("not woken")
 		}
 		stop()
-		if len(w.past) > 0 {
-			t.Errorf("kept: %+v", w.past)
+		if len(w.histories) > 0 {
+			t.Errorf("kept: %+v", w.histories)
 		}
 		if p.UID != "" || p.Name != "" || p.Key() != "default/" {
 			t.Errorf("%+v", p)
@@ -303,8 +313,8 @@ func TestUnswept(t *testing.T) {
 	objects := tgb("one", "web", "one") + sep + tgb("twin", "blue", "one") + sep + tgb("two", "web", "two") + sep +
 		"{kind: TargetGroupBinding, metadata: {name: unknown}, spec: {targetGroupName: unknown, serviceRef: {name: web, port: 80}}}" + sep +
 		"{kind: TargetGroupBinding, metadata: {name: nodes}, spec: {targetGroupARN: 'arn:nodes', targetType: instance, serviceRef: {name: web, port: 80}}}"
-	const stays = "{kind: Pod, metadata: {name: stays}, status: {phase: Running, podIP: 10.0.0.9}}"
-	inIndexed(t, Config{}, objects+sep+stays, func(t *testing.T, w *world) {
+	const other = "{kind: Pod, metadata: {name: other}, status: {phase: Running, podIP: 10.0.0.9}}"
+	inIndexed(t, Config{}, objects+sep+other, func(t *testing.T, w *world) {
 		check := func(want string) {
 			t.Helper()
 			if got := w.due(); got != want {
@@ -395,15 +405,14 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// formers counts the records that have ended.
-func (w *world) formers() int {
-	n := 0
-	for r := range w.bindingRecords() {
-		if r.former() {
-			n++
-		}
+// oldPod is a pod that any record concerns which is kept of Service web or of a
+// binding of one of these names.
+func (w *world) oldPod(namespace string, bindings ...string) *Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "old", UID: types.UID(fmt.Sprint("old", namespace, bindings)), Labels: map[string]string{"app": "web"}}}
+	for _, name := range bindings {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodConditionType("target-health.elbv2.k8s.aws/" + name)})
 	}
-	return n
+	return w.newPod(p)
 }
 
 func TestFormersAreKeptAndDropped(t *testing.T) {
@@ -433,7 +442,7 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 					w.sweep("one", tt.look...)
 				}
 				w.pass(tt.after)
-				if got := w.formers(); got != tt.want {
+				if got := len(w.candidates(w.oldPod("default", "one"))); got != tt.want {
 					t.Errorf("%d former bindings, want %d", got, tt.want)
 				}
 			})
@@ -452,7 +461,7 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 			}
 			stop()
 			w.pass(2 * tidyEvery)
-			if w.formers() != 0 {
+			if len(w.candidates(w.oldPod("default", "one"))) != 0 {
 				t.Error("kept after the watch")
 			}
 		})
@@ -461,13 +470,10 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 
 // end makes a former binding, cleared or not.
 func (w *world) end(namespace, name string, cleared bool) {
-	b := &Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2}
+	b := &ties.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2}
 	b.ServiceRef.Name = "web"
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
-	w.mu.Lock()
-	w.learn(bindingRecord(b))
-	w.settle(bindingRecord(b).from)
-	w.mu.Unlock()
+	w.bindingChanged(nil, b)
 	if cleared {
 		w.pass(time.Millisecond)
 		w.Swept(*b, time.Now(), lookAt())
@@ -483,19 +489,24 @@ func TestAtMostAThousandFormers(t *testing.T) {
 		for i := range maxFormers - 1 {
 			w.end("other", fmt.Sprint(i), false)
 		}
-		has := func(name string) bool {
-			return slices.ContainsFunc(slices.Collect(w.bindingRecords()), func(r *record) bool { return r.from == origin{sim.GroupELBv2, "default", name} })
+		formers := func() int {
+			names := []string{"first", "cleared", "last"}
+			for i := range maxFormers {
+				names = append(names, fmt.Sprint(i))
+			}
+			return len(w.candidates(w.oldPod("default", names...))) + len(w.candidates(w.oldPod("other", names...)))
 		}
-		if w.formers() != maxFormers || !has("first") || has("cleared") {
-			t.Errorf("%d former bindings; the first: %t, the cleared one: %t", w.formers(), has("first"), has("cleared"))
+		has := func(name string) bool { return len(w.candidates(w.oldPod("default", name))) > 0 }
+		if formers() != maxFormers || !has("first") || has("cleared") {
+			t.Errorf("%d former bindings; the first: %t, the cleared one: %t", formers(), has("first"), has("cleared"))
 		}
 		forgotten := func(ns string) bool { return w.Survey(w.Index.Pod(ns, "a"), nil).Forgotten }
 		if forgotten("default") || forgotten("other") {
 			t.Error("something is said to be forgotten")
 		}
 		w.end("other", "last", false)
-		if w.formers() != maxFormers || has("first") {
-			t.Errorf("%d former bindings; the first: %t", w.formers(), has("first"))
+		if formers() != maxFormers || has("first") {
+			t.Errorf("%d former bindings; the first: %t", formers(), has("first"))
 		}
 		if !forgotten("default") || forgotten("other") {
 			t.Errorf("forgotten: %t and %t, want true and false", forgotten("default"), forgotten("other"))
@@ -507,7 +518,7 @@ func TestAtMostAThousandFormers(t *testing.T) {
 		}
 		w.do("remove " + noStatus)
 		w.pass(2 * tidyEvery)
-		if len(w.forgotten) > 0 {
+		if w.Survey(w.oldPod("default"), nil).Forgotten {
 			t.Error("not forgotten when those pods are gone")
 		}
 	})

@@ -12,26 +12,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Bounds of live searches: each is a list of pods, which an API server has to
-// look through etcd for.
+// Bounds of live searches. Each is a list of pods, for which the API server has to
+// read through etcd.
 const (
 	searchEvery = 200 * time.Millisecond
 	searchFor   = 5 * time.Second // how long one may take
 	keepFound   = time.Second     // how long an answer serves others
 )
 
-// searches are the live searches for pods by address. Those who ask are served
-// in turn, so that nobody who asks a lot keeps the others waiting.
+// searches are the live searches for pods by address. Callers are served in turn, so
+// that none who asks a lot keeps the others waiting.
 type searches struct {
 	mu      sync.Mutex // guards the rest; not held across a call
 	queues  map[netip.Addr][]*search
-	turn    []netip.Addr // sources that have something in their queue, the next one first
+	turn    []netip.Addr // callers that have something in their queue, the next one first
 	byIP    map[netip.Addr]*search
 	running bool
-}
-
-func (q *searches) init() {
-	q.queues, q.byIP = make(map[netip.Addr][]*search), make(map[netip.Addr]*search)
 }
 
 // search is one question, shared by all who ask it.
@@ -44,11 +40,14 @@ type search struct {
 	err     error
 }
 
-// search finds the pods that have an address as their primary one, by the word
-// of the API server itself.
-func (x *Index) search(ctx context.Context, source, ip netip.Addr) ([]*corev1.Pod, error) {
-	s := x.enqueue(source, ip)
-	defer x.searches.leave(s)
+// search asks the API server itself which pods have an address as their primary one.
+func (x *Index) search(ctx context.Context, caller, ip netip.Addr) ([]*corev1.Pod, error) {
+	s := x.enqueue(caller, ip)
+	defer func() {
+		x.searches.mu.Lock()
+		defer x.searches.mu.Unlock()
+		s.waiting--
+	}()
 	select {
 	case <-s.done:
 		return s.pods, s.err
@@ -57,9 +56,9 @@ func (x *Index) search(ctx context.Context, source, ip netip.Addr) ([]*corev1.Po
 	}
 }
 
-// enqueue joins a search that is under way or has just been, and puts it also
-// into the queue of the source: its turn may come sooner there.
-func (x *Index) enqueue(source, ip netip.Addr) *search {
+// enqueue joins a search that is wanted, under way or just over. One that has not
+// begun also goes into the queue of this caller, whose turn may come sooner.
+func (x *Index) enqueue(caller, ip netip.Addr) *search {
 	q := &x.searches
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,25 +68,18 @@ func (x *Index) enqueue(source, ip netip.Addr) *search {
 		q.byIP[ip] = s
 	}
 	s.waiting++
-	if s.begun || slices.Contains(q.queues[source], s) {
+	if s.begun || slices.Contains(q.queues[caller], s) {
 		return s
 	}
-	if len(q.queues[source]) == 0 {
-		q.turn = append(q.turn, source)
+	if len(q.queues[caller]) == 0 {
+		q.turn = append(q.turn, caller)
 	}
-	q.queues[source] = append(q.queues[source], s)
+	q.queues[caller] = append(q.queues[caller], s)
 	if !q.running {
 		q.running = true
 		x.work.start(x.searchAll)
 	}
 	return s
-}
-
-// leave takes a caller away.
-func (q *searches) leave(s *search) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	s.waiting--
 }
 
 // searchAll makes searches, one each searchEvery, until none is left.
@@ -98,19 +90,19 @@ func (x *Index) searchAll(ctx context.Context) {
 	}
 }
 
-// pop takes the next search that somebody waits for, from the sources in turn;
+// pop takes the next search that somebody waits for, from the callers in turn;
 // nil where there is none.
 func (q *searches) pop() *search {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.turn) > 0 {
-		source := q.turn[0]
+		caller := q.turn[0]
 		q.turn = q.turn[1:]
-		s := q.queues[source][0]
-		if q.queues[source] = q.queues[source][1:]; len(q.queues[source]) > 0 {
-			q.turn = append(q.turn, source)
+		s := q.queues[caller][0]
+		if q.queues[caller] = q.queues[caller][1:]; len(q.queues[caller]) > 0 {
+			q.turn = append(q.turn, caller)
 		} else {
-			delete(q.queues, source)
+			delete(q.queues, caller)
 		}
 		if !s.begun && s.waiting > 0 {
 			s.begun = true
@@ -141,13 +133,13 @@ func (x *Index) podsWith(ctx context.Context, ip netip.Addr) ([]*corev1.Pod, err
 	ctx, cancel := context.WithTimeout(ctx, searchFor)
 	defer cancel()
 	var found []*corev1.Pod
-	for _, ns := range x.namespaces {
+	for _, ns := range x.kube.Namespaces {
 		l, err := x.kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{FieldSelector: "status.podIP=" + ip.String()})
 		if err != nil {
 			return nil, fmt.Errorf("search for the pod of %s: %w", ip, err)
 		}
 		for i := range l.Items {
-			if p := x.learnPod(&l.Items[i]); !completed(p) {
+			if p := x.rememberPod(&l.Items[i]); !completed(p) {
 				found = append(found, p)
 			}
 		}

@@ -36,7 +36,7 @@ func watchSearches(w *world) *searcher {
 // ask searches in the background.
 func (s *searcher) search(ctx context.Context, source, ip string) {
 	go func() {
-		_, _ = s.Identify(ctx, Who{IP: netip.MustParseAddr(ip), Source: netip.MustParseAddr(source)})
+		_, _ = s.Identify(ctx, PodRef{IP: netip.MustParseAddr(ip), Caller: netip.MustParseAddr(source)})
 	}()
 	s.pass(time.Millisecond)
 }
@@ -135,7 +135,7 @@ func TestSearchThatNobodyWaitsForIsNotMade(t *testing.T) {
 func TestSearchTroubleIsNotKept(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
 		w.FailKube(func(r *http.Request) bool { return r.URL.Query().Has("fieldSelector") }, http.StatusServiceUnavailable)
-		who := Who{IP: netip.MustParseAddr("10.9.9.9")}
+		who := PodRef{IP: netip.MustParseAddr("10.9.9.9")}
 		if _, err := w.identify(who); err == nil || errors.Is(err, ErrNoPod) || !strings.Contains(err.Error(), "10.9.9.9") {
 			t.Errorf("error %v", err)
 		}

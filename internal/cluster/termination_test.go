@@ -14,7 +14,7 @@ import (
 	"drainwait/internal/sim"
 )
 
-func TestStays(t *testing.T) {
+func TestNotTerminating(t *testing.T) {
 	const ready = `
 kind: Pod
 metadata: {name: a}
@@ -55,9 +55,9 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 					got bool
 					err error
 				)
-				w.ask(func() { got, err = w.Stays(t.Context(), p) })
+				w.await(func() { got, err = w.NotTerminating(t.Context(), p) })
 				if got != tt.want || err != nil {
-					t.Errorf("staying %t and error %v, want %t and none", got, err, tt.want)
+					t.Errorf("not terminating: %t, error %v; want %t and none", got, err, tt.want)
 				}
 				if cached := w.Index.Pod("default", "a"); cached == nil || cached.UID != p.UID || !cached.Ready {
 					t.Errorf("the cache has heard of it: %+v", cached)
@@ -82,9 +82,9 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 					got bool
 					err error
 				)
-				w.ask(func() { got, err = w.Stays(t.Context(), p) })
+				w.await(func() { got, err = w.NotTerminating(t.Context(), p) })
 				if got || err == nil {
-					t.Fatalf("staying %t and error %v, want false and one", got, err)
+					t.Fatalf("not terminating: %t, error %v; want false and one", got, err)
 				}
 				for _, part := range tt.want {
 					if !strings.Contains(err.Error(), part) {
@@ -99,7 +99,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
 			var err error
-			w.ask(func() { _, err = w.Stays(ctx, w.Index.Pod("default", "a")) })
+			w.await(func() { _, err = w.NotTerminating(ctx, w.Index.Pod("default", "a")) })
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 			}
@@ -166,7 +166,7 @@ func TestStaleEventsDoNotUndelete(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := w.Index.Pod("default", "a")
-		live, err := w.identify(Who{Namespace: "default", Pod: "a"})
+		live, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
 		if err != nil || !before.KillAt.IsZero() {
 			t.Fatalf("error %v; killed at %s", err, before.KillAt)
 		}
@@ -179,8 +179,8 @@ func TestStaleEventsDoNotUndelete(t *testing.T) {
 	})
 }
 
-// What Stays reads is remembered, too.
-func TestStaysSeesADeletion(t *testing.T) {
+// What NotTerminating reads is remembered, too.
+func TestNotTerminatingSeesADeletion(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
 		_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 60 * time.Second, Hook: sim.Hook{Hold: true}})
 		w.pass(20 * time.Second)
@@ -189,7 +189,7 @@ func TestStaysSeesADeletion(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := w.Index.Pod("default", "a")
-		w.ask(func() { _, _ = w.Stays(t.Context(), p) })
+		w.await(func() { _, _ = w.NotTerminating(t.Context(), p) })
 		if w.Refresh(p).KillAt.IsZero() {
 			t.Error("the deletion is not known")
 		}

@@ -9,12 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/cluster/ties"
 )
 
 // show writes candidates down: "web" is tied, "web?" is not, "web!" publishes
 // addresses that are not ready, "web-" is former, "web:8080" is another pod's at
 // that port; "ns/web" is of another namespace than default.
-func show(cs []Candidate) []string {
+func show(cs []ties.Candidate) []string {
 	var out []string
 	for _, c := range cs {
 		s := c.Name
@@ -142,7 +144,7 @@ spec: {selector: {app: web}, publishNotReadyAddresses: true}`, []string{noStatus
 				if d := cmp.Diff(tt.want, w.candidates(p)); d != "" {
 					t.Errorf("candidates (-want +got):\n%s", d)
 				}
-				if v := w.view(p); slices.ContainsFunc(v.past.services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
+				if slices.ContainsFunc(w.histories[p.UID].Services, func(s string) bool { return strings.HasSuffix(s, "/") }) {
 					t.Error("a Service without a name is tied to the pod")
 				}
 			})
@@ -208,13 +210,13 @@ spec: {targetGroupARN: "arn:web", targetType: ip, serviceRef: {name: web, port: 
 
 // What a pod was tied to is kept as long as the pod is there or watched, and no
 // longer.
-func TestPastIsDropped(t *testing.T) {
+func TestHistoryIsDropped(t *testing.T) {
 	objects := bindings + sep + service("blue", "app: blue") + sep + slice("web", "kind: Pod, name: a")
 	inIndexed(t, Config{}, objects, func(t *testing.T, w *world) {
 		w.do(noStatus, pod("app: blue"))
 		p := w.Index.Pod("default", "a")
-		if len(w.past) != 1 || len(w.past[p.UID].services) != 2 {
-			t.Errorf("kept: %+v", w.past)
+		if len(w.histories) != 1 || len(w.histories[p.UID].Services) != 2 {
+			t.Errorf("kept: %+v", w.histories)
 		}
 		wake := make(chan struct{}, 1)
 		stop1, stop2 := w.Watch(p, wake), w.Watch(p, wake)
@@ -226,8 +228,8 @@ func TestPastIsDropped(t *testing.T) {
 			t.Errorf("of a pod that is gone and watched (-want +got):\n%s", d)
 		}
 		stop2()
-		if len(w.past) != 0 {
-			t.Errorf("kept: %+v", w.past)
+		if len(w.histories) != 0 {
+			t.Errorf("kept: %+v", w.histories)
 		}
 	})
 }
@@ -237,12 +239,12 @@ func TestPastIsDropped(t *testing.T) {
 func TestPodChangesAheadOfService(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue"), func(t *testing.T, w *world) {
 		before := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "x"}}
-		w.see(before)
+		w.newPod(before)
 		before.Labels = map[string]string{"app": "blue"}
 		after := before.DeepCopy()
 		after.Labels = map[string]string{"app": "idle"}
 		w.podChanged(before, after)
-		if got := w.past["x"].services; !slices.Equal(got, []string{"default/blue"}) {
+		if got := w.histories["x"].Services; !slices.Equal(got, []string{"default/blue"}) {
 			t.Errorf("tied to %q", got)
 		}
 	})
@@ -252,9 +254,9 @@ func TestPodChangesAheadOfService(t *testing.T) {
 func TestServiceChangesAheadOfPod(t *testing.T) {
 	inIndexed(t, Config{}, service("blue", "app: blue")+sep+pod("app: blue"), func(t *testing.T, w *world) {
 		p := w.Index.Pod("default", "a")
-		delete(w.past, p.UID)
-		w.serviceChanged(nil, get[corev1.Service](w.services, "default/blue"))
-		if got := w.past[p.UID]; got == nil || !slices.Equal(got.services, []string{"default/blue"}) {
+		delete(w.histories, p.UID)
+		w.serviceChanged(nil, parse(t, service("blue", "app: blue"))[0].(*corev1.Service))
+		if got := w.histories[p.UID]; got == nil || !slices.Equal(got.Services, []string{"default/blue"}) {
 			t.Errorf("remembered: %+v", got)
 		}
 	})

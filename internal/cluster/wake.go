@@ -1,96 +1,71 @@
 package cluster
 
-import (
-	"slices"
-	"time"
+import "drainwait/internal/cluster/ties"
 
-	"k8s.io/apimachinery/pkg/types"
-)
-
-// watch is someone who wants to hear of a pod.
-type watch struct {
-	id          types.UID // what is remembered is under it
-	hostNetwork bool
-	wake        chan<- struct{}
+// watcher is someone who wants to hear of a pod, or of an address that no pod has.
+type watcher struct {
+	pod  *Pod
+	wake chan<- struct{}
 }
 
 // Watch puts a token into wake, without blocking, whenever something about a pod
 // changes: itself, what ties it to a target group, or the bindings, Services and
-// Ingresses of its namespace. Checkpoints are not among that. For an address
-// that no pod has, it tells of the namespace. Until stop, which ends it, what is
-// remembered of the pod is kept, even when the pod is gone.
+// Ingresses of its namespace; but not for checkpoints. For an address that no pod
+// has, it tells of the namespace. Until stop is called, what is remembered of the
+// pod is kept, even when the pod is gone.
 func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
-	w := &watch{p.id(), p.HostNetwork, wake}
+	w := &watcher{p, wake}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if p.raw != nil {
-		x.pastOf(p.raw, false)
-	} else if x.past[w.id] == nil {
-		x.past[w.id] = &past{namespace: p.Namespace, ips: p.IPs, seen: time.Now(), late: true}
+		x.historyOf(p.raw, false)
+	} else if x.histories[p.id()] == nil {
+		x.histories[p.id()] = &history{History: ties.NewAddress(p.Namespace, p.IPs)}
 	}
-	pods := x.watches[p.Namespace]
-	if pods == nil {
-		pods = make(map[string][]*watch)
-		x.watches[p.Namespace] = pods
-	}
-	pods[p.Name] = append(pods[p.Name], w)
-	return func() { x.stop(p, w) }
+	x.watchers[w] = true
+	return func() { x.stop(w) }
 }
 
 // stop may be called more than once.
-func (x *Index) stop(p *Pod, w *watch) {
+func (x *Index) stop(w *watcher) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	pods := x.watches[p.Namespace]
-	i := slices.Index(pods[p.Name], w)
-	if i < 0 {
-		return
-	}
-	if pods[p.Name] = slices.Delete(pods[p.Name], i, i+1); len(pods[p.Name]) == 0 {
-		delete(pods, p.Name)
-	}
-	x.forget(w.id)
-	if len(pods) == 0 {
-		delete(x.watches, p.Namespace)
-		x.dropLists(p.Namespace)
+	delete(x.watchers, w)
+	x.forget(w.pod.id())
+	if !x.watched(func(other *watcher) bool { return other.pod.Namespace == w.pod.Namespace }) {
+		x.dropLists(w.pod.Namespace)
 	}
 }
 
-// wake tells those who watch one pod.
-func (x *Index) wake(namespace, name string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, w := range x.watches[namespace][name] {
-		signal(w.wake)
+// watched says whether there is such a watcher. Called with the lock.
+func (x *Index) watched(such func(*watcher) bool) bool {
+	for w := range x.watchers {
+		if such(w) {
+			return true
+		}
 	}
+	return false
+}
+
+// wake tells those who watch one pod. Called with the lock.
+func (x *Index) wake(namespace, name string) {
+	x.wakeAll(func(w *watcher) bool { return w.pod.Namespace == namespace && w.pod.Name == name })
 }
 
 // wakeNamespace tells those who watch a namespace, any pod of it, or a pod that
-// an EndpointSlice of the namespace named from elsewhere.
+// an EndpointSlice of the namespace named from elsewhere. Called with the lock.
 func (x *Index) wakeNamespace(namespace string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for ns, pods := range x.watches {
-		for _, ws := range pods {
-			for _, w := range ws {
-				if ns == namespace || x.past[w.id].in(namespace) {
-					signal(w.wake)
-				}
-			}
-		}
-	}
+	x.wakeAll(func(w *watcher) bool {
+		h := x.histories[w.pod.id()]
+		return w.pod.Namespace == namespace || h != nil && h.HasServiceIn(namespace)
+	})
 }
 
-// wakeHosts tells those who watch a pod of a namespace that shares its address
-// with others.
-func (x *Index) wakeHosts(namespace string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, ws := range x.watches[namespace] {
-		for _, w := range ws {
-			if w.hostNetwork {
-				signal(w.wake)
-			}
+// wakeAll is called with the lock.
+func (x *Index) wakeAll(such func(*watcher) bool) {
+	for w := range x.watchers {
+		if such(w) {
+			signal(w.wake)
 		}
 	}
 }

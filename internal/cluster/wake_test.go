@@ -71,8 +71,8 @@ metadata: {name: a, namespace: other}`
 				}
 				stop1()
 				stop2()
-				if len(w.watches) > 0 {
-					t.Errorf("%d watches are left", len(w.watches))
+				if len(w.watchers) > 0 {
+					t.Errorf("%d watchers are left", len(w.watchers))
 				}
 			})
 		})

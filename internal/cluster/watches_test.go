@@ -81,23 +81,6 @@ func TestOldWatchesAreNotReady(t *testing.T) {
 	}
 }
 
-// A watch that stands, and on which nothing comes in.
-func TestSilentWatch(t *testing.T) {
-	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
-		path := "/api/v1/pods"
-		w.ages.mu.Lock()
-		w.ages.last[path] = time.Now().Add(-maxAge - time.Second)
-		w.ages.mu.Unlock()
-		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("ready: %v", err)
-		}
-		w.do("{kind: Pod, metadata: {name: a}}")
-		if err := w.Ready(); err != nil {
-			t.Errorf("after an event, not ready: %v", err)
-		}
-	})
-}
-
 // Discovery of a group that is not served has an age, too: bindings can have come
 // in the meantime.
 func TestOldDiscoveryIsNotReady(t *testing.T) {
@@ -137,8 +120,7 @@ func TestVersionNoLongerServed(t *testing.T) {
 		for _, late := range []bool{true, false} {
 			t.Run(tt.name, func(t *testing.T) {
 				var log bytes.Buffer
-				inWorld(t, Config{}, func(t *testing.T, w *world) {
-					w.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+				inWorld(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, w *world) {
 					if !late {
 						tt.gone(w)
 					}

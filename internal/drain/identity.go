@@ -22,7 +22,7 @@ const aboutPod = "pod"
 // the same name or address by now.
 func (w *wait) identify() {
 	r := w.request
-	who := cluster.Who{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Source: r.Source}
+	who := cluster.PodRef{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Caller: r.Source}
 	if r.Forwarded && r.Inferred && r.Pod == "" {
 		w.unknown = fmt.Errorf("%w: the call came through a proxy, so the caller's address is not the pod's; %s", ErrNotFound, cure)
 		return
@@ -47,7 +47,7 @@ func (w *wait) cached() *cluster.Pod {
 }
 
 // identifyLive asks the API server once, and again where that failed in passing.
-func (w *wait) identifyLive(ctx context.Context, who cluster.Who) func() {
+func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	pod, err := w.cluster.Identify(ctx, who)

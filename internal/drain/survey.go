@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"drainwait/internal/cluster"
+	"drainwait/internal/cluster/ties"
 	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
@@ -118,7 +119,7 @@ func (w *wait) noteRefused(about string, tied bool, err error) {
 }
 
 // addCandidate takes in a TargetGroupBinding that may hold the pod.
-func (w *wait) addCandidate(c cluster.Candidate) {
+func (w *wait) addCandidate(c ties.Candidate) {
 	about := fmt.Sprintf("TargetGroupBinding %s/%s", c.Namespace, c.Name)
 	id, targetType, ok := w.identifyGroup(about, c)
 	if !ok || !w.canWatch(about, targetType, c.Tied && !c.Former) {
@@ -168,7 +169,7 @@ func (w *wait) followRuledOut() {
 
 // identifyGroup finds the group of a binding and its target type; ok is false
 // where these are not known (yet).
-func (w *wait) identifyGroup(about string, c cluster.Candidate) (id elb.Group, targetType string, ok bool) {
+func (w *wait) identifyGroup(about string, c ties.Candidate) (id elb.Group, targetType string, ok bool) {
 	id = groupOf(c.Binding)
 	if id.ARN != "" && c.TargetType != "" {
 		return id, c.TargetType, true
@@ -203,7 +204,7 @@ func (w *wait) namedSince(about string, id elb.Group) time.Time {
 }
 
 // groupOf is the group of a binding, by ARN or else by name.
-func groupOf(b cluster.Binding) elb.Group {
+func groupOf(b ties.Binding) elb.Group {
 	g := elb.Group{ARN: b.TargetGroupARN, RoleARN: b.RoleARN, ExternalID: b.ExternalID}
 	if g.ARN == "" {
 		g.Name = b.TargetGroupName
@@ -219,12 +220,12 @@ func (w *wait) canWatch(about, targetType string, tied bool) bool {
 		w.survey.unsupported = append(w.survey.unsupported, why)
 		w.warn("%s", why)
 	}
-	return targetType == cluster.TypeIP
+	return targetType == ties.TypeIP
 }
 
 // lists says whether a group that nothing ties to the pod lists it, if that is
 // known.
-func (w *wait) lists(about string, id elb.Group, c cluster.Candidate) (lists, known bool) {
+func (w *wait) lists(about string, id elb.Group, c ties.Candidate) (lists, known bool) {
 	look := w.lookAt(about, "its target group", id, c.Since)
 	if look == nil {
 		return false, false
@@ -281,7 +282,7 @@ func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 
 // addHostname takes in the groups of the load balancer that an Ingress or a
 // Service names in its status.
-func (w *wait) addHostname(h cluster.Hostname) {
+func (w *wait) addHostname(h ties.Hostname) {
 	about := fmt.Sprintf("%s (%s)", h.From, h.Name)
 	infos, known, err := w.elb.GroupsByHostname(h.Name, w.began, w.surveyWake)
 	switch {
@@ -309,7 +310,7 @@ func (w *wait) addHostname(h cluster.Hostname) {
 // Balancer is that of an ingress controller, whose group holds the controller's
 // own pods, or it stands in front of the ALB; so such a group concerns the pod
 // only if it lists it.
-func (w *wait) addHostnameGroup(about string, h cluster.Hostname, info elb.GroupInfo) {
+func (w *wait) addHostnameGroup(about string, h ties.Hostname, info elb.GroupInfo) {
 	tied := h.Tied && (!h.Ingress || info.Type != elb.NLB)
 	if !w.canWatch(about, info.TargetType, tied) {
 		return

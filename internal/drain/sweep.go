@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"drainwait/internal/cluster"
+	"drainwait/internal/cluster/ties"
 	"drainwait/internal/elb"
 )
 
@@ -56,7 +56,7 @@ func (d *Drainer) Run(ctx context.Context) {
 }
 
 // sweep takes in the looks that are there, and asks for some more.
-func (s *sweeper) sweep(unswept []cluster.Candidate) {
+func (s *sweeper) sweep(unswept []ties.Candidate) {
 	pending := 0
 	for _, c := range unswept {
 		if pending == sweepWidth {
@@ -74,7 +74,7 @@ func (s *sweeper) sweep(unswept []cluster.Candidate) {
 
 // look asks for a look at the group of a binding, which may have to be found by
 // its name first.
-func (s *sweeper) look(c cluster.Candidate) (look *elb.Look, known bool, err error) {
+func (s *sweeper) look(c ties.Candidate) (look *elb.Look, known bool, err error) {
 	g := groupOf(c.Binding)
 	if g.ARN == "" {
 		info, known, err := s.elb.Describe(g, c.Since, s.wake)
@@ -89,9 +89,9 @@ func (s *sweeper) look(c cluster.Candidate) (look *elb.Look, known bool, err err
 // checkAccess makes a real call in each account and Region that has not had one,
 // and again where that was refused. Without a binding the service's own account
 // and Region stand for all.
-func (s *sweeper) checkAccess(ctx context.Context, cs []cluster.Candidate) {
+func (s *sweeper) checkAccess(ctx context.Context, cs []ties.Candidate) {
 	if _, tried := s.allowed[access{}]; len(cs) == 0 && (tried || len(s.allowed) == 0) {
-		cs = []cluster.Candidate{{}}
+		cs = []ties.Candidate{{}}
 	}
 	retry := !time.Now().Before(s.again)
 	for _, c := range cs {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/cluster"
+	"drainwait/internal/cluster/ties"
 	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
@@ -381,7 +382,7 @@ func TestRefusedFor(t *testing.T) {
 }
 
 func TestGroupOf(t *testing.T) {
-	b := cluster.Binding{BindingSpec: cluster.BindingSpec{TargetGroupARN: "arn", TargetGroupName: "name", RoleARN: "role", ExternalID: "secret"}}
+	b := ties.Binding{BindingSpec: ties.BindingSpec{TargetGroupARN: "arn", TargetGroupName: "name", RoleARN: "role", ExternalID: "secret"}}
 	if got, want := groupOf(b), (elb.Group{ARN: "arn", RoleARN: "role", ExternalID: "secret"}); got != want {
 		t.Errorf("by ARN: got %+v, want %+v", got, want)
 	}

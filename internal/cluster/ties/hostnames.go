@@ -1,4 +1,4 @@
-package cluster
+package ties
 
 import (
 	"cmp"
@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // Hostname is a load balancer's name as a status shows or showed it.
@@ -18,28 +17,13 @@ type Hostname struct {
 	// Ingress says that From is an Ingress; else it is a Service of type
 	// LoadBalancer.
 	Ingress bool
-	// Tied says that the pod is behind it: that the Service, or one of those that
-	// the Ingress' rules or its default backend name or named, is tied to the pod;
-	// or that the Ingress was named by the caller.
+	// Tied says that the pod is behind it: the Service, or one that the Ingress sends
+	// or sent to, is tied to the pod; or the caller named the Ingress.
 	Tied bool
 	// PublishesNotReady says that every Service of the pod behind it publishes
 	// addresses that are not ready.
 	PublishesNotReady bool
 }
-
-// groupAnnotation puts an Ingress into an explicit IngressGroup. LBC
-// docs/guide/ingress/annotations.md.
-const groupAnnotation = "alb.ingress.kubernetes.io/group.name"
-
-// Labels that LBC puts on its bindings to say what they were made for. LBC
-// pkg/deploy/tracking/provider.go (StackLabels).
-const (
-	ingressStack          = "ingress.k8s.aws/stack" // an explicit IngressGroup
-	ingressStackNamespace = "ingress.k8s.aws/stack-namespace"
-	ingressStackName      = "ingress.k8s.aws/stack-name"
-	serviceStackNamespace = "service.k8s.aws/stack-namespace"
-	serviceStackName      = "service.k8s.aws/stack-name"
-)
 
 func ingressRecords(i *networkingv1.Ingress) []*record {
 	if i == nil {
@@ -47,7 +31,7 @@ func ingressRecords(i *networkingv1.Ingress) []*record {
 	}
 	var hostnames, services []string
 	for _, a := range i.Status.LoadBalancer.Ingress {
-		hostnames = add(hostnames, a.Hostname)
+		hostnames = addNew(hostnames, a.Hostname)
 	}
 	for _, name := range backends(i) {
 		services = append(services, i.Namespace+"/"+name)
@@ -65,7 +49,7 @@ func serviceRecords(s *corev1.Service) []*record {
 	}
 	var hostnames []string
 	for _, a := range s.Status.LoadBalancer.Ingress {
-		hostnames = add(hostnames, a.Hostname)
+		hostnames = addNew(hostnames, a.Hostname)
 	}
 	return hostRecords(origin{kindService, s.Namespace, s.Name}, "", hostnames, []string{s.Namespace + "/" + s.Name})
 }
@@ -84,26 +68,8 @@ func hostRecords(from origin, group string, hostnames, services []string) []*rec
 	return out
 }
 
-func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
-	x.hostChanged(ingressRecords(before), ingressRecords(after))
-	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Spec, after.Spec) || !equality.Semantic.DeepEqual(before.Status, after.Status) ||
-		before.Annotations[groupAnnotation] != after.Annotations[groupAnnotation] {
-		x.wakeNamespace(cmp.Or(after, before).Namespace)
-	}
-}
-
-// hostChanged keeps what an Ingress or a Service said.
-func (x *Index) hostChanged(before, after []*record) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.learn(after...) // before was learned when it came
-	if both := slices.Concat(before, after); len(both) > 0 {
-		x.settle(both[0].from)
-	}
-}
-
-// isStackOf says whether a binding's stack label names the Ingress or the Service
-// of a record.
+// isStackOf says whether a binding was made for the Ingress or the Service of a
+// record, by its stack labels.
 func (r *record) isStackOf(b *Binding) bool {
 	l := b.Labels
 	switch {
@@ -116,9 +82,8 @@ func (r *record) isStackOf(b *Binding) bool {
 	}
 }
 
-// accountsFor says whether a present binding was made for the Ingress or the
-// Service of a record, and leads to the record's Service, or any where anyService
-// is true.
+// accountsFor says whether a present binding was made for the Ingress or the Service
+// of a record, and leads to the record's Service, or to any where anyService is true.
 func (v *view) accountsFor(r *record, anyService bool) bool {
 	return slices.ContainsFunc(v.records, func(b *record) bool {
 		return b.binding != nil && b.everywhere && b.from.namespace == r.from.namespace && r.isStackOf(b.binding) && (anyService || b.service == r.service)
@@ -140,7 +105,7 @@ func (v *view) hostnames(named []origin) []Hostname {
 	}
 	var out []Hostname
 	for n, rs := range leads {
-		untied := func(r *record) bool { return !r.ties(v.past, v.born) }
+		untied := func(r *record) bool { return !v.ties(r) }
 		tied := slices.DeleteFunc(slices.Clone(rs), untied)
 		isNamed := slices.Contains(named, n.from)
 		if isNamed || v.follows(rs, tied) {
@@ -154,12 +119,12 @@ func (v *view) hostnames(named []origin) []Hostname {
 	return out
 }
 
-// follows says whether the host name of some records, of which some are tied to
-// the pod, is to be followed: not where bindings account for all that ties it,
-// and, where nothing does, only for a pod whose ties can have escaped us.
+// follows says whether to follow the host name of some records, some of them tied to
+// the pod: not where bindings account for all that tie it; and where none does, only
+// for a pod whose ties can have escaped us.
 func (v *view) follows(leads, tied []*record) bool {
 	if len(tied) == 0 {
-		return !v.since.IsZero() && leads[0].from.namespace == v.past.namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
+		return !v.since.IsZero() && leads[0].from.namespace == v.history.Namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
 	}
 	return slices.ContainsFunc(tied, func(r *record) bool { return !v.accountsFor(r, false) })
 }
@@ -177,38 +142,10 @@ func (v *view) noAddress() []string {
 		if r.binding != nil || r.former() {
 			continue
 		}
-		isTied, from := slices.Contains(v.past.services, r.service), r.from.String()
+		isTied, from := slices.Contains(v.history.Services, r.service), r.from.String()
 		tied[from] = tied[from] || isTied
 		known[from] = known[from] || !r.noAddress || isTied && v.accountsFor(r, false)
 	}
 	maps.DeleteFunc(tied, func(from string, isTied bool) bool { return !isTied || known[from] })
 	return slices.Sorted(maps.Keys(tied))
 }
-
-// backends names the Services that an Ingress sends to.
-func backends(i *networkingv1.Ingress) []string {
-	var names []string
-	addBackend := func(b *networkingv1.IngressBackend) {
-		if b != nil && b.Service != nil {
-			names = add(names, b.Service.Name)
-		}
-	}
-	addBackend(i.Spec.DefaultBackend)
-	for _, r := range i.Spec.Rules {
-		if r.HTTP == nil {
-			continue
-		}
-		for _, p := range r.HTTP.Paths {
-			addBackend(&p.Backend)
-		}
-	}
-	return names
-}
-
-var trimIngress = trimmer(func(i *networkingv1.Ingress) *networkingv1.Ingress {
-	return &networkingv1.Ingress{
-		ObjectMeta: trimMeta(i.ObjectMeta, groupAnnotation),
-		Spec:       networkingv1.IngressSpec{DefaultBackend: i.Spec.DefaultBackend, Rules: i.Spec.Rules},
-		Status:     networkingv1.IngressStatus{LoadBalancer: i.Status.LoadBalancer},
-	}
-})

@@ -1,4 +1,4 @@
-package cluster
+package ties
 
 import (
 	"cmp"
@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"drainwait/internal/cluster/kube"
 )
 
 // Candidate is a binding, present or former, that may hold a pod.
@@ -19,8 +21,8 @@ type Candidate struct {
 	// that the API server serves its kind no longer.
 	Former bool
 	// Tied says that something ties it to the pod, or did in the pod's lifetime.
-	// Else only a look that began at Since or later tells whether its group lists
-	// the pod.
+	// Where it is false, only a look that began at Since or later can tell whether
+	// its group lists the pod.
 	Tied  bool
 	Since time.Time
 	// Seen says that a look at its group was taken in before.
@@ -36,35 +38,31 @@ type Candidate struct {
 
 // Survey is what there is to follow for a pod.
 type Survey struct {
-	// Candidates are in order of name. Those that are neither tied to the pod nor
-	// uncertain are left out, and so are uncertain ones whose targets are not pods.
+	// Candidates are in order of name. One that is not tied is there only where its
+	// targets may be pods and a tie can have escaped us.
 	Candidates []Candidate
 	// Hostnames are those to follow, in order of From and name.
 	Hostnames []Hostname
-	// NoAddress names the Ingresses and LoadBalancer Services, as "Ingress ns/name",
-	// that are tied to the pod, have no address at all, and that no binding
-	// accounts for.
+	// NoAddress names Ingresses and LoadBalancer Services, as "Ingress ns/name", that
+	// are tied to the pod and have neither an address nor a binding.
 	NoAddress []string
 	// MissingIngresses are those that were named and are not there.
 	MissingIngresses []string
-	// Forgotten says that a former binding had to be dropped which could still
-	// concern the pod: it cannot be said that it is not registered.
+	// Forgotten says that a former binding had to be dropped that could concern the
+	// pod. So nobody can say that the pod is not registered.
 	Forgotten bool
 }
 
-// Survey says what may lead to a pod, by the caches, the newest live lists and
-// what is remembered. ingresses are names of Ingresses of its namespace whose
-// load balancers count in any case.
-func (x *Index) Survey(p *Pod, ingresses []string) Survey {
-	if p.raw != nil {
-		x.see(p.raw)
-		x.tieAll(p.raw)
+// Survey says what may lead to a pod, by the watches, the newest live list and what
+// is remembered. pod is nil for an address that no pod has; since is [History.Since].
+// ingresses name those of its namespace whose load balancers count in any case.
+func (rs *Records) Survey(h *History, pod *corev1.Pod, since time.Time, ingresses []string) Survey {
+	v := view{rs: rs, history: h, pod: pod, born: h.born(rs.clock), since: since}
+	for ns := range h.namespaces() {
+		v.records = slices.AppendSeq(v.records, maps.Values(rs.records[ns]))
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	v := x.view(p)
 	var s Survey
-	if at, ok := x.forgotten[p.Namespace]; ok {
+	if at, ok := rs.forgotten[h.Namespace]; ok {
 		s.Forgotten = !before(at, v.born)
 	}
 	for _, r := range v.candidates() {
@@ -72,7 +70,7 @@ func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 	}
 	var named []origin
 	for _, name := range ingresses {
-		o := origin{kindIngress, p.Namespace, name}
+		o := origin{kindIngress, h.Namespace, name}
 		named = append(named, o)
 		if !slices.ContainsFunc(v.records, func(r *record) bool { return r.from == o && !r.former() }) {
 			s.MissingIngresses = append(s.MissingIngresses, name)
@@ -82,36 +80,45 @@ func (x *Index) Survey(p *Pod, ingresses []string) Survey {
 	return s
 }
 
-// view is what there is that can concern one pod. It is used with the lock.
+// ServicesOf are those, as namespace/name, that select a pod now or name it in an
+// EndpointSlice.
+func (rs *Records) ServicesOf(p *corev1.Pod) []string {
+	var found []string
+	for _, os := range rs.objects(p.Namespace) {
+		for _, s := range kube.InNamespace[corev1.Service](os.Services, p.Namespace) {
+			if selects(s, p.Labels) {
+				found = append(found, s.Namespace+"/"+s.Name)
+			}
+		}
+		for _, s := range kube.ByIndex[discoveryv1.EndpointSlice](os.Slices, byPod, p.Namespace+"/"+p.Name) {
+			if service := ServiceOf(s); service != "" && namesPod(s, p) {
+				found = append(found, service)
+			}
+		}
+	}
+	return found
+}
+
+// view is what can concern one pod.
 type view struct {
-	x     *Index
-	pod   *Pod
-	past  *past // what ties it
-	born  time.Time
-	since time.Time // zero for a pod that was watched well
+	rs      *Records
+	history *History
+	pod     *corev1.Pod // nil for an address that no pod has
+	born    time.Time
+	since   time.Time // zero for a pod that was watched well
 	// records are those of the namespaces of the pod and of its Services.
 	records []*record
 }
 
-// view is called with the lock.
-func (x *Index) view(p *Pod) view {
-	h := x.past[p.id()]
-	if h == nil { // an address that is not watched
-		h = &past{namespace: p.Namespace, late: true}
-	}
-	v := view{x: x, pod: p, past: h, born: x.born(h), since: x.since(p, h)}
-	for ns := range h.namespaces() {
-		v.records = slices.AppendSeq(v.records, maps.Values(x.records[ns]))
-	}
-	return v
-}
+// ties says whether a record concerns the pod.
+func (v *view) ties(r *record) bool { return r.ties(v.history, v.born) }
 
 // candidates are the records of bindings that concern the pod or may do so, in
 // order of name, what is present first.
 func (v *view) candidates() []*record {
 	unrelated := func(r *record) bool {
-		unknown := r.from.namespace == v.past.namespace && r.spec.registers() && (r.swept.Before(v.since) || v.pod.UID == "")
-		return r.binding == nil || !unknown && !r.ties(v.past, v.born)
+		unknown := r.from.namespace == v.history.Namespace && r.spec.registers() && (r.swept.Before(v.since) || v.pod == nil)
+		return r.binding == nil || !unknown && !v.ties(r)
 	}
 	rs := slices.DeleteFunc(slices.Clone(v.records), unrelated)
 	slices.SortFunc(rs, func(a, b *record) int {
@@ -123,26 +130,26 @@ func (v *view) candidates() []*record {
 
 func (v *view) candidate(r *record) Candidate {
 	c := r.candidate()
-	if c.Tied = r.ties(v.past, v.born); !c.Tied {
+	if c.Tied = v.ties(r); !c.Tied {
 		c.Since = v.since
 	}
 	c.PublishesNotReady = r.everywhere && r.binding.DeletionTimestamp == nil && v.publishesNotReady(r.service)
-	if v.pod.HostNetwork {
+	if v.pod != nil && v.pod.Spec.HostNetwork {
 		c.OtherPorts = v.otherPorts(r.service)
 	}
 	return c
 }
 
 // publishesNotReady says whether a Service selects the pod and publishes addresses
-// that are not ready, by all pictures.
+// that are not ready, by the watches and by the live list.
 func (v *view) publishesNotReady(service string) bool {
 	namespace, _, _ := strings.Cut(service, "/")
-	if v.pod.raw == nil || namespace != v.pod.Namespace {
+	if v.pod == nil || namespace != v.pod.Namespace {
 		return false
 	}
-	for _, picture := range v.x.pictures(namespace) {
-		s := get[corev1.Service](picture.services, service)
-		if s == nil || s.DeletionTimestamp != nil || !s.Spec.PublishNotReadyAddresses || !selects(s, v.pod.raw.Labels) {
+	for _, os := range v.rs.objects(namespace) {
+		s := kube.Get[corev1.Service](os.Services, service)
+		if s == nil || s.DeletionTimestamp != nil || !s.Spec.PublishNotReadyAddresses || !selects(s, v.pod.Labels) {
 			return false
 		}
 	}
@@ -150,12 +157,12 @@ func (v *view) publishesNotReady(service string) bool {
 }
 
 // otherPorts are [Candidate.OtherPorts]: a port is left to another pod only where
-// all pictures do so.
+// the watches and the live list both do so.
 func (v *view) otherPorts(service string) []int {
 	namespace, _, _ := strings.Cut(service, "/")
 	var ports map[int]bool
-	for i, picture := range v.x.pictures(namespace) {
-		others := portsOfOthers(v.pod, by[*discoveryv1.EndpointSlice](picture.slices, byService, service))
+	for i, os := range v.rs.objects(namespace) {
+		others := portsOfOthers(v.pod, kube.ByIndex[discoveryv1.EndpointSlice](os.Slices, byService, service))
 		if i == 0 {
 			ports = others
 		}
@@ -164,17 +171,17 @@ func (v *view) otherPorts(service string) []int {
 	return slices.Sorted(maps.Keys(ports))
 }
 
-func portsOfOthers(p *Pod, all []*discoveryv1.EndpointSlice) map[int]bool {
+func portsOfOthers(p *corev1.Pod, all []*discoveryv1.EndpointSlice) map[int]bool {
 	others, own := make(map[int]bool), make(map[int]bool)
 	for _, s := range all {
 		for i := range s.Endpoints {
 			e := &s.Endpoints[i]
 			key := refKey(s, e)
-			if key == "" || len(e.Addresses) == 0 || !p.has(e.Addresses[0]) {
+			if key == "" || len(e.Addresses) == 0 || !hasAddress(p, e.Addresses[0]) {
 				continue
 			}
 			ports := others
-			if isOf(s, e, p.raw) {
+			if isOf(s, e, p) {
 				ports = own
 			} else if e.Conditions.Ready != nil && !*e.Conditions.Ready {
 				continue // it may be waiting for this very port
@@ -190,8 +197,7 @@ func portsOfOthers(p *Pod, all []*discoveryv1.EndpointSlice) map[int]bool {
 	return others
 }
 
-// has says whether an address is one of the pod's.
-func (p *Pod) has(address string) bool {
+func hasAddress(p *corev1.Pod, address string) bool {
 	ip, err := netip.ParseAddr(address)
-	return err == nil && slices.Contains(p.IPs, ip.Unmap())
+	return err == nil && slices.Contains(Addresses(p), ip.Unmap())
 }
