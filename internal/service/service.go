@@ -91,7 +91,7 @@ func (s *Service) AwaitReady(ctx context.Context, timeout time.Duration) error {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("the cluster has not been read: %w (what is wrong is logged above)", ctx.Err())
+			return fmt.Errorf("the cluster could not be read: %w; the log above says why", s.Drainer.Ready())
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -82,10 +83,13 @@ const (
 
 // run follows the group until ctx ends.
 func (w *BindingWatch) run(ctx context.Context) {
+	told := "" // each error once: there can be many
 	for ctx.Err() == nil {
 		state, err := w.discover(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
+			// Where there is no answer at all, the transport says so.
+			if answer := apierrors.APIStatus(nil); errors.As(err, &answer) && err.Error() != told {
+				told = err.Error()
 				w.c.log.Warn("cannot tell whether the cluster serves TargetGroupBindings", "group", w.gvr.Group, "error", err)
 			}
 			pause(ctx, errorRetry)

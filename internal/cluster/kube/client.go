@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,7 @@ type Client struct {
 	Clock      Clock
 
 	log       *slog.Logger
+	lost      atomic.Bool // the last request did not reach the API server
 	dynamic   dynamic.Interface
 	ages      ages
 	factories []informers.SharedInformerFactory // one for each namespace, and that of our own replicas
@@ -48,7 +50,9 @@ func New(cfg *rest.Config, namespaces []string, log *slog.Logger) (*Client, erro
 	}
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &timed{next, &c.Clock, &c.ages} })
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return &transport{next, cfg.Host, c}
+	})
 	var err1, err2 error
 	c.Interface, err1 = kubernetes.NewForConfig(cfg)
 	c.dynamic, err2 = dynamic.NewForConfig(cfg)

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,27 +59,3 @@ func (c *Clock) narrow(least, most time.Duration) {
 		c.least, c.most = max(c.least, least), min(c.most, most)
 	}
 }
-
-// timed leads to the API server, and learns the time and the age of watches.
-type timed struct {
-	next  http.RoundTripper
-	clock *Clock
-	ages  *ages
-}
-
-// RoundTrip implements [http.RoundTripper].
-func (t *timed) RoundTrip(req *http.Request) (*http.Response, error) {
-	sent := time.Now()
-	resp, err := t.next.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		t.clock.answered(sent, time.Now(), date)
-	}
-	t.ages.opened(req, resp)
-	return resp, nil
-}
-
-// WrappedRoundTripper lets client-go find the transport below.
-func (t *timed) WrappedRoundTripper() http.RoundTripper { return t.next }
