@@ -1,11 +1,11 @@
-// Package api is what the service and its callers agree on: paths, parameters
-// and JSON bodies. openapi.yaml in internal/server describes the same.
+// Package api is the contract between the service and its callers: paths, parameters
+// and JSON bodies. openapi.yaml in internal/server describes it.
 package api
 
 import "time"
 
-// Version names the contract of the JSON bodies: fields may be added to it, not
-// taken away or changed.
+// Version names the contract of the JSON bodies: fields may be added, but not removed
+// or changed.
 const Version = "v1"
 
 // Paths on the listener for hooks.
@@ -28,7 +28,7 @@ const (
 	Reason    = "reason"
 )
 
-// Why a hook did without an answer: values of Reason.
+// Why a hook went without an answer: the values of Reason.
 const (
 	Unreachable = "unreachable" // no connection
 	Broken      = "broken"      // the connection broke, or no drain-wait service answered
@@ -55,8 +55,8 @@ const (
 	// that publishes not-ready addresses; the controller keeps the pod there
 	// until it is gone.
 	WillNotLeave Outcome = "will_not_leave"
-	// BudgetSpent: a target was still in rotation when the budget ended, or
-	// nothing could be found out.
+	// BudgetSpent: when the budget ended, a target was still in rotation or something
+	// was still unknown.
 	BudgetSpent Outcome = "budget_spent"
 	// SettleCut: every target has left, but the budget ended before they were
 	// settled.
