@@ -8,11 +8,10 @@ import "time"
 // or changed.
 const Version = "v1"
 
-// Paths on the listener for hooks.
+// Paths of the listener for hooks. It has GET /health as well.
 const (
 	DrainDelayPath = "/drain-delay"
 	FallbackPath   = "/fallback"
-	HealthPath     = "/health"
 )
 
 // Parameters of [DrainDelayPath]. [FallbackPath] knows the first three, and
@@ -48,18 +47,15 @@ const (
 	Drained Outcome = "drained"
 	// NotRegistered: discovery worked, and no target group may hold the pod.
 	NotRegistered Outcome = "not_registered"
-	// NotTerminating: the pod is not being deleted, as in a restart of its
-	// container; the controller will not deregister it, so waiting is useless.
+	// NotTerminating: the pod is not being deleted, as in a restart of its container:
+	// the controller will not deregister it, so waiting is useless.
 	NotTerminating Outcome = "not_terminating"
-	// WillNotLeave: every group that still sends to the pod is behind a Service
-	// that publishes not-ready addresses; the controller keeps the pod there
-	// until it is gone.
+	// WillNotLeave: all groups that still send to the pod are behind Services that
+	// publish not-ready addresses: the controller keeps the pod there until it is gone.
 	WillNotLeave Outcome = "will_not_leave"
-	// BudgetSpent: when the budget ended, a target was still in rotation or something
-	// was still unknown.
+	// BudgetSpent: the budget ended while a target was in rotation or something unknown.
 	BudgetSpent Outcome = "budget_spent"
-	// SettleCut: every target has left, but the budget ended before they were
-	// settled.
+	// SettleCut: every target has left, but the budget ended before all had settled.
 	SettleCut Outcome = "settle_cut"
 )
 
@@ -89,8 +85,7 @@ type TargetAnswer struct {
 	Timeline         []StepAnswer `json:"timeline"`
 }
 
-// StepAnswer is a moment in the life of a target, counted from the start of the
-// wait.
+// StepAnswer is a moment in the life of a target, counted from the wait's start.
 type StepAnswer struct {
 	AfterSeconds Seconds `json:"afterSeconds"`
 	Event        string  `json:"event"`

@@ -38,7 +38,7 @@ func DefaultConfig() Config {
 	return Config{
 		SettleALB:        20 * time.Second,
 		SettleNLB:        120 * time.Second,
-		Limits:           verdict.DefaultLimits(),
+		Limits:           verdict.Limits{MaxDelay: 60 * time.Second, Reserve: 5 * time.Second, OneLook: time.Second},
 		TerminationCheck: 5 * time.Second,
 	}
 }

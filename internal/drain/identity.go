@@ -38,10 +38,7 @@ func (w *wait) cached() *cluster.Pod {
 	if r.Pod != "" {
 		return w.cluster.Pod(r.Namespace, r.Pod)
 	}
-	p, err := w.cluster.PodAt(r.IP, r.Namespace)
-	if err != nil {
-		return nil
-	}
+	p, _ := w.cluster.PodAt(r.IP, r.Namespace)
 	return p
 }
 

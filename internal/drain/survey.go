@@ -90,9 +90,6 @@ func (w *wait) readLists() {
 		s.ingresses, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, true, w.surveyWake)
 		w.setLookupError("API server", s.unread)
 	}
-	if s.unread == nil {
-		s.unread = errNoAnswer
-	}
 }
 
 var errNoAnswer = errors.New("no answer yet")

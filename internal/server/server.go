@@ -73,7 +73,7 @@ func New(cfg Config) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.DrainDelayPath, s.drainDelay)
 	mux.HandleFunc("POST "+api.FallbackPath, s.fallback)
-	mux.HandleFunc("GET "+api.HealthPath, ok)
+	mux.HandleFunc("GET /health", ok)
 	s.hooks = mux
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /healthz", ok)
@@ -220,7 +220,6 @@ func write(rw http.ResponseWriter, status int, body any) {
 // there is no wait any more.
 func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	defer s.cut(nil)
-	s.lastConn.Store(time.Now().UnixNano())
 	hookServer := &http.Server{
 		Handler:           s.hooks,
 		ReadHeaderTimeout: 5 * time.Second, // no write timeout: answers are late on purpose
@@ -244,6 +243,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	case <-ctx.Done():
 	}
 	end := time.Now().Add(s.cfg.Grace)
+	s.lastConn.Store(time.Now().UnixNano()) // the quiet begins now at the earliest
 	s.closing.Store(true)
 	s.cfg.Log.Info("shutting down", "waits", s.callers.Load())
 	s.awaitQuiet(end)
@@ -263,9 +263,6 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 func (s *Server) awaitQuiet(end time.Time) {
 	for {
 		quiet := time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)
-		if began := end.Add(-s.cfg.Grace).Add(s.cfg.Quiet); quiet.Before(began) {
-			quiet = began
-		}
 		if end.Before(quiet) {
 			quiet = end
 		}

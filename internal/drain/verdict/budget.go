@@ -13,11 +13,6 @@ type Limits struct {
 	OneLook time.Duration
 }
 
-// DefaultLimits is what the service ships with.
-func DefaultLimits() Limits {
-	return Limits{MaxDelay: 60 * time.Second, Reserve: 5 * time.Second, OneLook: time.Second}
-}
-
 // Timing is what the budget of a wait depends on.
 type Timing struct {
 	Began    time.Time
