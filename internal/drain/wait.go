@@ -201,7 +201,10 @@ func (w *wait) update() (refused error) {
 			w.warn("%s: the first look came %s late, because the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
 		}
 		if g.isGone() && !gone {
-			w.surveyAgain() // its name may lead to another one
+			select { // survey again: its name may lead to another one
+			case w.surveyWake <- struct{}{}:
+			default:
+			}
 		}
 	}
 	for _, g := range w.groups { // now it is known when the last of them is settled
@@ -209,13 +212,6 @@ func (w *wait) update() (refused error) {
 	}
 	w.warnOfBudget()
 	return refused
-}
-
-func (w *wait) surveyAgain() {
-	select {
-	case w.surveyWake <- struct{}{}:
-	default:
-	}
 }
 
 // finish is when the last of the groups that the pod has left is settled.

@@ -23,7 +23,10 @@ type Timing struct {
 }
 
 // What can set a budget.
-const ByMaxDelay, ByGrace = "max-delay", "grace period"
+const (
+	ByMaxDelay = "max-delay"
+	ByGrace    = "grace period"
+)
 
 // Budget is when the wait must have answered, and what sets that: the caller's
 // max-delay, or the moment when the kubelet kills the pod, less the reserve. A
