@@ -52,25 +52,18 @@
 // over. A connection that breaks within three seconds did not hold the hook.
 //
 // Any other refusal, such as 404 or 422, will not change: the hook waits for
-// --fallback.
-//
-// --max-delay, if set, ends all of this. A hook that has gone without an answer
-// reports that to the service if it can; drain_wait_fallbacks_total counts it.
-//
-// An answer can mean that the time was too short: the line then says that requests
-// may fail, and the service's warnings in it say what to change.
+// --fallback. --max-delay, if set, ends all of this. A hook that has gone without an
+// answer reports that to the service if it can; drain_wait_fallbacks_total counts it.
 //
 // One line says what happened, and an earlier one that something fails. They go to
 // the standard output of the container's first process, so that `kubectl logs` shows
-// why a pod lingered, or else to standard error; if neither takes them, they are
-// lost.
+// why a pod lingered, or else to standard error. If the time was too short, the line
+// says that requests may fail, and the service's warnings in it what to change.
 //
 // It exits with 0, with 1 if --strict asks for it, or with 2 if it was started the
 // wrong way. That includes an unknown flag; it then still waits for --fallback,
-// since a hook that exits at once costs requests.
-//
-// A signal ends it at once. The kubelet sends none to a hook: it kills it together
-// with its container when the grace period is over.
+// since a hook that exits at once costs requests. A signal ends it at once; the kubelet
+// sends none to a hook, but kills it with its container when the grace period is over.
 package main
 
 import (

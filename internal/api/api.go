@@ -1,18 +1,17 @@
-// Package api is what the service and its callers agree on: paths, parameters
-// and JSON bodies. openapi.yaml in internal/server describes the same.
+// Package api is the contract between the service and its callers: paths, parameters
+// and JSON bodies. openapi.yaml in internal/server describes it.
 package api
 
 import "time"
 
-// Version names the contract of the JSON bodies: fields may be added to it, not
-// taken away or changed.
+// Version names the contract of the JSON bodies: fields may be added, but not removed
+// or changed.
 const Version = "v1"
 
-// Paths on the listener for hooks.
+// Paths of the listener for hooks. It has GET /health as well.
 const (
 	DrainDelayPath = "/drain-delay"
 	FallbackPath   = "/fallback"
-	HealthPath     = "/health"
 )
 
 // Parameters of [DrainDelayPath]. [FallbackPath] knows the first three, and
@@ -28,7 +27,7 @@ const (
 	Reason    = "reason"
 )
 
-// Why a hook did without an answer: values of Reason.
+// Why a hook went without an answer: the values of Reason.
 const (
 	Unreachable = "unreachable" // no connection
 	Broken      = "broken"      // the connection broke, or no drain-wait service answered
@@ -48,18 +47,15 @@ const (
 	Drained Outcome = "drained"
 	// NotRegistered: discovery worked, and no target group may hold the pod.
 	NotRegistered Outcome = "not_registered"
-	// NotTerminating: the pod is not being deleted, as in a restart of its
-	// container; the controller will not deregister it, so waiting is useless.
+	// NotTerminating: the pod is not being deleted, as in a restart of its container:
+	// the controller will not deregister it, so waiting is useless.
 	NotTerminating Outcome = "not_terminating"
-	// WillNotLeave: every group that still sends to the pod is behind a Service
-	// that publishes not-ready addresses; the controller keeps the pod there
-	// until it is gone.
+	// WillNotLeave: all groups that still send to the pod are behind Services that
+	// publish not-ready addresses: the controller keeps the pod there until it is gone.
 	WillNotLeave Outcome = "will_not_leave"
-	// BudgetSpent: a target was still in rotation when the budget ended, or
-	// nothing could be found out.
+	// BudgetSpent: the budget ended while a target was in rotation or something unknown.
 	BudgetSpent Outcome = "budget_spent"
-	// SettleCut: every target has left, but the budget ended before they were
-	// settled.
+	// SettleCut: every target has left, but the budget ended before all had settled.
 	SettleCut Outcome = "settle_cut"
 )
 
@@ -89,8 +85,7 @@ type TargetAnswer struct {
 	Timeline         []StepAnswer `json:"timeline"`
 }
 
-// StepAnswer is a moment in the life of a target, counted from the start of the
-// wait.
+// StepAnswer is a moment in the life of a target, counted from the wait's start.
 type StepAnswer struct {
 	AfterSeconds Seconds `json:"afterSeconds"`
 	Event        string  `json:"event"`

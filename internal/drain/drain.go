@@ -1,5 +1,5 @@
-// Package drain decides when a pod may stop: it joins what the cluster knows of
-// a pod with what ELBv2 shows of its targets.
+// Package drain decides when a pod may stop, from what the cluster knows of the pod
+// and what ELBv2 shows of its targets.
 package drain
 
 import (
@@ -28,8 +28,8 @@ type Config struct {
 	SettleALB, SettleNLB time.Duration
 	verdict.Limits
 	// TerminationCheck is how long a wait believes that its pod is about to be
-	// deleted though it is not: a hook can arrive before the watch tells of the
-	// deletion. After that it asks the API server itself.
+	// deleted, since a hook can arrive before the watch tells of the deletion. After
+	// that it asks the API server itself.
 	TerminationCheck time.Duration
 }
 
@@ -38,7 +38,7 @@ func DefaultConfig() Config {
 	return Config{
 		SettleALB:        20 * time.Second,
 		SettleNLB:        120 * time.Second,
-		Limits:           verdict.DefaultLimits(),
+		Limits:           verdict.Limits{MaxDelay: 60 * time.Second, Reserve: 5 * time.Second, OneLook: time.Second},
 		TerminationCheck: 5 * time.Second,
 	}
 }
@@ -58,30 +58,28 @@ func (c Config) settleTime(t elb.Type) time.Duration {
 
 // Request is one call of a preStop hook.
 type Request struct {
-	// IP is the address of the target; it may be left out where Pod is given.
+	// IP is the address of the target; it may be missing if Pod is given.
 	IP netip.Addr
 	// Inferred says that IP is the caller's address and not one that it named.
 	Inferred bool
-	// Forwarded says that a proxy has passed the call on: the caller's address
-	// is the proxy's.
+	// Forwarded says that the call came through a proxy, whose address is the
+	// caller's.
 	Forwarded bool
-	// Source is the caller's address, whatever IP is; the zero value where there is
-	// none. Searches of the cluster go by source in turn.
+	// Source is the caller's address, whatever IP is, or the zero value. The sources
+	// take turns in searches of the cluster.
 	Source netip.Addr
 	// Namespace and Pod name the pod; Namespace may stand alone with IP.
 	Namespace, Pod string
 	// Ingresses are Ingresses of the namespace whose load balancers count. They
 	// add to what is found otherwise and never narrow it.
 	Ingresses []string
-	// MaxDelay is the most that the caller will wait; nil where it does not say.
+	// MaxDelay is the longest that the caller will wait; nil if it does not say.
 	MaxDelay *time.Duration
 	// Settle overrides the settle time; nil for the default by type.
 	Settle *time.Duration
-	// OnStep, which may be nil, hears of each step of each target as it comes. It
-	// must not block.
-	OnStep func(targetGroupARN string, s Step)
-	// OnWarning, which may be nil, hears of each warning as it comes. It must not
-	// block.
+	// OnStep and OnWarning, which may be nil, are called with each step of a target
+	// and each warning as it comes. They must not block.
+	OnStep    func(targetGroupARN string, s Step)
 	OnWarning func(warning string)
 }
 
@@ -99,8 +97,8 @@ var (
 	ErrUnavailable = errors.New("service unavailable")
 )
 
-// CutError is the error of a wait whose context ended: of one whose caller hung
-// up, or that the service had to give up.
+// CutError is the error of a wait whose context ended: its caller hung up, or the
+// service had to give it up.
 type CutError struct {
 	// Budget is how long the wait could have taken, from the request on.
 	Budget time.Duration
@@ -132,13 +130,13 @@ func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger, reg pro
 	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log, denied: denied}
 }
 
-// Ready is nil where waits can be carried out with caches that can be trusted,
-// or says why not.
+// Ready says why waits cannot be carried out now with caches that can be trusted; nil
+// if they can.
 func (d *Drainer) Ready() error { return d.cluster.Ready() }
 
-// Wait blocks until the targets of the pod that r names are drained, or one of
-// the other outcomes is sure, or ctx ends. It never takes longer than the
-// budget. When ctx ends, the error is a [CutError].
+// Wait blocks until the targets of the pod that r names are drained, another outcome
+// is certain, or ctx ends; then the error is a [CutError]. It never takes longer than
+// the budget.
 func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
 	if !d.cluster.Synced() {
 		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
@@ -151,7 +149,7 @@ func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
 // Result is the answer to one wait.
 type Result struct {
 	Outcome api.Outcome
-	// Namespace and Pod name the pod; Pod is empty where none has the address.
+	// Namespace and Pod name the pod; Pod is empty if none has the address.
 	Namespace, Pod string
 	// Waited is how long the caller was held; Budget is how long it could have
 	// been, and BoundedBy what set that: "max-delay" or "grace period".
@@ -171,8 +169,8 @@ type TargetResult struct {
 	Type           elb.Type
 	Settle         time.Duration
 	// State is the state and the reason of the pod's targets at the end, such as
-	// "draining (Target.DeregistrationInProgress)", or "absent"; empty where no
-	// look succeeded.
+	// "draining (Target.DeregistrationInProgress)", or "absent"; empty if no look
+	// succeeded.
 	State    string
 	Timeline []Step
 }

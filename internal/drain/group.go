@@ -12,9 +12,9 @@ import (
 	"drainwait/internal/elb"
 )
 
-// group is a target group that is tied to the pod, as one wait follows it. None
-// is ever taken away: that nothing ties it to the pod any more does not show
-// that the load balancer has let go.
+// group is a target group that is tied to the pod, as one wait follows it. A wait
+// never stops following one: if nothing ties it to the pod any more, the load
+// balancer may still send to the pod.
 type group struct {
 	elb.Group
 	tie // what the newest survey says of it
@@ -42,8 +42,7 @@ type tie struct {
 	otherPorts []int
 }
 
-// join is what two ties to one group say together: the more cautious of the
-// two.
+// join is what two ties to one group say together: of each the more cautious.
 func (t tie) join(other tie) tie {
 	t.kind = cmp.Or(t.kind, other.kind)
 	t.former = t.former && other.former
@@ -62,8 +61,8 @@ func intersect(a, b []int) (both []int) {
 	return both
 }
 
-// update takes in what the poller has found since, and says what is new. The
-// error is that AWS refuses to show the group.
+// update takes in the newest look, and says what is new. The error is that AWS
+// refuses to show the group.
 func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Duration) (news []string, err error) {
 	look, err := g.sub.Latest()
 	if look != nil && look.Began.Before(since) {
@@ -87,14 +86,14 @@ func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Dura
 	return g.progress.Events(before), nil
 }
 
-// isGone says whether the newest look showed that there is no such group any more.
+// isGone says whether the newest look showed that the group was deleted.
 func (g *group) isGone() bool { return g.look != nil && g.look.Gone }
 
-// mayBeGone says whether AWS may say that there is no such group: one that was
+// mayBeGone says whether a group that AWS does not find was deleted, since it was
 // there once. Else it is in an account or a Region that we do not see.
 func (g *group) mayBeGone() bool { return g.former || g.seen || g.progress.Looked }
 
-// plan tells the poller what looks this wait is after.
+// plan tells the poller what looks this wait needs.
 func (g *group) plan(deletionSeen, deadline time.Time, settle time.Duration) elb.Plan {
 	switch p := g.progress; {
 	case p.Confirmed:
@@ -126,8 +125,8 @@ func (g *group) state(addresses []netip.Addr) string {
 	return cmp.Or(strings.Join(states, ", "), "absent")
 }
 
-// missing says what kept the group from being settled when the budget ended, and
-// what to raise for that; boundedBy is what set the budget.
+// missing says why the group was not settled when the budget ended, and which
+// setting to raise; boundedBy is what set the budget.
 func (g *group) missing(began, ended time.Time, settle time.Duration, addresses []netip.Addr, boundedBy string) string {
 	limit := verdict.ByMaxDelay
 	if boundedBy != verdict.ByMaxDelay {

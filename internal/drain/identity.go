@@ -14,12 +14,11 @@ import (
 // cure is what a caller can do whose pod is not known.
 const cure = "name the pod with ip=, or with pod= and namespace="
 
-// aboutPod is what errors of reading the pod are kept under.
+// aboutPod is the key of errors of reading the pod.
 const aboutPod = "pod"
 
-// identify begins with the pod that the cache shows, and has the API server say
-// which one it really is: the cache may be behind, and the pod another one of
-// the same name or address by now.
+// identify begins with the pod that the cache shows, and asks the API server which
+// one it really is: by now another pod can have the name or the address.
 func (w *wait) identify() {
 	r := w.request
 	who := cluster.PodRef{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Caller: r.Source}
@@ -33,20 +32,17 @@ func (w *wait) identify() {
 	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
 }
 
-// cached is the pod as the cache has it; nil where it shows none, or several.
+// cached is the pod as the cache has it; nil if it has none, or several.
 func (w *wait) cached() *cluster.Pod {
 	r := w.request
 	if r.Pod != "" {
 		return w.cluster.Pod(r.Namespace, r.Pod)
 	}
-	p, err := w.cluster.PodAt(r.IP, r.Namespace)
-	if err != nil {
-		return nil
-	}
+	p, _ := w.cluster.PodAt(r.IP, r.Namespace)
 	return p
 }
 
-// identifyLive asks the API server once, and again where that failed in passing.
+// identifyLive asks the API server, and again if that failed in passing.
 func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
@@ -57,7 +53,7 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
 		case err == nil:
 			w.identifiedAs(pod)
 		case errors.Is(err, cluster.ErrNoPod) && who.Pod == "" && !who.Inferred && who.Namespace != "":
-			// It is looked for in the groups as it is.
+			// The groups are searched for the address itself.
 			w.identifiedAs(w.cluster.Address(who.Namespace, who.IP.Unmap()))
 		case errors.Is(err, cluster.ErrNoPod) && who.Pod != "":
 			w.unknown = fmt.Errorf("%w: no pod %s/%s", ErrNotFound, who.Namespace, who.Pod)
@@ -75,7 +71,7 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
 	}
 }
 
-// identifiedAs takes in which pod it really is.
+// identifiedAs notes which pod it really is.
 func (w *wait) identifiedAs(p *cluster.Pod) {
 	w.identified = true
 	w.setPod(p)
@@ -87,9 +83,8 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 	}
 }
 
-// caller is the address that a call comes from, where it names a pod alone; the
-// zero value where that is of no use. The pod can be another one by now than the
-// one that asks: a StatefulSet's is made anew under its name.
+// caller is the address of a caller that names a pod alone, or the zero value. By now
+// another pod can have the name: a StatefulSet makes its pods anew.
 func (w *wait) caller() netip.Addr {
 	if r := w.request; r.Pod != "" && !r.IP.IsValid() && !r.Forwarded {
 		return r.Source
@@ -97,14 +92,14 @@ func (w *wait) caller() netip.Addr {
 	return netip.Addr{}
 }
 
-// isCaller says whether the pod is the one that asks, as far as that shows.
+// isCaller says whether the pod is the one that asks, as far as can be told.
 func (w *wait) isCaller() bool {
 	from := w.caller()
 	return !from.IsValid() || slices.Contains(w.pod.IPs, from)
 }
 
-// setPod takes in what is known of the pod now. Another pod than before begins
-// anew: what was followed for the other one says nothing of it.
+// setPod takes in what is known of the pod now. For another pod than before the wait
+// begins anew.
 func (w *wait) setPod(p *cluster.Pod) {
 	if w.pod == nil || w.pod.UID != p.UID || w.pod.Name != p.Name {
 		w.close()
@@ -115,7 +110,7 @@ func (w *wait) setPod(p *cluster.Pod) {
 	w.pod = p
 	ips := p.IPs
 	if from := w.caller(); from.IsValid() && len(ips) > 0 {
-		ips = append(slices.Clip(ips), from) // it adds to what is looked for, and takes nothing away
+		ips = append(slices.Clip(ips), from) // it only adds to what is looked for
 	}
 	for _, ip := range ips {
 		if !slices.Contains(w.addresses, ip) {

@@ -15,14 +15,14 @@ import (
 	"drainwait/internal/elb"
 )
 
-// survey is what a wait finds out at one moment about which target groups may
-// hold its pod. It is made anew on each change of the cluster and each answer,
-// from the caches of cluster and elb: nothing in it is remembered.
+// survey is what a wait knows at one moment of which target groups may hold its pod.
+// It is made anew on each change of the cluster and each answer, from the caches of
+// cluster and elb: nothing in it is remembered.
 type survey struct {
 	// open is what is not known yet.
 	open []string
-	// refused is that AWS refuses to show something that is tied to the pod, and
-	// hidden that it refuses something that may or may not hold it.
+	// refused: AWS refuses to show something that is tied to the pod. hidden: it
+	// refuses to show something that may or may not hold it.
 	refused, hidden error
 	unsupported     []string // load balancers of the pod that cannot be watched, and why
 	noAddress       []string // Ingresses and Services whose load balancer is not known
@@ -31,7 +31,7 @@ type survey struct {
 	unread          error    // why not
 }
 
-// unable is why no tied group does not mean that the pod is registered nowhere.
+// unable is why the pod may be registered somewhere though no group is tied to it.
 func (s *survey) unable(p *cluster.Pod) error {
 	switch {
 	case len(s.unsupported) > 0:
@@ -49,7 +49,7 @@ func (s *survey) unable(p *cluster.Pod) error {
 	return nil
 }
 
-// takeSurvey reads what there is now, and asks for the rest.
+// takeSurvey reads what is known now, and asks for the rest.
 func (w *wait) takeSurvey() {
 	w.survey = survey{}
 	w.surveyed, w.untyped = make(map[elb.Group]tie), false
@@ -81,8 +81,8 @@ func (w *wait) takeSurvey() {
 	w.readLists()
 }
 
-// readLists asks for the live lists that an outcome needs: without a group to
-// follow, those of Ingresses too.
+// readLists asks for the live lists that an outcome needs: with no group to follow,
+// those of Ingresses too.
 func (w *wait) readLists() {
 	s := &w.survey
 	s.live, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, false, w.surveyWake)
@@ -90,9 +90,6 @@ func (w *wait) readLists() {
 	if s.live && len(w.groups) == 0 {
 		s.ingresses, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, true, w.surveyWake)
 		w.setLookupError("API server", s.unread)
-	}
-	if s.unread == nil {
-		s.unread = errNoAnswer
 	}
 }
 
@@ -103,8 +100,8 @@ func (w *wait) noteOpen(format string, args ...any) {
 	w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
 }
 
-// noteRefused notes that AWS refuses to show something. If that is tied to the
-// pod, the wait is refused or can only end with its budget.
+// noteRefused notes that AWS refuses to show something. If that is tied to the pod,
+// the wait is refused or ends with its budget.
 func (w *wait) noteRefused(about string, tied bool, err error) {
 	err = fmt.Errorf("%s: %w", about, err)
 	if !tied {
@@ -118,7 +115,7 @@ func (w *wait) noteRefused(about string, tied bool, err error) {
 	w.setLookupError(about, err)
 }
 
-// addCandidate takes in a TargetGroupBinding that may hold the pod.
+// addCandidate adds a TargetGroupBinding that may hold the pod.
 func (w *wait) addCandidate(c ties.Candidate) {
 	about := fmt.Sprintf("TargetGroupBinding %s/%s", c.Namespace, c.Name)
 	id, targetType, ok := w.identifyGroup(about, c)
@@ -154,10 +151,10 @@ func (w *wait) ruleOut(id elb.Group, t tie) {
 	}
 }
 
-// followRuledOut follows, for an address that no pod has, all groups that might
-// have held it, as soon as one of them does: nothing tells of a pod that is gone
-// in which it was, and with a deregistration delay of 0 a group does not list it
-// while its load balancer still sends.
+// followRuledOut follows, for an address that no pod has, all groups that might have
+// held it, as soon as one of them does: nothing tells in which groups a pod was that
+// is gone, and with a deregistration delay of 0 a group does not list it while its
+// load balancer still sends.
 func (w *wait) followRuledOut() {
 	if len(w.groups) == 0 {
 		return
@@ -167,8 +164,8 @@ func (w *wait) followRuledOut() {
 	}
 }
 
-// identifyGroup finds the group of a binding and its target type; ok is false
-// where these are not known (yet).
+// identifyGroup finds the group of a binding and its target type; ok is false if these
+// are not known (yet).
 func (w *wait) identifyGroup(about string, c ties.Candidate) (id elb.Group, targetType string, ok bool) {
 	id = groupOf(c.Binding)
 	if id.ARN != "" && c.TargetType != "" {
@@ -180,7 +177,7 @@ func (w *wait) identifyGroup(about string, c ties.Candidate) (id elb.Group, targ
 		w.setLookupError(about, err)
 		w.noteOpen("%s: its target group has not been found yet", about)
 	case errors.Is(err, elb.ErrNoGroup) && c.Former:
-		// It is gone, and with it whoever was in it.
+		// The group is gone, and its targets with it.
 	case err != nil:
 		w.noteRefused(about, c.Tied, err)
 	default:
@@ -190,9 +187,8 @@ func (w *wait) identifyGroup(about string, c ties.Candidate) (id elb.Group, targ
 	return id, "", false
 }
 
-// namedSince is from when on an answer counts to which group a binding names: from
-// the look on that shows that the group is gone which it named before. Another one
-// can have been made under the name.
+// namedSince is from when on an answer counts to which group a binding names: once a
+// look shows that this group is gone, another one can have been made under the name.
 func (w *wait) namedSince(about string, id elb.Group) time.Time {
 	since := w.began
 	for _, g := range w.groups {
@@ -223,8 +219,7 @@ func (w *wait) canWatch(about, targetType string, tied bool) bool {
 	return targetType == ties.TypeIP
 }
 
-// lists says whether a group that nothing ties to the pod lists it, if that is
-// known.
+// lists says whether an untied group lists the pod, if that is known.
 func (w *wait) lists(about string, id elb.Group, c ties.Candidate) (lists, known bool) {
 	look := w.lookAt(about, "its target group", id, c.Since)
 	if look == nil {
@@ -239,8 +234,8 @@ func (w *wait) lists(about string, id elb.Group, c ties.Candidate) (lists, known
 	return len(verdict.TargetsOf(look, w.addresses, c.OtherPorts)) > 0, true
 }
 
-// lookAt asks for a look at a group, shown as what, that nothing ties to the pod;
-// nil where there is none (yet).
+// lookAt asks for a look at an untied group, which messages call what; nil if there
+// is none (yet).
 func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Look {
 	look, known, err := w.elb.Look(id, since, true, w.surveyWake)
 	switch {
@@ -267,8 +262,8 @@ func targetsIn(look *elb.Look) iter.Seq2[netip.Addr, bool] {
 	}
 }
 
-// typeOf asks for the type of a group's load balancer. Until it is known, and
-// where AWS refuses to tell, the longer settle time counts.
+// typeOf asks for the type of a group's load balancer. Until it is known, or if AWS
+// refuses to tell, the longer settle time applies.
 func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 	info, known, err := w.elb.Describe(id, w.began, w.surveyWake)
 	switch {
@@ -280,8 +275,8 @@ func (w *wait) typeOf(about string, id elb.Group) elb.Type {
 	return info.Type
 }
 
-// addHostname takes in the groups of the load balancer that an Ingress or a
-// Service names in its status.
+// addHostname adds the groups of the load balancer that an Ingress or a Service names
+// in its status.
 func (w *wait) addHostname(h ties.Hostname) {
 	about := fmt.Sprintf("%s (%s)", h.From, h.Name)
 	infos, known, err := w.elb.GroupsByHostname(h.Name, w.began, w.surveyWake)
@@ -306,10 +301,9 @@ func (w *wait) addHostname(h ties.Hostname) {
 	}
 }
 
-// addHostnameGroup takes in one group of a load balancer. The Ingress of a Network Load
-// Balancer is that of an ingress controller, whose group holds the controller's
-// own pods, or it stands in front of the ALB; so such a group concerns the pod
-// only if it lists it.
+// addHostnameGroup adds one group of a load balancer. A Network Load Balancer of an
+// Ingress belongs to an ingress controller, whose own pods are in the group, or stands
+// in front of the ALB: such a group is not tied to the pod.
 func (w *wait) addHostnameGroup(about string, h ties.Hostname, info elb.GroupInfo) {
 	tied := h.Tied && (!h.Ingress || info.Type != elb.NLB)
 	if !w.canWatch(about, info.TargetType, tied) {
@@ -329,7 +323,7 @@ func (w *wait) addHostnameGroup(about string, h ties.Hostname, info elb.GroupInf
 	w.follow(info.Group, t)
 }
 
-// follow watches a group from now on, or learns one more tie to it.
+// follow watches a group from now on, or adds one more tie to it.
 func (w *wait) follow(id elb.Group, t tie) {
 	if other, known := w.surveyed[id]; known {
 		t = other.join(t)

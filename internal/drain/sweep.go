@@ -18,15 +18,15 @@ const (
 	accessPause = time.Minute
 )
 
-// sweeper looks in the background at target groups that no wait asks about. Pods
-// that are older than our watches of the cluster can be in groups that nothing
-// ties to them any more; one look at each group finds them. It belongs to the
-// goroutine of [Drainer.Run].
+// sweeper looks in the background at target groups that no wait asks about. Pods that
+// are older than our watches of the cluster can be in groups that nothing ties to them
+// any more; one look at each group finds them. It belongs to the goroutine of
+// [Drainer.Run].
 type sweeper struct {
 	*Drainer
 	wake    chan struct{}     // an answer may be there
 	allowed map[access]bool   // whether AWS answered each of them
-	again   time.Time         // when those that it did not answer are tried again
+	again   time.Time         // when to try again those that it did not answer
 	refused map[access]string // what was logged of them
 }
 
@@ -34,8 +34,8 @@ type sweeper struct {
 // Region.
 type access struct{ region, roleARN, externalID string }
 
-// Run sweeps until ctx ends. Before that it makes one real call in each account
-// and Region, so that the first to know that AWS refuses us is not a hook.
+// Run sweeps until ctx ends. First it makes one real call in each account and Region,
+// so that it is not a hook that finds out that AWS refuses us.
 func (d *Drainer) Run(ctx context.Context) {
 	s := &sweeper{
 		Drainer: d, wake: make(chan struct{}, 1),
@@ -55,7 +55,7 @@ func (d *Drainer) Run(ctx context.Context) {
 	}
 }
 
-// sweep takes in the looks that are there, and asks for some more.
+// sweep takes in the looks that have come, and asks for some more.
 func (s *sweeper) sweep(unswept []ties.Candidate) {
 	pending := 0
 	for _, c := range unswept {
@@ -86,9 +86,8 @@ func (s *sweeper) look(c ties.Candidate) (look *elb.Look, known bool, err error)
 	return s.elb.Look(g, c.Since, false, s.wake)
 }
 
-// checkAccess makes a real call in each account and Region that has not had one,
-// and again where that was refused. Without a binding the service's own account
-// and Region stand for all.
+// checkAccess makes a real call in each account and Region that has had none, and again
+// where it failed. If there is no binding, it does so in the service's own.
 func (s *sweeper) checkAccess(ctx context.Context, cs []ties.Candidate) {
 	if _, tried := s.allowed[access{}]; len(cs) == 0 && (tried || len(s.allowed) == 0) {
 		cs = []ties.Candidate{{}}
@@ -107,7 +106,7 @@ func (s *sweeper) checkAccess(ctx context.Context, cs []ties.Candidate) {
 	}
 }
 
-// tellAccess logs a refusal, once for each text, and its end.
+// tellAccess logs a refusal once, and its end.
 func (s *sweeper) tellAccess(a access, err error) {
 	switch _, was := s.refused[a]; {
 	case err == nil && was:

@@ -16,9 +16,8 @@ import (
 	"drainwait/internal/elb"
 )
 
-// refuseWithin is how long after the request a wait may still be refused. A
-// caller that is refused takes its own fallback: later than that it would wait
-// twice.
+// refuseWithin is how long after the request a wait may still be refused. A caller
+// that is refused takes its own fallback: if it came later, it would wait twice.
 const refuseWithin = 2 * time.Second
 
 // liveTimeout is how long one read from the API server may take before its error is
@@ -29,16 +28,16 @@ const (
 	liveRetry   = 500 * time.Millisecond
 )
 
-// lateLook is from when on a first look that had to wait for the rate of
-// requests to AWS is worth a warning.
+// lateLook is how late a first look must be, because of the rate of requests to AWS, to
+// be worth a warning.
 const lateLook = time.Second
 
 // wait is one hook call, from request to answer. It belongs to the goroutine
 // that called [Drainer.Wait].
 //
-// A wait is a reconcile: each wake does the same steps. A survey finds out which
-// groups may hold the pod, each group's progress takes in the newest look, and
-// the verdict judges what is known then.
+// A wait is a reconcile: each wake does the same steps. A survey finds out which groups
+// may hold the pod, each group's progress takes in the newest look, and the verdict
+// judges what is known.
 type wait struct {
 	*Drainer
 	ctx     context.Context // the caller's; ends when the wait is over
@@ -51,7 +50,7 @@ type wait struct {
 	addresses  []netip.Addr // all that the pod had since the wait began
 	groups     map[elb.Group]*group
 
-	surveyWake chan struct{} // the pod, what ties it, or an answer may be new
+	surveyWake chan struct{} // the pod, its ties or an answer may have changed
 	lookWake   chan struct{} // some group has news
 	answers    chan func()   // what came of questions in the background, for the wait's goroutine to take in
 
@@ -164,8 +163,8 @@ func (w *wait) spawn(ask func(context.Context) func()) {
 	}()
 }
 
-// refresh reads the pod again (its deletion can have begun, or been shortened,
-// and it can have new addresses) and makes a survey.
+// refresh reads the pod again (its deletion can have begun or been shortened, and it
+// can have new addresses) and takes a survey.
 func (w *wait) refresh() {
 	if w.pod == nil {
 		return
@@ -174,8 +173,7 @@ func (w *wait) refresh() {
 	w.takeSurvey()
 }
 
-// judge brings every group up to date and says the outcome, or "" where it is
-// still open.
+// judge brings every group up to date and says the outcome, or "" if that is open.
 func (w *wait) judge() (api.Outcome, error) {
 	w.checkTermination()
 	refused := w.update()
@@ -203,21 +201,17 @@ func (w *wait) update() (refused error) {
 			w.warn("%s: the first look came %s late, because the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
 		}
 		if g.isGone() && !gone {
-			w.surveyAgain() // its name may lead to another one
+			select { // survey again: its name may lead to another one
+			case w.surveyWake <- struct{}{}:
+			default:
+			}
 		}
 	}
-	for _, g := range w.groups { // now that it is known when the last of them is settled
+	for _, g := range w.groups { // now it is known when the last of them is settled
 		g.sub.Update(w.addresses, w.planOf(g))
 	}
 	w.warnOfBudget()
 	return refused
-}
-
-func (w *wait) surveyAgain() {
-	select {
-	case w.surveyWake <- struct{}{}:
-	default:
-	}
 }
 
 // finish is when the last of the groups that the pod has left is settled.
@@ -230,12 +224,12 @@ func (w *wait) finish() (at time.Time) {
 	return at
 }
 
-// freshFor is how old a look may be that confirms one group, when the last of the
-// others is settled.
+// freshFor is how old a look that confirms a group may be when the last of the others
+// is settled.
 const freshFor = 2 * time.Second
 
-// isStale says whether a group was confirmed long before the others: the pod can
-// have been registered in it again, and so it is looked at once more.
+// isStale says whether a group was confirmed long before the others: the pod can have
+// been registered in it again, so it needs one more look.
 func (w *wait) isStale(g *group) bool {
 	return g.progress.Confirmed && g.look != nil && g.look.Began.Before(w.finish().Add(-freshFor))
 }
@@ -248,8 +242,8 @@ func (w *wait) note(g *group, what string) {
 	}
 }
 
-// planOf is what the wait wants of the looks at a group. One that has only time
-// for a single look takes it at once.
+// planOf is what the wait wants of the looks at a group. A wait that has time for only
+// one look takes it at once.
 func (w *wait) planOf(g *group) elb.Plan {
 	deletionSeen := w.pod.DeletionSeen
 	if m := w.request.MaxDelay; m != nil && *m <= w.cfg.OneLook {
@@ -269,7 +263,7 @@ func (w *wait) settleTime(t elb.Type) time.Duration {
 	return w.cfg.settleTime(t)
 }
 
-// facts is what is known now.
+// facts are what is known now.
 func (w *wait) facts() verdict.Facts {
 	now := time.Now()
 	f := verdict.Facts{
@@ -295,8 +289,7 @@ func (w *wait) facts() verdict.Facts {
 	return f
 }
 
-// oneLookIsDone says whether the caller wants one look and an answer, and has
-// had it.
+// oneLookIsDone says whether the caller wants one look only, and that is done.
 func (w *wait) oneLookIsDone(f verdict.Facts) bool {
 	m := w.request.MaxDelay
 	return m != nil && *m == 0 && f.Live && !f.Open && f.Followed > 0 && f.Looked == f.Followed
@@ -349,8 +342,7 @@ func (w *wait) budget() (at time.Time, boundedBy string) {
 	return w.cfg.Budget(t)
 }
 
-// warnOfBudget warns, as soon as it shows, of a budget that cannot hold the
-// settle time.
+// warnOfBudget warns as soon as possible of a budget that cannot hold the settle time.
 func (w *wait) warnOfBudget() {
 	if w.untyped || !w.identified {
 		return
@@ -370,9 +362,9 @@ func (w *wait) warnOfBudget() {
 	}
 }
 
-// controllerLag is what a grace period should hold for the controller to
-// deregister the pod. It takes less than a second on an ordinary day; half a
-// minute when its leader changes (measured with LBC 3.5: 22 to 28 s).
+// controllerLag is what a grace period should leave the controller to deregister the
+// pod. It mostly takes less than a second, but half a minute when its leader changes
+// (measured with LBC 3.5: 22 to 28 s).
 const controllerLag = 30 * time.Second
 
 func (w *wait) result(o api.Outcome) *Result {
@@ -408,7 +400,7 @@ func (w *wait) result(o api.Outcome) *Result {
 	return r
 }
 
-// warnOfOpen says what could not be told until the budget ended.
+// warnOfOpen warns of what was still unknown when the budget ended.
 func (w *wait) warnOfOpen() {
 	for _, s := range w.survey.open {
 		w.warn("%s", s)

@@ -366,9 +366,9 @@ func TestCanWatch(t *testing.T) {
 	}
 }
 
-// TestRefusedFor: what AWS refuses to show is a refusal where it is tied to the
+// TestNoteRefused: what AWS refuses to show is a refusal where it is tied to the
 // pod, and else keeps the wait from saying that the pod is registered nowhere.
-func TestRefusedFor(t *testing.T) {
+func TestNoteRefused(t *testing.T) {
 	w := handMade(t, Request{})
 	w.noteRefused("x", false, errTest)
 	if s := w.survey; s.refused != nil || !errors.Is(s.hidden, errTest) || len(w.warnings) != 1 || w.lastError() != "" {

@@ -42,10 +42,7 @@ type Group struct {
 
 // Region is the Region in the group's ARN, or "" where it has none.
 func (g Group) Region() string {
-	a, err := arn.Parse(g.ARN)
-	if err != nil {
-		return ""
-	}
+	a, _ := arn.Parse(g.ARN)
 	return a.Region
 }
 

@@ -264,7 +264,7 @@ func (s *Subscription) concerns(look *Look) bool {
 		old != nil && look.differs(old, s.addrs)
 }
 
-// upcoming is t, or forever where it is not upcoming now.
+// upcoming is t, or forever if that is not after now.
 func upcoming(now, t time.Time) time.Time {
 	if t.After(now) {
 		return t

@@ -15,13 +15,13 @@ import (
 	"drainwait/internal/drain"
 )
 
-// longest is the most that max-delay and settle can be; more is cut.
+// longest is the limit of max-delay and settle; more is cut to it.
 const longest = time.Hour
 
 // known are the parameters of GET /drain-delay.
 var known = []string{api.IP, api.Pod, api.Namespace, api.Ingress, api.MaxDelay, api.MaxWait, api.Settle}
 
-// badParameter is a known parameter with a value that makes no sense.
+// badParameter is a known parameter with a bad value.
 type badParameter struct{ name, value, want string }
 
 func (e *badParameter) Error() string {
@@ -32,8 +32,8 @@ func (e *badParameter) Error() string {
 	return fmt.Sprintf("bad value %q for parameter %s: want %s", value, e.name, e.want)
 }
 
-// parse reads the parameters of a hook's request. The address of the caller
-// stands in where neither an address nor a pod is named.
+// parse reads the parameters of a hook's request. If they name neither an address nor a
+// pod, the address of the caller counts.
 func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -54,15 +54,15 @@ func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
 	return req, warnings, nil
 }
 
-// forwarded says whether a proxy has passed a request on, as far as it says so
-// itself: RFC 9110, section 7.6.3, RFC 7239, and what was used before that.
+// forwarded says whether a request came through a proxy that says so: RFC 9110, section
+// 7.6.3, RFC 7239, and what was used before that.
 func forwarded(h http.Header) bool {
 	return h.Get("Via") != "" || h.Get("Forwarded") != "" || h.Get("X-Forwarded-For") != ""
 }
 
 // ParseQuery reads the parameters of GET /drain-delay. It fails only for a known
-// parameter with a bad value: an unknown one must not cost a hook its answer,
-// so it is named in the warnings.
+// parameter with a bad value: an unknown one must not cost a hook its answer, so that
+// a warning names it.
 func ParseQuery(query url.Values) (req drain.Request, warnings []string, err error) {
 	p := parameters{query: query}
 	p.findUnknown()
@@ -77,7 +77,7 @@ func ParseQuery(query url.Values) (req drain.Request, warnings []string, err err
 	return req, p.warnings, p.err
 }
 
-// fallbackReport is what POST /fallback tells.
+// fallbackReport is what POST /fallback reports.
 type fallbackReport struct {
 	reason, namespace, pod string
 	ip                     netip.Addr
@@ -105,8 +105,8 @@ func (p *parameters) fail(name, value, want string) {
 	}
 }
 
-// get is the first value of a parameter that is not empty. A script whose
-// variable is not set sends an empty one.
+// get is the first non-empty value of a parameter. A script whose variable is not set
+// sends an empty one.
 func (p *parameters) get(name string) string {
 	for _, v := range p.query[name] {
 		if v = strings.TrimSpace(v); v != "" {
@@ -159,7 +159,7 @@ func (p *parameters) address() netip.Addr {
 	return ip.Unmap().WithZone("")
 }
 
-// duration reads whole seconds or a Go duration; nil where there is none.
+// duration reads whole seconds or a Go duration; nil if there is none.
 func (p *parameters) duration(name string) *time.Duration {
 	v := p.get(name)
 	if v == "" {
@@ -177,8 +177,7 @@ func (p *parameters) duration(name string) *time.Duration {
 	return &d
 }
 
-// findUnknown warns of each parameter that is not known, with the known one
-// that was probably meant.
+// findUnknown warns of each unknown parameter, with the one that was probably meant.
 func (p *parameters) findUnknown() {
 	for _, name := range slices.Sorted(maps.Keys(p.query)) {
 		if slices.Contains(known, name) {

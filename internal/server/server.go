@@ -1,5 +1,5 @@
-// Package server is the HTTP face of the service: it reads a hook's parameters,
-// has the wait carried out and says the result in a status and JSON.
+// Package server is the HTTP face of the service: it reads a hook's parameters, has
+// the wait carried out and answers with a status and JSON.
 package server
 
 import (
@@ -22,17 +22,15 @@ import (
 	"drainwait/internal/drain"
 )
 
-// Settings are what the operator may set.
+// Settings are what an operator may change.
 type Settings struct {
-	// Quiet is how long after the end was asked for the server goes on taking
-	// connections, counted from the last new one: those who route to us learn
-	// late that we go away.
+	// Quiet is how long the server goes on accepting connections once it shuts down,
+	// counted from the last new one: routers learn late that we shut down.
 	Quiet time.Duration
-	// Grace is how long after the end was asked for the last wait is cut.
+	// Grace is how long after the shutdown began the remaining waits are cut.
 	Grace time.Duration
-	// WaitsPerSource is how many waits one source address may hold; equal ones
-	// count once, and 0 means any number. A proxy can put a whole node behind
-	// one address.
+	// WaitsPerSource is how many waits one source address may hold; equal ones count
+	// once, and 0 means any number. A proxy can hide a whole node behind one address.
 	WaitsPerSource int
 }
 
@@ -56,11 +54,11 @@ type Server struct {
 	cfg      Config
 	metrics  *metrics
 	sources  *sources
-	base     context.Context // of all waits; its end cuts them
+	base     context.Context // its end cuts all waits
 	cut      context.CancelCauseFunc
 	closing  atomic.Bool
 	lastConn atomic.Int64 // when the last connection came in, in Unix nanoseconds
-	callers  atomic.Int64 // who are held now
+	callers  atomic.Int64 // that are held now
 	hooks    http.Handler // on the listener for hooks
 	admin    http.Handler // on the one for probes, metrics and the contract
 }
@@ -75,7 +73,7 @@ func New(cfg Config) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.DrainDelayPath, s.drainDelay)
 	mux.HandleFunc("POST "+api.FallbackPath, s.fallback)
-	mux.HandleFunc("GET "+api.HealthPath, ok)
+	mux.HandleFunc("GET /health", ok)
 	s.hooks = mux
 	admin := http.NewServeMux()
 	admin.HandleFunc("GET /healthz", ok)
@@ -173,7 +171,7 @@ func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, too
 	write(rw, status, f)
 }
 
-// fallback is POST /fallback: a hook tells that it has done without an answer.
+// fallback is POST /fallback: a hook reports that it went without an answer.
 func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 	f, err := parseFallback(r.URL.Query())
 	if err != nil {
@@ -186,8 +184,8 @@ func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 	rw.WriteHeader(http.StatusNoContent)
 }
 
-// statusOf is the one place where an error becomes a status. The name is the
-// "error" of the JSON body.
+// statusOf is the one place where an error becomes a status. The name is the "error"
+// of the JSON body.
 func statusOf(err error) (status int, name string) {
 	var bad *badParameter
 	switch {
@@ -216,16 +214,15 @@ func write(rw http.ResponseWriter, status int, body any) {
 	_ = enc.Encode(body) // fails only where the caller is gone
 }
 
-// Serve answers on two listeners until ctx ends, and then goes away in good
-// order: unready at once, new waits still taken until it has been quiet for a
-// while, those in flight carried to their end, and the rest cut with a 503 when
-// the grace is over. It returns when no wait is left.
+// Serve answers on two listeners until ctx ends. Then it shuts down: it is unready at
+// once, accepts new waits until no connection has come in for [Settings].Quiet, and
+// cuts the waits that are not over at the end of the grace with a 503. It returns when
+// there is no wait any more.
 func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	defer s.cut(nil)
-	s.lastConn.Store(time.Now().UnixNano())
 	hookServer := &http.Server{
 		Handler:           s.hooks,
-		ReadHeaderTimeout: 5 * time.Second, // and no write timeout: answers are late on purpose
+		ReadHeaderTimeout: 5 * time.Second, // no write timeout: answers are late on purpose
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				s.lastConn.Store(time.Now().UnixNano())
@@ -246,6 +243,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	case <-ctx.Done():
 	}
 	end := time.Now().Add(s.cfg.Grace)
+	s.lastConn.Store(time.Now().UnixNano()) // the quiet begins now at the earliest
 	s.closing.Store(true)
 	s.cfg.Log.Info("shutting down", "waits", s.callers.Load())
 	s.awaitQuiet(end)
@@ -265,9 +263,6 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 func (s *Server) awaitQuiet(end time.Time) {
 	for {
 		quiet := time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)
-		if began := end.Add(-s.cfg.Grace).Add(s.cfg.Quiet); quiet.Before(began) {
-			quiet = began
-		}
 		if end.Before(quiet) {
 			quiet = end
 		}

@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// errTooMany: a source address holds as many waits as it may.
+// errTooMany: a source address already holds as many waits as it may.
 var errTooMany = errors.New("too many waits from one address")
 
-// sources counts the waits that each source address holds. Equal calls count
-// once: the hooks of a pod's containers ask the same question.
+// sources counts the waits that each source address holds. Equal calls count once: the
+// hooks of a pod's containers make the same one.
 type sources struct {
 	limit int // of different calls from one address; 0 for any number
 

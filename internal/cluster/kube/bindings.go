@@ -116,7 +116,7 @@ func (w *BindingWatch) logChange(state serving) {
 		w.c.log.Warn("the API server no longer serves the version of TargetGroupBindings that this program knows: not ready until it does again, or until a newer version of this program is installed",
 			"group", w.gvr.Group, "version", w.gvr.Version)
 	case was == versionGone:
-		w.c.log.Info("the trouble with the version of TargetGroupBindings is over", "group", w.gvr.Group, "served", state == served)
+		w.c.log.Info("there are no TargetGroupBindings of an unknown version any more", "group", w.gvr.Group, "served", state == served)
 	case state == absent:
 		w.c.log.Warn("the cluster no longer serves TargetGroupBindings of this API group", "group", w.gvr.Group)
 	}

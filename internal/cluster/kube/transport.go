@@ -20,7 +20,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		// Retries go on behind our back, so the first of them is told and no other.
 		if req.Context().Err() == nil && !t.c.lost.Swap(true) {
-			t.c.log.Warn("cannot reach the API server: not ready until it answers; trying again and again", "server", t.host, "error", err)
+			t.c.log.Warn("cannot reach the API server: not ready until it answers; still trying", "server", t.host, "error", err)
 		}
 		return nil, err
 	}

@@ -13,11 +13,6 @@ type Limits struct {
 	OneLook time.Duration
 }
 
-// DefaultLimits is what the service ships with.
-func DefaultLimits() Limits {
-	return Limits{MaxDelay: 60 * time.Second, Reserve: 5 * time.Second, OneLook: time.Second}
-}
-
 // Timing is what the budget of a wait depends on.
 type Timing struct {
 	Began    time.Time
@@ -28,7 +23,10 @@ type Timing struct {
 }
 
 // What can set a budget.
-const ByMaxDelay, ByGrace = "max-delay", "grace period"
+const (
+	ByMaxDelay = "max-delay"
+	ByGrace    = "grace period"
+)
 
 // Budget is when the wait must have answered, and what sets that: the caller's
 // max-delay, or the moment when the kubelet kills the pod, less the reserve. A

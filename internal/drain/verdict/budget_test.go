@@ -6,7 +6,7 @@ import (
 )
 
 func TestBudget(t *testing.T) {
-	limits := DefaultLimits()
+	limits := Limits{MaxDelay: 60 * time.Second, Reserve: 5 * time.Second, OneLook: time.Second}
 	began := at(0)
 	secs := func(s float64) *time.Duration { d := time.Duration(s * float64(time.Second)); return &d }
 	type pods struct {
