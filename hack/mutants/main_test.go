@@ -48,3 +48,14 @@ func TestRunner(t *testing.T) {
 		t.Error("no mutant at all is no failure")
 	}
 }
+
+// TestList checks that each mutant fits the code as it is now: a line that moved
+// has to be followed.
+func TestList(t *testing.T) {
+	for _, m := range list() {
+		text, err := os.ReadFile(filepath.Join("../..", m.file))
+		if found := strings.Count(string(text), m.from); err != nil || found != 1 {
+			t.Errorf("%s\n\tthe text occurs %d times, not once; %v", m, found, err)
+		}
+	}
+}

@@ -245,7 +245,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 		e.fail(denied)
 		e.await("a refusal", s, wake, 2*time.Second, anyError)
 		refused := e.now()
-		e.watcher.Checkpoint(g.ARN, "new hash")
+		e.watcher.Checkpoint(g.ARN, "new hash", true)
 		again := e.join(g, wake)
 		if _, known, err := e.watcher.Look(g, time.Now(), true, newWake()); !known || !errors.Is(err, ErrRefused) {
 			e.Errorf("a question: %v, %v", known, err)

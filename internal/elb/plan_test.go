@@ -89,7 +89,7 @@ func TestPlans(t *testing.T) {
 			run(t, nil, func(e *env) {
 				g := e.group("web")
 				if tt.checkpoint != "-" {
-					e.watcher.Checkpoint(g.ARN, tt.checkpoint)
+					e.watcher.Checkpoint(g.ARN, tt.checkpoint, true)
 				}
 				time.Sleep(time.Minute)
 				e.began = time.Now()
@@ -104,9 +104,9 @@ func TestPlans(t *testing.T) {
 					case join:
 						defer e.watcher.Subscribe(g, nil, e.plan(plan(what)), wake).Close()
 					case forget:
-						e.watcher.ForgetCheckpoint(g.ARN)
+						e.watcher.Checkpoint(g.ARN, "", false)
 					case string:
-						e.watcher.Checkpoint(g.ARN, what)
+						e.watcher.Checkpoint(g.ARN, what, true)
 					case fail:
 						e.fail(nil)
 						if what != "" {
@@ -128,7 +128,7 @@ func TestPlans(t *testing.T) {
 func TestGoneIsConfirmedOnce(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
-		e.watcher.Checkpoint(g.ARN, "h")
+		e.watcher.Checkpoint(g.ARN, "h", true)
 		e.began = time.Now()
 		wake := newWake()
 		s := e.watcher.Subscribe(g, nil, Plan{}, wake)
@@ -140,9 +140,9 @@ func TestGoneIsConfirmedOnce(t *testing.T) {
 		e.sleepUntil(26 * time.Second)
 		s.Update(nil, Plan{Done: true})
 		e.sleepUntil(60 * time.Second)
-		e.watcher.Checkpoint(g.ARN, "")
+		e.watcher.Checkpoint(g.ARN, "", true)
 		e.sleepUntil(70 * time.Second)
-		e.watcher.Checkpoint(g.ARN, "i")
+		e.watcher.Checkpoint(g.ARN, "i", true)
 		e.sleepUntil(80 * time.Second)
 		patient := e.watcher.Subscribe(g, nil, e.plan(plan{seen: 79 * time.Second}), newWake())
 		defer patient.Close()
@@ -259,7 +259,7 @@ func TestLatestOrdersLooks(t *testing.T) {
 				for i, latest := range tt.latest {
 					g := e.group(fmt.Sprint(i))
 					names[g.ARN] = fmt.Sprint(i)
-					e.watcher.Checkpoint(g.ARN, "h")
+					e.watcher.Checkpoint(g.ARN, "h", true)
 					defer e.watcher.Subscribe(g, nil, e.plan(plan{latest: latest}), newWake()).Close()
 					if i == len(tt.latest)-1 && tt.another != 0 {
 						defer e.watcher.Subscribe(g, nil, e.plan(plan{latest: tt.another}), newWake()).Close()
@@ -290,14 +290,14 @@ func TestWhatIsUrgent(t *testing.T) {
 		happen func(e *env, g Group)
 		want   bool // it comes before the question
 	}{
-		{"new hash while the target is there", plan{latest: time.Hour}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "i") }, true},
-		{"new hash while it settles", plan{latest: time.Hour, confirm: time.Hour}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "i") }, false},
-		{"first look that waited, and the binding is gone", plan{latest: time.Hour, seen: 1}, func(e *env, g Group) { e.watcher.ForgetCheckpoint(g.ARN) }, true},
+		{"new hash while the target is there", plan{latest: time.Hour}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "i", true) }, true},
+		{"new hash while it settles", plan{latest: time.Hour, confirm: time.Hour}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "i", true) }, false},
+		{"first look that waited, and the binding is gone", plan{latest: time.Hour, seen: 1}, func(e *env, g Group) { e.watcher.Checkpoint(g.ARN, "", false) }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			run(t, scarce, func(e *env) {
 				g := e.group("web")
-				e.watcher.Checkpoint(g.ARN, "h")
+				e.watcher.Checkpoint(g.ARN, "h", true)
 				time.Sleep(ms)
 				e.began = time.Now()
 				defer e.watcher.Subscribe(g, nil, e.plan(tt.first), newWake()).Close()
@@ -375,7 +375,7 @@ func (e *env) crowd(apps, least int) {
 			name := fmt.Sprint("g", i)
 			g := e.world.AddTargetGroup(name, 80, e.world.AddLoadBalancer(name, sim.ALB))
 			e.world.Register(g, ip, 80)
-			e.watcher.Checkpoint(g.ARN(), "h")
+			e.watcher.Checkpoint(g.ARN(), "h", true)
 			groups = append(groups, g)
 		}
 	})
@@ -391,7 +391,7 @@ func (e *env) crowd(apps, least int) {
 				time.Sleep(250 * ms)
 			}
 			e.inWorld(func() { e.world.Deregister(g, ip, 80) })
-			e.watcher.Checkpoint(g.ARN(), "deregistered")
+			e.watcher.Checkpoint(g.ARN(), "deregistered", true)
 		}
 	}()
 	confirmed := 0

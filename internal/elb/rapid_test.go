@@ -98,11 +98,11 @@ func (e *env) play(todo []step) (broken []string) {
 				subs[n].Update(nil, Plan{DeletionSeen: time.Now(), Latest: latest})
 			}
 		case "hash":
-			e.watcher.Checkpoint(groups[s.group].ARN, fmt.Sprint(i))
+			e.watcher.Checkpoint(groups[s.group].ARN, fmt.Sprint(i), true)
 		case "empty":
-			e.watcher.Checkpoint(groups[s.group].ARN, "")
+			e.watcher.Checkpoint(groups[s.group].ARN, "", true)
 		case "forget":
-			e.watcher.ForgetCheckpoint(groups[s.group].ARN)
+			e.watcher.Checkpoint(groups[s.group].ARN, "", false)
 		case "share":
 			e.watcher.SetShare(1 + s.sub)
 		case "whole":

@@ -268,27 +268,24 @@ func wakeUp(wake chan<- struct{}) {
 // Checkpoint tells what the AWS Load Balancer Controller last wrote as the
 // checkpoint of a group's TargetGroupBinding: "" just before it changes the
 // group's targets, a hash once it is done. It sets the pace of the looks and proves
-// nothing. The group need not be watched.
-func (w *Watcher) Checkpoint(groupARN, value string) {
+// nothing. The group need not be watched. ok is false where there is no such
+// annotation (any more).
+func (w *Watcher) Checkpoint(groupARN, value string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c, heard := w.checkpoints[groupARN]
-	if heard && c.value == value {
+	switch {
+	case !ok:
+		delete(w.checkpoints, groupARN)
+	case heard && c.value == value:
 		return
+	default:
+		c.value, c.changed = value, time.Now()
+		if value != "" {
+			c.hashed = c.changed
+		}
+		w.checkpoints[groupARN] = c
 	}
-	c.value, c.changed = value, time.Now()
-	if value != "" {
-		c.hashed = c.changed
-	}
-	w.checkpoints[groupARN] = c
-	w.kick(groupARN)
-}
-
-// ForgetCheckpoint takes back what [Watcher.Checkpoint] said of a group.
-func (w *Watcher) ForgetCheckpoint(groupARN string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.checkpoints, groupARN)
 	w.kick(groupARN)
 }
 

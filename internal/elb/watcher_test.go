@@ -169,11 +169,11 @@ func TestEmptyPutsOffALookThatIsQueued(t *testing.T) {
 	run(t, scarce, func(e *env) {
 		g := e.group("web")
 		e.began = time.Now()
-		e.watcher.Checkpoint(g.ARN, "h")
+		e.watcher.Checkpoint(g.ARN, "h", true)
 		s := e.join(g, newWake())
 		defer s.Close()
 		e.sleepUntil(9500 * ms) // due since 5 s, and paid for at 10 s
-		e.watcher.Checkpoint(g.ARN, "")
+		e.watcher.Checkpoint(g.ARN, "", true)
 		e.sleepUntil(15 * time.Second)
 		if got, want := e.looks(g), []time.Duration{0, 10500 * ms}; !slices.Equal(got, want) {
 			e.Errorf("looks at %v, want %v", got, want)
@@ -220,9 +220,9 @@ func TestPace(t *testing.T) {
 				g := e.group("web")
 				e.began = time.Now()
 				for _, c := range tt.first {
-					e.watcher.Checkpoint(g.ARN, c)
+					e.watcher.Checkpoint(g.ARN, c, true)
 				}
-				e.watcher.Checkpoint(g.ARN+"-other", "other")
+				e.watcher.Checkpoint(g.ARN+"-other", "other", true)
 				wake := newWake()
 				sub := e.join(g, wake)
 				defer sub.Close()
@@ -232,11 +232,11 @@ func TestPace(t *testing.T) {
 					case "confirm":
 						sub.confirm()
 					case "forget":
-						e.watcher.ForgetCheckpoint(g.ARN)
+						e.watcher.Checkpoint(g.ARN, "", false)
 					case "join":
 						defer e.join(g, wake).Close()
 					default:
-						e.watcher.Checkpoint(g.ARN, a.what)
+						e.watcher.Checkpoint(g.ARN, a.what, true)
 					}
 				}
 				e.sleepUntil(9900 * ms)
@@ -269,7 +269,7 @@ func TestConfirmLooksAfterwards(t *testing.T) {
 func TestHungCallEndsAtTimeout(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
-		e.watcher.Checkpoint(g.ARN, "h")
+		e.watcher.Checkpoint(g.ARN, "h", true)
 		wake := newWake()
 		s := e.join(g, wake)
 		defer s.Close()
@@ -295,7 +295,7 @@ func TestFailedLookIsAskedForAgain(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
 		e.began = time.Now()
-		e.watcher.Checkpoint(g.ARN, "h")
+		e.watcher.Checkpoint(g.ARN, "h", true)
 		s := e.join(g, newWake())
 		defer s.Close()
 		e.sleepUntil(3 * time.Second)
@@ -508,7 +508,7 @@ func TestLatency(t *testing.T) {
 			run(t, nil, func(e *env) {
 				const n = 300
 				g := e.group("web")
-				e.watcher.Checkpoint(g.ARN, "h")
+				e.watcher.Checkpoint(g.ARN, "h", true)
 				wake := newWake()
 				target, ip := "10.0.0.1:80", netip.MustParseAddr("10.0.0.1")
 				s := e.join(g, wake, ip)
@@ -524,7 +524,7 @@ func TestLatency(t *testing.T) {
 				for i := range n {
 					e.register(g, target)
 					if !tt.emptied {
-						e.watcher.Checkpoint(g.ARN, fmt.Sprint("registered ", i))
+						e.watcher.Checkpoint(g.ARN, fmt.Sprint("registered ", i), true)
 					}
 					e.await("registration", s, wake, 6*time.Second, draining(false))
 					if i%2 == 0 {
@@ -532,20 +532,20 @@ func TestLatency(t *testing.T) {
 						defer other.Close()
 					}
 					time.Sleep(time.Duration(i*i*7919%6000) * ms)
-					e.watcher.Checkpoint(g.ARN, "")
+					e.watcher.Checkpoint(g.ARN, "", true)
 					e.deregister(g, target)
 					gone := time.Now()
 					if tt.hash {
 						go func() {
 							time.Sleep(10*ms + time.Duration(i*31%50)*ms)
-							e.watcher.Checkpoint(g.ARN, fmt.Sprint("deregistered ", i))
+							e.watcher.Checkpoint(g.ARN, fmt.Sprint("deregistered ", i), true)
 						}()
 					}
 					e.await("deregistration", s, wake, 6*time.Second, draining(true))
 					took = append(took, time.Since(gone))
 					time.Sleep(time.Second)
 					if tt.emptied {
-						e.watcher.Checkpoint(g.ARN, "")
+						e.watcher.Checkpoint(g.ARN, "", true)
 					}
 				}
 				slices.Sort(took)

@@ -58,18 +58,12 @@ func New(c Config) (*Service, error) {
 	s.Watcher = elb.New(c.ELB, elb.NewClients(c.AWS, c.Region).For, metrics)
 	var err error
 	s.Index, err = cluster.New(cluster.Config{
-		REST:       c.Kubernetes,
-		Namespaces: c.Namespaces,
-		OwnService: c.OwnService,
-		OnCheckpoint: func(arn, value string, ok bool) {
-			if ok {
-				s.Watcher.Checkpoint(arn, value)
-			} else {
-				s.Watcher.ForgetCheckpoint(arn)
-			}
-		},
-		OnReplicas: s.Watcher.SetShare,
-		Log:        c.Log,
+		REST:         c.Kubernetes,
+		Namespaces:   c.Namespaces,
+		OwnService:   c.OwnService,
+		OnCheckpoint: s.Watcher.Checkpoint,
+		OnReplicas:   s.Watcher.SetShare,
+		Log:          c.Log,
 	})
 	if err != nil {
 		return nil, err
