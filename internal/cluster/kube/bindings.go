@@ -183,9 +183,8 @@ func (w *BindingWatch) informers(suspect chan<- struct{}) *resource {
 			default:
 			}
 		})
-		r.informers = append(r.informers, inf)
+		r.add(inf, w.kind(), w.handler)
 	}
-	_ = r.setUp(w.kind(), w.handler) // fails only on started informers
 	return r
 }
 
