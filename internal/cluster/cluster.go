@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -77,19 +76,17 @@ func New(cfg Config) (*Index, error) {
 	}
 	x.work.ctx, x.work.cancel = context.WithCancel(context.Background())
 	var watched ties.Objects
-	errs := make([]error, 5)
-	x.pods, errs[0] = c.Watch(podKind, kube.Handler(x.podChanged))
-	watched.Services, errs[1] = c.Watch(ties.Services, kube.Handler(x.serviceChanged))
-	watched.Slices, errs[2] = c.Watch(ties.Slices, kube.Handler(x.sliceChanged))
-	watched.Ingresses, errs[3] = c.Watch(ties.Ingresses, kube.Handler(x.ingressChanged))
+	x.pods = c.Watch(podKind, kube.Handler(x.podChanged))
+	watched.Services = c.Watch(ties.Services, kube.Handler(x.serviceChanged))
+	watched.Slices = c.Watch(ties.Slices, kube.Handler(x.sliceChanged))
+	watched.Ingresses = c.Watch(ties.Ingresses, kube.Handler(x.ingressChanged))
 	x.bindings = c.WatchBindings(ties.TrimBinding, kube.Handler(x.bindingChanged))
 	x.seenPods = append(kube.Stores{x.reads}, x.pods...)
 	x.records = ties.NewRecords(watched, x.bindings, &c.Clock)
 	if cfg.OwnService != "" && cfg.OnReplicas != nil {
-		errs[4] = c.WatchReplicas(cfg.OwnService, cfg.OnReplicas)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		if err := c.WatchReplicas(cfg.OwnService, cfg.OnReplicas); err != nil {
+			return nil, err
+		}
 	}
 	return x, nil
 }

@@ -33,10 +33,10 @@ func watchSearches(w *world) *searcher {
 	return s
 }
 
-// ask searches in the background.
-func (s *searcher) search(ctx context.Context, source, ip string) {
+// search searches in the background.
+func (s *searcher) search(ctx context.Context, caller, ip string) {
 	go func() {
-		_, _ = s.Identify(ctx, PodRef{IP: netip.MustParseAddr(ip), Caller: netip.MustParseAddr(source)})
+		_, _ = s.Identify(ctx, PodRef{IP: netip.MustParseAddr(ip), Caller: netip.MustParseAddr(caller)})
 	}()
 	s.pass(time.Millisecond)
 }

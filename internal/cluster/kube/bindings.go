@@ -35,7 +35,7 @@ const sharedGroup = "eks.amazonaws.com"
 type BindingWatch struct {
 	c       *Client
 	gvr     schema.GroupVersionResource
-	trim    cache.TransformFunc
+	kind    Kind
 	handler cache.ResourceEventHandler
 	paths   []string     // of the watches
 	known   atomic.Bool  // what there is was read once
@@ -49,7 +49,7 @@ type BindingWatch struct {
 // on, and tells h what changes. Where a group is no longer served, they are gone.
 func (c *Client) WatchBindings(trim cache.TransformFunc, h cache.ResourceEventHandler) []*BindingWatch {
 	for _, gvr := range bindingGroups {
-		c.bindings = append(c.bindings, &BindingWatch{c: c, gvr: gvr, trim: trim, handler: h, paths: c.paths(gvr)})
+		c.bindings = append(c.bindings, &BindingWatch{c: c, gvr: gvr, kind: Kind{Resource: gvr, Trim: trim}, handler: h, paths: c.paths(gvr)})
 	}
 	return c.bindings
 }
@@ -187,13 +187,10 @@ func (w *BindingWatch) informers(suspect chan<- struct{}) *resource {
 			default:
 			}
 		})
-		r.informers = append(r.informers, inf)
+		r.add(inf, w.kind, w.handler)
 	}
-	_ = r.setUp(w.kind(), w.handler) // fails only on started informers
 	return r
 }
-
-func (w *BindingWatch) kind() Kind { return Kind{Resource: w.gvr, Trim: w.trim} }
 
 // follow keeps informers on the group until discovery says that it is gone, or
 // ctx ends.
@@ -251,7 +248,7 @@ func (w *BindingWatch) List(ctx context.Context, namespace string, into *Stores)
 		}
 		return l, err
 	}
-	err = List(ctx, list, w.kind(), namespace, into)
+	err = List(ctx, list, w.kind, namespace, into)
 	if apierrors.IsNotFound(err) {
 		if state, discoverErr := w.discover(ctx); discoverErr == nil && state == absent {
 			return "", nil

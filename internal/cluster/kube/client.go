@@ -82,27 +82,25 @@ type resource struct {
 }
 
 // Watch keeps copies of a kind from [Client.Run] on, and tells h what changes.
-func (c *Client) Watch(k Kind, h cache.ResourceEventHandler) (Stores, error) {
+func (c *Client) Watch(k Kind, h cache.ResourceEventHandler) Stores {
 	r := &resource{name: k.Resource.Resource, paths: c.paths(k.Resource)}
 	for _, f := range c.factories[:len(c.Namespaces)] {
 		inf, err := f.ForResource(k.Resource)
 		if err != nil {
-			return nil, err
+			panic(fmt.Sprintf("kube: %v", err)) // a mistake in this program
 		}
-		r.informers = append(r.informers, inf.Informer())
+		r.add(inf.Informer(), k, h)
 	}
 	c.resources = append(c.resources, r)
-	return r.stores(), r.setUp(k, h)
+	return r.stores()
 }
 
-func (r *resource) setUp(k Kind, h cache.ResourceEventHandler) error {
-	for _, inf := range r.informers {
-		_, err := inf.AddEventHandler(h)
-		if err := errors.Join(inf.SetTransform(k.Trim), inf.AddIndexers(k.Indexers), err); err != nil {
-			return fmt.Errorf("set up informer of %s: %w", r.name, err)
-		}
+func (r *resource) add(inf cache.SharedIndexInformer, k Kind, h cache.ResourceEventHandler) {
+	_, err := inf.AddEventHandler(h)
+	if err := errors.Join(inf.SetTransform(k.Trim), inf.AddIndexers(k.Indexers), err); err != nil {
+		panic(fmt.Sprintf("kube: set up informer of %s: %v", r.name, err)) // it has begun already: a mistake in this program
 	}
-	return nil
+	r.informers = append(r.informers, inf)
 }
 
 func (r *resource) hasSynced() bool {

@@ -43,19 +43,15 @@ func (c *Clock) answered(sent, received, date time.Time) {
 	if least > most {
 		return // our clock was set in between
 	}
-	c.narrow(least, most)
-	if skew, ok := c.Skew(); !ok && !c.warned.Swap(true) {
-		c.log.Warn("the clock of the API server is too far from ours to correct for it: grace periods are counted from when a pod's deletion is seen; check the clocks",
-			"skew", skew)
-	}
-}
-
-func (c *Clock) narrow(least, most time.Duration) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.known || max(c.least, least) > min(c.most, most) {
 		c.least, c.most, c.known = least, most, true
 	} else {
 		c.least, c.most = max(c.least, least), min(c.most, most)
+	}
+	c.mu.Unlock()
+	if skew, ok := c.Skew(); !ok && !c.warned.Swap(true) {
+		c.log.Warn("the clock of the API server is too far from ours to correct for it: grace periods are counted from when a pod's deletion is seen; check the clocks",
+			"skew", skew)
 	}
 }
