@@ -26,6 +26,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
+
+	"drainwait/internal/sim/memnet"
 )
 
 // awsTest is a world in a bubble with the real SDK on its AWS face. Its API
@@ -49,7 +51,7 @@ func testAWS(t *testing.T, change func(*Assumptions), f func(*awsTest)) {
 		}
 		w := New(Config{Seed: 1, Assumptions: as, Quiesce: synctest.Wait})
 		defer w.Close()
-		cfg := sdkConfig("http://aws.invalid", &http.Client{Transport: Transport(w.AWSHandler())})
+		cfg := sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(w.AWSHandler())})
 		f(&awsTest{t, w, cfg, elb.NewFromConfig(cfg), sts.NewFromConfig(cfg)})
 	})
 }
@@ -509,7 +511,7 @@ func TestHang(t *testing.T) {
 func TestClosedWorldIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(Config{Quiesce: synctest.Wait})
-		client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: Transport(w.AWSHandler())}))
+		client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(w.AWSHandler())}))
 		w.Close()
 		if _, err := client.DescribeTargetHealth(t.Context(), &elb.DescribeTargetHealthInput{TargetGroupArn: aws.String("any")}); err == nil {
 			t.Error("a closed world answered")

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+
+	"drainwait/internal/sim/memnet"
 )
 
 // TestNonAnswers shows each to the real SDK and over HTTP. What the SDK makes of
@@ -59,7 +61,7 @@ func TestNonAnswers(t *testing.T) {
 // can be made of the true one.
 func TestGarbledAnswer(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		client := &http.Client{Transport: Transport(t.w.AWSHandler())}
+		client := &http.Client{Transport: memnet.Transport(t.w.AWSHandler())}
 		ask := func() (answer string) {
 			t.must(func(ctx context.Context) error {
 				body := strings.NewReader("Action=GetCallerIdentity&Version=2011-06-15")

@@ -31,6 +31,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/sim/memnet"
 )
 
 // cluster is a world in a bubble, and what a client needs to reach its cluster.
@@ -54,7 +56,7 @@ func inWorld(t *testing.T, cfg Config, f func(t *testing.T, c cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(cfg)
 		defer w.Close()
-		f(t, cluster{w, t, &rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(w.KubeHandler())}})
+		f(t, cluster{w, t, &rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(w.KubeHandler())}})
 	})
 }
 

@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+
+	"drainwait/internal/sim/memnet"
 )
 
 const (
@@ -66,7 +68,7 @@ func (t *lbcTest) changes() *[]string {
 
 func TestBindingAsLBCMakesIt(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.KubeHandler())})
 		t.must(func(ctx context.Context) error {
 			u, err := client.Resource(bindings).Namespace("shop").Get(ctx, "web", metav1.GetOptions{})
 			if err != nil {
@@ -691,7 +693,7 @@ func TestHiddenBinding(t *testing.T) {
 		t.run(30 * time.Second)
 		t.want("hidden", g, podHealthy)
 		t.want("beside it", visible, podHealthy)
-		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.KubeHandler())})
 		t.must(func(ctx context.Context) error {
 			l, err := client.Resource(bindings).List(ctx, metav1.ListOptions{})
 			if err == nil && len(l.Items) != 1 {

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"drainwait/internal/sim/memnet"
 )
 
 // rows are the targets of a group as the SDK sees them.
@@ -45,7 +47,7 @@ func (t *awsTest) run(d time.Duration) { t.w.Run(t.Context(), t.w.Now()+d) }
 
 // kube is the real client-go on the world's cluster.
 func (t *awsTest) kube() *kubernetes.Clientset {
-	return kubernetes.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+	return kubernetes.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.KubeHandler())})
 }
 
 func (t *awsTest) pod(name string) *corev1.Pod {

@@ -13,6 +13,8 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/sim/memnet"
 )
 
 // inWorldWith runs f beside a new world whose hooks reach a service. f's
@@ -20,7 +22,7 @@ import (
 func inWorldWith(t *testing.T, service http.Handler, f func(t *testing.T, w *World)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := NewListener()
+		l := memnet.NewListener()
 		srv := &http.Server{Handler: service}
 		served := make(chan error)
 		go func() { served <- srv.Serve(l) }()
@@ -57,7 +59,7 @@ func tell(w *World) *[]string {
 // of the real SDK looks at its group each second.
 func rolled(tb testing.TB, service http.Handler, kind Kind, log func(*World) *[]string) (w *World, events *[]string, looks []string) {
 	tb.Helper()
-	l := NewListener()
+	l := memnet.NewListener()
 	srv := &http.Server{Handler: service}
 	served := make(chan error)
 	go func() { served <- srv.Serve(l) }()
@@ -73,7 +75,7 @@ func rolled(tb testing.TB, service http.Handler, kind Kind, log func(*World) *[]
 		w.AddClients(g, 50)
 		w.Rollout(d, nil, nil)
 	})
-	client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: Transport(w.AWSHandler())}))
+	client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(w.AWSHandler())}))
 	ctx, cancel := context.WithCancel(tb.Context())
 	looked := make(chan []string)
 	go func() {
