@@ -19,6 +19,7 @@ import (
 	"drainwait/internal/elb"
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/memnet"
 )
 
 // bubble is a simulated world and a whole service in it, in one synctest bubble:
@@ -29,8 +30,8 @@ type bubble struct {
 	*sim.World
 	config serviceConfig
 	svc    *service
-	hooks  *sim.Listener
-	admin  *sim.Listener
+	hooks  *memnet.Listener
+	admin  *memnet.Listener
 	stop   context.CancelFunc // what SIGTERM does to the service
 	over   <-chan struct{}    // closed when the service has ended
 }
@@ -68,10 +69,10 @@ func (b *bubble) serviceConfig() serviceConfig {
 		aws: aws.Config{
 			Region:       sim.Region,
 			Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
-			HTTPClient:   &http.Client{Transport: sim.Transport(b.AWSHandler())},
+			HTTPClient:   &http.Client{Transport: memnet.Transport(b.AWSHandler())},
 			BaseEndpoint: &endpoint,
 		},
-		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: sim.Transport(b.KubeHandler())},
+		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: memnet.Transport(b.KubeHandler())},
 		drain:      drain.DefaultConfig(),
 		elb:        elb.DefaultConfig(),
 		quiet:      10 * time.Second,
@@ -82,7 +83,7 @@ func (b *bubble) serviceConfig() serviceConfig {
 
 // start starts a service.
 func (b *bubble) start() {
-	b.hooks, b.admin = sim.NewListener(), sim.NewListener()
+	b.hooks, b.admin = memnet.NewListener(), memnet.NewListener()
 	svc, err := newService(b.config)
 	if err != nil {
 		b.Fatal(err)

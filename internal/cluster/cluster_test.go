@@ -25,6 +25,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/memnet"
 )
 
 func TestMain(m *testing.M) {
@@ -52,7 +53,7 @@ func inWorld(t *testing.T, cfg Config, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sim.New(sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions(), Quiesce: synctest.Wait})
 		defer w.Close()
-		down, api := new(atomic.Bool), sim.Transport(w.KubeHandler())
+		down, api := new(atomic.Bool), memnet.Transport(w.KubeHandler())
 		cfg.REST = &rest.Config{Host: "http://cluster", Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 			if down.Load() {
 				return nil, syscall.ECONNREFUSED

@@ -18,6 +18,7 @@ import (
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/memnet"
 )
 
 func TestAssumedRole(t *testing.T) {
@@ -154,7 +155,7 @@ func TestNoCredentials(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				transport := http.RoundTripper(unreachable{})
 				if tt.answer != nil {
-					transport = sim.Transport(tt.answer)
+					transport = memnet.Transport(tt.answer)
 				}
 				client := &http.Client{Transport: transport, Timeout: 10 * time.Second} // see NewClients
 				cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("us-east-1"), config.WithHTTPClient(client),

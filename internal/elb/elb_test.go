@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/memnet"
 )
 
 const ms = time.Millisecond
@@ -62,7 +63,7 @@ func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)
 		sdk := aws.Config{
 			Region:       sim.Region,
 			Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
-			HTTPClient:   &http.Client{Transport: sim.Transport(world.AWSHandler())},
+			HTTPClient:   &http.Client{Transport: memnet.Transport(world.AWSHandler())},
 			BaseEndpoint: aws.String("http://aws.invalid"),
 			Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
 		}
