@@ -244,7 +244,7 @@ var errNoGroup = &apiError{400, "TargetGroupNotFound", "One or more target group
 
 // AddLoadBalancer makes a load balancer that is active at once.
 func (w *World) AddLoadBalancer(name string, kind Kind) *LoadBalancer {
-	id := fmt.Sprintf("%016x", w.random("load balancer", name).Uint64())
+	id := fmt.Sprintf("%016x", w.Random("load balancer", name).Uint64())
 	short, dns := "app", fmt.Sprintf("%s-%d.%s.elb.amazonaws.com", name, 1+len(w.aws.balancers), Region)
 	if kind == NLB {
 		short, dns = "net", fmt.Sprintf("%s-%s.elb.%s.amazonaws.com", name, id, Region)
@@ -254,7 +254,7 @@ func (w *World) AddLoadBalancer(name string, kind Kind) *LoadBalancer {
 		name:    name,
 		dnsName: dns,
 		kind:    kind,
-		created: w.now,
+		created: w.Present(),
 	}
 	for i := range w.cfg.Assumptions.Nodes {
 		lb.nodes = append(lb.nodes, &node{name: fmt.Sprintf("%s/%d", name, i), views: make(map[*TargetGroup][]*target)})
@@ -287,7 +287,7 @@ func (w *World) AddTargetGroup(name string, port int, lb *LoadBalancer) *TargetG
 func (w *World) AddGroup(s TargetGroupSpec) *TargetGroup {
 	g := &TargetGroup{
 		arn: fmt.Sprintf("arn:aws:elasticloadbalancing:%s:%s:targetgroup/%s/%016x",
-			Region, AccountID, s.Name, w.random("target group", s.Name).Uint64()),
+			Region, AccountID, s.Name, w.Random("target group", s.Name).Uint64()),
 		name:                s.Name,
 		protocol:            "HTTP",
 		port:                s.Port,
@@ -327,13 +327,13 @@ func (w *World) register(g *TargetGroup, ids []targetID) {
 		t.epoch++
 		epoch := t.epoch
 		as := &w.cfg.Assumptions
-		w.after(w.draw(as.RegistrationTime, "registration", g.name+id.String()), func() {
+		w.After(w.Draw(as.RegistrationTime, "registration", g.name+id.String()), func() {
 			if t.epoch != epoch {
 				return
 			}
 			t.checked, t.healthy = true, w.listening(id)
 			for _, n := range g.nodes() {
-				w.after(w.draw(as.NodeLearnsNew, "learns new", n.name+g.name+id.String()), func() {
+				w.After(w.Draw(as.NodeLearnsNew, "learns new", n.name+g.name+id.String()), func() {
 					if t.epoch == epoch {
 						n.add(g, t)
 					}
@@ -358,7 +358,7 @@ func (w *World) deregister(g *TargetGroup, ids []targetID) (left []*pod) {
 		t.draining = true
 		t.epoch++
 		epoch := t.epoch
-		w.after(g.deregistrationDelay, func() {
+		w.After(g.deregistrationDelay, func() {
 			if t.epoch == epoch {
 				delete(g.targets, id)
 			}
@@ -371,7 +371,7 @@ func (w *World) deregister(g *TargetGroup, ids []targetID) (left []*pod) {
 // deregisterByHand is DeregisterTargets of somebody who is not LBC.
 func (w *World) deregisterByHand(g *TargetGroup, ids []targetID) {
 	for _, p := range w.deregister(g, ids) {
-		p.deregistered(w.now, false)
+		p.deregistered(w.Present(), false)
 	}
 }
 
@@ -385,7 +385,7 @@ func (w *World) healthChange(c *container) {
 				continue
 			}
 			epoch := t.epoch
-			w.after(w.draw(w.cfg.Assumptions.UnhealthyTime, "health", g.name+t.id.String()), func() {
+			w.After(w.Draw(w.cfg.Assumptions.UnhealthyTime, "health", g.name+t.id.String()), func() {
 				if t.epoch == epoch {
 					t.healthy = w.listening(t.id)
 				}

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"drainwait/internal/sim/timeline"
 )
 
 // The key of the account's own user. It opens nothing but a simulated world.
@@ -101,7 +103,7 @@ func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 	}
 	c.action, c.resource = c.form.Get("Action"), c.subject()
 	var a awsAnswer
-	err := w.exchange(r.Context(), c.action+" "+c.resource, w.cfg.Assumptions.APILatency, func() { a = c.answer() })
+	err := w.Exchange(r.Context(), c.action+" "+c.resource, w.cfg.Assumptions.APILatency, func() { a = c.answer() })
 	if err == nil && a.hang {
 		err = w.hang(r.Context())
 	}
@@ -123,8 +125,8 @@ func (w *World) hang(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-w.closed:
-		return ErrClosed
+	case <-w.Lifetime().Done():
+		return timeline.ErrClosed
 	}
 }
 
@@ -223,7 +225,7 @@ func (c *awsCall) run() (*Fault, any, error) {
 	default:
 		return f, nil, &apiError{f.Status, f.Code, f.Message}
 	}
-	if b := op.bucket(&c.w.aws); b != nil && !b.take(c.w.now) {
+	if b := op.bucket(&c.w.aws); b != nil && !b.take(c.w.Present()) {
 		return f, nil, errThrottled
 	}
 	result, err := op.run(c)
@@ -271,7 +273,7 @@ func (c *awsCall) failure(e *apiError) awsAnswer {
 }
 
 func (c *awsCall) requestID() string {
-	r := c.w.random("request", c.action+" "+c.resource)
+	r := c.w.Random("request", c.action+" "+c.resource)
 	hi, lo := r.Uint64(), r.Uint64()
 	return fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", hi>>32, hi>>16&0xffff, hi&0xffff, lo>>48, lo&0xffffffffffff)
 }
@@ -298,7 +300,7 @@ func (c *awsCall) authenticate(service string) error {
 	if scope[3] != service {
 		return &apiError{403, "SignatureDoesNotMatch", fmt.Sprintf("Credential should be scoped to correct service: '%s'.", service)}
 	}
-	if ids.expired || c.caller.role != "" && c.w.now >= c.caller.until {
+	if ids.expired || c.caller.role != "" && c.w.Present() >= c.caller.until {
 		return &apiError{403, "ExpiredToken", "The security token included in the request is expired"}
 	}
 	return nil
@@ -391,12 +393,12 @@ func (c *awsCall) assumeRole() (any, error) {
 		role:  role,
 		arn:   fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", AccountID, role[strings.LastIndex(role, "/")+1:], name),
 		token: fmt.Sprintf("simulated-session-%d", n),
-		until: c.w.now + time.Duration(seconds)*time.Second,
+		until: c.w.Present() + time.Duration(seconds)*time.Second,
 	}
 	ids.sessions[key] = s
 	return xmlAssumedRole{
 		Arn: s.arn, AssumedRoleId: "AROASIMULATED:" + name,
-		AccessKeyId: key, SecretAccessKey: SecretAccessKey, SessionToken: s.token, Expiration: awsTime(c.w.wall(s.until)),
+		AccessKeyId: key, SecretAccessKey: SecretAccessKey, SessionToken: s.token, Expiration: awsTime(c.w.Wall(s.until)),
 	}, nil
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
 // awsTest is a world in a bubble with the real SDK on its AWS face. Its API
@@ -44,8 +45,8 @@ type awsTest struct {
 func testAWS(t *testing.T, change func(*Assumptions), f func(*awsTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		as := DefaultAssumptions()
-		as.APILatency = Range{100 * time.Millisecond, 100 * time.Millisecond}
-		as.RegistrationTime = Range{10 * time.Second, 10 * time.Second}
+		as.APILatency = timeline.Between(100*time.Millisecond, 100*time.Millisecond)
+		as.RegistrationTime = timeline.Between(10*time.Second, 10*time.Second)
 		if change != nil {
 			change(&as)
 		}
@@ -326,7 +327,7 @@ func TestDescribeGroupsAndBalancers(t *testing.T) {
 				want := []types.LoadBalancer{{
 					LoadBalancerArn: &alb.arn, LoadBalancerName: aws.String("front"), DNSName: &alb.dnsName, Type: "application",
 					State: &types.LoadBalancerState{Code: "active"}, Scheme: "internet-facing", VpcId: aws.String(vpcID),
-					IpAddressType: "ipv4", CreatedTime: aws.Time(t.w.start.Add(90 * time.Second)),
+					IpAddressType: "ipv4", CreatedTime: aws.Time(t.w.Wall(90 * time.Second)),
 				}}
 				if diff := cmp.Diff(want, out.LoadBalancers, cmp.AllowUnexported(types.LoadBalancer{}, types.LoadBalancerState{})); diff != "" {
 					t.Errorf("load balancers (-want +got):\n%s", diff)

@@ -340,7 +340,7 @@ func (c *awsCall) describeLoadBalancers() (any, error) {
 		result.LoadBalancers = append(result.LoadBalancers, xmlLoadBalancer{
 			LoadBalancerArn: lb.arn, LoadBalancerName: lb.name, DNSName: lb.dnsName, Type: lb.kind,
 			State: "active", Scheme: "internet-facing", VpcId: vpcID, IpAddressType: "ipv4",
-			CreatedTime: awsTime(c.w.wall(lb.created)),
+			CreatedTime: awsTime(c.w.Wall(lb.created)),
 		})
 	}
 	return result, nil

@@ -13,6 +13,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/sim/timeline"
 )
 
 // notice is the ear of all simulated controllers on the Kubernetes API.
@@ -50,7 +52,7 @@ func (w *World) podChanged(p *corev1.Pod) {
 func (w *World) enqueueBindingsOf(namespace, service string) {
 	for _, b := range list[TargetGroupBinding](w, namespace) {
 		if b.Spec.ServiceRef.Name == service {
-			w.enqueue(b, w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
+			w.enqueue(b, w.Draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
 		}
 	}
 }
@@ -65,12 +67,12 @@ func selects(s *corev1.Service, p *corev1.Pod) bool {
 }
 
 // soon plans f after a lag unless it is planned already under this name.
-func (w *World) soon(name string, lag Range, f func()) {
+func (w *World) soon(name string, lag timeline.Range, f func()) {
 	if w.planned[name] {
 		return
 	}
 	w.planned[name] = true
-	w.after(w.draw(lag, "soon", name), func() {
+	w.After(w.Draw(lag, "soon", name), func() {
 		delete(w.planned, name)
 		f()
 	})
@@ -261,10 +263,10 @@ func (w *World) WhenUp(d *Deployment, also func() bool, f func()) {
 		}
 	}
 	if ready < d.replicas || also != nil && !also() {
-		w.after(again, func() { w.WhenUp(d, also, f) })
+		w.After(again, func() { w.WhenUp(d, also, f) })
 		return
 	}
-	w.after(w.cfg.Assumptions.NodeLearnsNew.Max, f)
+	w.After(w.cfg.Assumptions.NodeLearnsNew.Max, f)
 }
 
 const generationLabel = "pod-template-generation"
@@ -276,7 +278,7 @@ func (d *Deployment) owns(p *corev1.Pod) bool {
 func (w *World) addReplica(d *Deployment) {
 	spec := d.spec
 	for taken := true; taken; taken = w.pods[key(spec.Namespace, spec.Name)] != nil {
-		spec.Name = fmt.Sprintf("%s-%d-%05x", d.spec.Name, d.generation, w.random("pod name", d.spec.Name).Uint32N(1<<20))
+		spec.Name = fmt.Sprintf("%s-%d-%05x", d.spec.Name, d.generation, w.Random("pod name", d.spec.Name).Uint32N(1<<20))
 	}
 	spec.Labels = maps.Clone(spec.Labels)
 	spec.Labels["deployment"] = d.spec.Name

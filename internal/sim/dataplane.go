@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"drainwait/internal/sim/timeline"
 )
 
 // node is one node of a load balancer, with its own view of what it may send
@@ -87,15 +89,15 @@ func (w *World) planTail(g *TargetGroup, t *target) {
 		tail = w.cfg.Assumptions.Tail.NLB
 	}
 	entity := g.name + t.id.String()
-	last := w.draw(tail, "tail", entity)
-	slowest := w.random("slowest", entity).IntN(len(g.balancer.nodes))
+	last := w.Draw(tail, "tail", entity)
+	slowest := w.Random("slowest", entity).IntN(len(g.balancer.nodes))
 	epoch := t.epoch
 	for i, n := range g.balancer.nodes {
 		d := last
 		if i != slowest {
-			d = w.draw(Range{0, last}, "learns", n.name+entity)
+			d = w.Draw(timeline.Between(0, last), "learns", n.name+entity)
 		}
-		w.after(d, func() {
+		w.After(d, func() {
 			if t.epoch == epoch {
 				n.drop(g, t)
 			}
@@ -128,11 +130,11 @@ func (w *World) AddClients(g *TargetGroup, rate float64) {
 	c := &clients{
 		group:  g,
 		gap:    time.Duration(float64(time.Second) / rate),
-		random: w.random("clients", g.name),
+		random: w.Random("clients", g.name),
 		stats:  Stats{Reasons: make(map[string]int)},
 	}
 	w.clients = append(w.clients, c)
-	w.after(c.gap, func() { w.request(c) })
+	w.After(c.gap, func() { w.request(c) })
 }
 
 // StopClients ends all load.
@@ -160,7 +162,7 @@ func (w *World) request(c *clients) {
 	if c.group == nil {
 		return
 	}
-	w.after(c.gap/2+time.Duration(c.random.Int64N(int64(c.gap))), func() { w.request(c) })
+	w.After(c.gap/2+time.Duration(c.random.Int64N(int64(c.gap))), func() { w.request(c) })
 	takes := w.cfg.Assumptions.ServiceTime
 	serve := takes.Min + time.Duration(c.random.Int64N(int64(takes.Max-takes.Min+1)))
 
@@ -185,14 +187,14 @@ func (w *World) request(c *clients) {
 		fail("refused")
 		return
 	}
-	l.pod.arrival(w.now, c.group.balancer.kind)
+	l.pod.arrival(w.Present(), c.group.balancer.kind)
 	if !l.serving {
 		l.pod.report.Failed++
 		fail("refused")
 		return
 	}
 	starts := l.starts
-	w.after(serve, func() {
+	w.After(serve, func() {
 		if l.gone || l.starts != starts {
 			l.pod.report.Failed++
 			fail("cut")

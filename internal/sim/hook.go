@@ -93,9 +93,9 @@ func (w *World) callService(c *container) {
 		return
 	}
 	r := c.pod.report
-	call := &HookCall{Container: c.name, Asked: w.now}
+	call := &HookCall{Container: c.name, Asked: w.Present()}
 	r.HookCall, r.Calls = *call, append(r.Calls, call)
-	ctx, cancel := context.WithCancel(w.hooks)
+	ctx, cancel := context.WithCancel(w.Lifetime())
 	c.cancel = cancel
 	request := w.hookRequest(c)
 	ip, name, starts := r.IP, fmt.Sprintf("hook %s/%s %s %d", r.Namespace, r.Name, c.name, c.pod.serial), c.starts
@@ -114,7 +114,7 @@ func (w *World) callService(c *container) {
 func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
 	var body struct{ Outcome string }
 	_ = json.Unmarshal(answer.Answer, &body) // an answer that is not JSON has no outcome
-	call.Answered, call.Outcome = w.now, body.Outcome
+	call.Answered, call.Outcome = w.Present(), body.Outcome
 	call.Status, call.Answer, call.Err = answer.Status, answer.Answer, answer.Err
 	p := c.pod
 	w.judge(p, call)
@@ -178,7 +178,7 @@ func (w *World) hookRequest(c *container) string {
 		q.Set("namespace", c.pod.report.Namespace)
 	}
 	if h.MaxDelay > 0 {
-		q.Set("max-delay", w.real(h.MaxDelay).String())
+		q.Set("max-delay", w.Real(h.MaxDelay).String())
 	}
 	return h.URL + "/drain-delay?" + q.Encode()
 }

@@ -65,7 +65,7 @@ func (w *World) serveKube(rw http.ResponseWriter, r *http.Request) {
 	x := &watcher{selection: q.selection, wake: make(chan struct{}, 1)}
 	defer x.end()
 	var a kubeAnswer
-	err := w.exchange(r.Context(), q.key, w.cfg.Assumptions.KubeLatency, func() {
+	err := w.Exchange(r.Context(), q.key, w.cfg.Assumptions.KubeLatency, func() {
 		a = w.answerKube(q, x)
 		a.skew = w.kube.skew
 	})
@@ -279,7 +279,7 @@ func (w *World) stream(rw http.ResponseWriter, q *kubeRequest, x *watcher) {
 			return
 		case <-q.Context().Done():
 			return
-		case <-w.closed:
+		case <-w.Lifetime().Done():
 			return
 		}
 	}

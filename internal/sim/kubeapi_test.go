@@ -217,7 +217,7 @@ func churn(w *World) *[]string {
 	truth := new([]string)
 	w.onChange(func(eventType string, obj metav1.Object) { *truth = append(*truth, describe(eventType, obj)) })
 	for i := range 300 {
-		w.after(time.Duration(i)*time.Millisecond, func() {
+		w.After(time.Duration(i)*time.Millisecond, func() {
 			name := fmt.Sprint("pod-", i%10)
 			if p, ok := get[corev1.Pod](w, "shop", name); ok && i%3 == 0 {
 				w.remove(p)

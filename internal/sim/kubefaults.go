@@ -50,7 +50,7 @@ func (w *World) LagWatches(resource string, lag time.Duration) {
 		t.lag = lag
 		if lag == 0 {
 			t.deliver(w.kube.revision)
-			t.due = w.now
+			t.due = w.Present()
 		}
 	}
 }

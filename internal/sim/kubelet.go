@@ -219,7 +219,7 @@ func (p *pod) specify(node *corev1.Node, grace int64) {
 // run has the kubelet start a pod.
 func (w *World) run(p *pod, node *corev1.Node) {
 	as, k := &w.cfg.Assumptions, key(p.spec.Namespace, p.spec.Name)
-	w.after(w.draw(as.KubeletLag, "kubelet", k), func() {
+	w.After(w.Draw(as.KubeletLag, "kubelet", k), func() {
 		if p.over {
 			return
 		}
@@ -230,7 +230,7 @@ func (w *World) run(p *pod, node *corev1.Node) {
 			p.obj.Status.PodIPs = append(p.obj.Status.PodIPs, corev1.PodIP{IP: ip.String()})
 		}
 		w.setConditions(p)
-		w.after(w.draw(as.StartTime, "start", k), func() {
+		w.After(w.Draw(as.StartTime, "start", k), func() {
 			for _, c := range p.containers {
 				w.started(c)
 			}
@@ -295,7 +295,7 @@ func address(family corev1.IPFamily, n int) netip.Addr {
 }
 
 // seconds are whole seconds of real time, as the wire carries them.
-func (w *World) seconds(d time.Duration) int64 { return int64(math.Ceil(w.real(d).Seconds())) }
+func (w *World) seconds(d time.Duration) int64 { return int64(math.Ceil(w.Real(d).Seconds())) }
 
 // started is a container whose readiness probe has succeeded.
 func (w *World) started(c *container) {
@@ -327,7 +327,7 @@ func (w *World) setConditions(p *pod) {
 }
 
 func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on bool) {
-	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: w.apiTime(w.now)}
+	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: w.apiTime(w.Present())}
 	if on {
 		c.Status = corev1.ConditionTrue
 	}
@@ -366,13 +366,13 @@ func (w *World) ForceDelete(namespace, name string) error {
 		return fmt.Errorf("delete pod %s/%s by force: %w", namespace, name, errNoPod)
 	}
 	if p.report.Deleted == 0 {
-		p.report.Deleted = w.now
+		p.report.Deleted = w.Present()
 	}
-	at := w.apiTime(w.now)
+	at := w.apiTime(w.Present())
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, new(int64)
 	p.ending, p.obj.Finalizers = true, nil
 	w.forget(p)
-	w.terminate(p.containers, w.now+p.spec.Grace)
+	w.terminate(p.containers, w.Present()+p.spec.Grace)
 	return nil
 }
 
@@ -389,14 +389,14 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 		grace = p.obj.Spec.TerminationGracePeriodSeconds
 	}
 	if p.obj.DeletionTimestamp == nil {
-		p.report.Deleted = w.now
+		p.report.Deleted = w.Present()
 	} else if *grace >= *p.obj.DeletionGracePeriodSeconds {
 		return nil
 	}
 	// A shorter grace period counts from the first deletion, too: BeforeDelete in
 	// k8s.io/apiserver/pkg/registry/rest/delete.go.
 	end := p.report.Deleted + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
-	killAt := max(w.now, end)
+	killAt := max(w.Present(), end)
 	p.ending = true
 	at := w.apiTime(end)
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, grace
@@ -425,7 +425,7 @@ func (w *World) CompletePod(namespace, name string) {
 // deleted.
 func (w *World) RestartContainer(namespace, name string) {
 	c := w.pods[key(namespace, name)].containers[0]
-	w.terminate([]*container{c}, w.now+c.pod.spec.Grace)
+	w.terminate([]*container{c}, w.Present()+c.pod.spec.Grace)
 }
 
 // SetLabels replaces the labels of a pod.
@@ -443,7 +443,7 @@ func (w *World) terminate(cs []*container, killAt time.Duration) {
 			continue
 		}
 		c.killAt = killAt
-		w.at(killAt, func() { w.graceOver(c, killAt) })
+		w.At(killAt, func() { w.graceOver(c, killAt) })
 		if !c.hooked {
 			c.hooked = true
 			begin = append(begin, c)
@@ -453,7 +453,7 @@ func (w *World) terminate(cs []*container, killAt time.Duration) {
 		return
 	}
 	p := begin[0].pod
-	w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", key(p.spec.Namespace, p.spec.Name)), func() {
+	w.After(w.Draw(w.cfg.Assumptions.KubeletLag, "kubelet", key(p.spec.Namespace, p.spec.Name)), func() {
 		for _, c := range begin {
 			w.startHook(c)
 		}
@@ -486,19 +486,19 @@ func (w *World) stop(c *container) {
 	}
 	c.stopped, c.serving = true, false
 	if c == c.pod.containers[0] {
-		c.pod.report.Stopped = w.now
+		c.pod.report.Stopped = w.Present()
 	}
 	if c.cancel != nil {
 		c.cancel()
 	}
 	w.healthChange(c)
-	w.later(c, w.draw(w.cfg.Assumptions.ShutdownTime, "shutdown", c.pod.report.Name), w.exit)
+	w.later(c, w.Draw(w.cfg.Assumptions.ShutdownTime, "shutdown", c.pod.report.Name), w.exit)
 }
 
 // later plans f for a container unless it is started again before.
 func (w *World) later(c *container, d time.Duration, f func(*container)) {
 	starts := c.starts
-	w.after(d, func() {
+	w.After(d, func() {
 		if c.starts == starts {
 			f(c)
 		}
@@ -526,7 +526,7 @@ func (w *World) exit(c *container) {
 	if p.ending {
 		return
 	}
-	w.after(w.draw(w.cfg.Assumptions.StartTime, "start", key(p.spec.Namespace, p.spec.Name)), func() {
+	w.After(w.Draw(w.cfg.Assumptions.StartTime, "start", key(p.spec.Namespace, p.spec.Name)), func() {
 		if p.ending {
 			return
 		}
@@ -552,7 +552,7 @@ func (w *World) ended(p *pod) {
 	}
 	if p.obj.DeletionTimestamp != nil && w.exists(p) {
 		k := key(p.spec.Namespace, p.spec.Name)
-		w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", k), func() { w.forget(p) })
+		w.After(w.Draw(w.cfg.Assumptions.KubeletLag, "kubelet", k), func() { w.forget(p) })
 	}
 }
 
@@ -570,7 +570,7 @@ func (w *World) forget(p *pod) {
 		w.put(p.obj)
 		return
 	}
-	p.report.Gone = w.now
+	p.report.Gone = w.Present()
 	delete(w.pods, key(p.spec.Namespace, p.spec.Name))
 	w.remove(p.obj)
 }
@@ -590,7 +590,7 @@ func (w *World) AddNode(name string) *corev1.Node {
 
 func (w *World) setNodeReady(n *corev1.Node, status corev1.ConditionStatus, reason string) {
 	n.Status.Conditions = []corev1.NodeCondition{{
-		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.apiTime(w.now),
+		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.apiTime(w.Present()),
 	}}
 	w.put(n)
 }
@@ -635,10 +635,10 @@ func (w *World) ShutdownNode(name string) {
 		if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && obj.Spec.NodeName == name && !p.over {
 			pods = append(pods, p)
 			p.shutdown, p.ending = true, true
-			w.terminate(p.containers, w.now+p.spec.Grace)
+			w.terminate(p.containers, w.Present()+p.spec.Grace)
 		}
 	}
-	w.after(w.draw(w.cfg.Assumptions.NodeMonitor, "node monitor", name), func() {
+	w.After(w.Draw(w.cfg.Assumptions.NodeMonitor, "node monitor", name), func() {
 		for _, p := range pods {
 			p.unready = true
 			w.setConditions(p)

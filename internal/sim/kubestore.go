@@ -231,7 +231,7 @@ func list[T any](w *World, namespace string) []*T {
 // apiTime is world time t as the API server writes it down: its clock may be
 // wrong, see [World.SkewClock].
 func (w *World) apiTime(t time.Duration) metav1.Time {
-	return metav1.NewTime(w.wall(t).Add(w.kube.skew))
+	return metav1.NewTime(w.Wall(t).Add(w.kube.skew))
 }
 
 // put creates or updates an object: it stamps what the API server stamps and
@@ -263,7 +263,7 @@ func (w *World) put(obj metav1.Object) {
 	} else {
 		eventType = watch.Added
 		obj.SetUID(types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(w.cfg.Seed), w.kube.revision)))
-		obj.SetCreationTimestamp(w.apiTime(w.now))
+		obj.SetCreationTimestamp(w.apiTime(w.Present()))
 		t.rows = slices.Insert(t.rows, i, &row{namespace: obj.GetNamespace(), name: obj.GetName()})
 		t.rows[i].countGeneration(obj)
 	}
@@ -315,9 +315,9 @@ func (w *World) record(t *table, eventType watch.EventType, r *row, before row) 
 	r.json, r.revision = encode(r.obj), w.kube.revision
 	revision := r.revision
 	t.pending = append(t.pending, change{revision, eventType, *r, before})
-	lag := w.draw(w.cfg.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
-	t.due = max(t.due, w.now+lag+t.lag)
-	w.at(t.due, func() { t.deliver(revision) })
+	lag := w.Draw(w.cfg.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
+	t.due = max(t.due, w.Present()+lag+t.lag)
+	w.At(t.due, func() { t.deliver(revision) })
 	for _, f := range w.kube.heard {
 		f(string(eventType), r.obj)
 	}
@@ -450,7 +450,7 @@ func (w *World) watch(t *table, x *watcher, q *kubeRequest) {
 
 // bookmarkLater has a watch get a bookmark about once a minute.
 func (w *World) bookmarkLater(t *table, x *watcher) {
-	w.after(w.draw(w.cfg.Assumptions.BookmarkEvery, "bookmark", t.GroupResource().String()), func() {
+	w.After(w.Draw(w.cfg.Assumptions.BookmarkEvery, "bookmark", t.GroupResource().String()), func() {
 		if x.over() {
 			return
 		}

@@ -54,7 +54,7 @@ func (w *World) delete(r *row, grace *int64) {
 	case len(r.obj.GetFinalizers()) == 0:
 		w.remove(r.obj)
 	case r.obj.GetDeletionTimestamp() == nil:
-		now := w.apiTime(w.now)
+		now := w.apiTime(w.Present())
 		r.obj.SetDeletionTimestamp(&now)
 		r.obj.SetDeletionGracePeriodSeconds(new(int64))
 		w.put(r.obj)
@@ -149,7 +149,7 @@ func (w *World) create(t *table, q *kubeRequest) (kubeAnswer, error) {
 		obj.SetNamespace(q.path.namespace)
 	}
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
-		obj.SetName(fmt.Sprintf("%s%05x", obj.GetGenerateName(), w.random("generated name", obj.GetGenerateName()).Uint32N(1<<20)))
+		obj.SetName(fmt.Sprintf("%s%05x", obj.GetGenerateName(), w.Random("generated name", obj.GetGenerateName()).Uint32N(1<<20)))
 	}
 	switch {
 	case obj.GetName() == "":

@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/sim/timeline"
 )
 
 // checkpointAnnotation is what LBC (2.10 and later) writes on a
@@ -143,13 +145,13 @@ func (w *World) HangRegistration(late time.Duration) { w.lbc.hang = late }
 // acts, or take work for done that is not.
 func (w *World) StaleCheckpoints(behind time.Duration) { w.lbc.stale = behind }
 
-func (w *World) leaderless(gap Range) time.Duration {
+func (w *World) leaderless(gap timeline.Range) time.Duration {
 	c := &w.lbc
-	d := w.draw(gap, "leader", "gap")
+	d := w.Draw(gap, "leader", "gap")
 	c.reset()
-	c.idleTill = w.now + d
+	c.idleTill = w.Present() + d
 	term := c.term
-	w.at(c.idleTill, func() {
+	w.At(c.idleTill, func() {
 		if c.term == term {
 			w.lead()
 		}
@@ -158,7 +160,7 @@ func (w *World) leaderless(gap Range) time.Duration {
 }
 
 // led says whether LBC has a leader.
-func (w *World) led() bool { return w.now >= w.lbc.idleTill }
+func (w *World) led() bool { return w.Present() >= w.lbc.idleTill }
 
 // lead is what a new leader begins with.
 func (w *World) lead() {
@@ -177,7 +179,7 @@ func (w *World) lead() {
 // specification, is being deleted, or is gone.
 func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
 	c, k := &w.lbc, keyOf(b)
-	lag := func() time.Duration { return w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name) }
+	lag := func() time.Duration { return w.Draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name) }
 	switch {
 	case event == "DELETED":
 		delete(c.generations, k)
@@ -197,7 +199,7 @@ func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
 func (w *World) enqueue(b *TargetGroupBinding, lag time.Duration) { w.enqueueKey(keyOf(b), lag) }
 
 func (w *World) enqueueKey(k bindingKey, lag time.Duration) {
-	w.after(lag, func() {
+	w.After(lag, func() {
 		if c := &w.lbc; !c.queued[k] {
 			c.queued[k] = true
 			c.waiting = append(c.waiting, k)
@@ -250,7 +252,7 @@ type endpointPod struct {
 
 // step runs f after d unless the leader was lost meanwhile.
 func (r *reconcile) step(d time.Duration, f func()) {
-	r.w.after(d, func() {
+	r.w.After(d, func() {
 		if r.term == r.w.lbc.term {
 			f()
 		}
@@ -258,14 +260,14 @@ func (r *reconcile) step(d time.Duration, f func()) {
 }
 
 func (r *reconcile) kubeLatency(what string) time.Duration {
-	return r.w.draw(r.w.cfg.Assumptions.KubeLatency, what, r.binding.name)
+	return r.w.Draw(r.w.cfg.Assumptions.KubeLatency, what, r.binding.name)
 }
 
 // done ends the pass. A positive again asks for another one after that time.
 func (r *reconcile) done(again time.Duration) {
 	c, k := &r.w.lbc, r.binding
 	delete(c.busy, k)
-	at := r.w.now + again
+	at := r.w.Present() + again
 	if planned, ok := c.delayed[k]; again > 0 && (!ok || at < planned) { // of two, the sooner counts
 		c.delayed[k] = at
 		r.step(again, func() {
@@ -465,7 +467,7 @@ func (w *World) checkpointSeen(b *TargetGroupBinding) string {
 	if log := w.lbc.written[keyOf(b)]; w.lbc.stale > 0 && len(log) > 0 {
 		seen = ""
 		for _, x := range log {
-			if x.at <= w.now-w.lbc.stale {
+			if x.at <= w.Present()-w.lbc.stale {
 				seen = x.value
 			}
 		}
@@ -512,8 +514,8 @@ func (r *reconcile) annotate(value string, then func()) {
 			b.Annotations = make(map[string]string)
 		}
 		b.Annotations[checkpointAnnotation] = value
-		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.w.apiTime(r.w.now).Unix(), 10)
-		log := append(r.w.lbc.written[r.binding], written{r.w.now, value})
+		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.w.apiTime(r.w.Present()).Unix(), 10)
+		log := append(r.w.lbc.written[r.binding], written{r.w.Present(), value})
 		r.w.lbc.written[r.binding] = log[max(0, len(log)-10):]
 	}, then)
 }
@@ -537,7 +539,7 @@ func (r *reconcile) deregister(drop []targetID, then func()) {
 	}
 	r.call("DeregisterTargets", act, func() {
 		for _, p := range left {
-			p.deregistered(w.now, true)
+			p.deregistered(w.Present(), true)
 		}
 		c.remember(r.group, batch)
 		r.deregister(drop[len(batch):], then)

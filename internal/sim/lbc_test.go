@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
 const (
@@ -237,7 +238,9 @@ func TestDeletedIngress(t *testing.T) {
 		{"by anybody", func(t *lbcTest) { t.w.Delete(NewIngress("shop", "web", "web")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fast := func(as *Assumptions) { as.ControllerLag, as.APILatency = Range{ms, ms}, Range{ms, ms} }
+			fast := func(as *Assumptions) {
+				as.ControllerLag, as.APILatency = timeline.Between(ms, ms), timeline.Between(ms, ms)
+			}
 			testLBC(t, fast, func(t *lbcTest) {
 				t.w.AddClients(t.g, 100)
 				nodesKnow := func() bool { return t.w.choosable(t.w.pods["shop/a"]) }
@@ -390,7 +393,7 @@ func (t *lbcTest) tries(operation string, f Fault, while func(nth int) bool) *[]
 		if op != operation || resource != t.g.arn {
 			return nil
 		}
-		if *at = append(*at, t.w.now); while(len(*at)) {
+		if *at = append(*at, t.w.Present()); while(len(*at)) {
 			return &f
 		}
 		return nil
@@ -406,10 +409,10 @@ func TestThrottledController(t *testing.T) {
 	for seed := range 5 {
 		testLBC(t, func(as *Assumptions) {
 			as.ControllerLag.Max += time.Duration(seed) // another draw
-			as.APILatency = Range{time.Millisecond, time.Millisecond}
+			as.APILatency = timeline.Between(time.Millisecond, time.Millisecond)
 		}, func(t *lbcTest) {
 			for range seed {
-				t.w.random("retry", "web")
+				t.w.Random("retry", "web")
 			}
 			at := t.tries("DeregisterTargets", Fault{Status: 400, Code: "Throttling"}, func(nth int) bool { return nth < 10 })
 			_ = t.w.DeletePod("shop", "a")
@@ -473,7 +476,7 @@ func TestDeletedBindingThatIsRefused(t *testing.T) {
 // TestRefusedController: a refusal fails the reconcile, which is tried again after 5
 // ms, 10 ms and so on.
 func TestRefusedController(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = Range{}, Range{} }, func(t *lbcTest) {
+	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
 		t.binding.Spec.ServiceRef.Name = "none" // one event, and no more
 		t.w.Apply(t.binding)
@@ -491,12 +494,12 @@ func TestRefusedController(t *testing.T) {
 
 // TestRepeatedPasses: however often a binding fails at once, it is tried again once.
 func TestRepeatedPasses(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = Range{}, Range{} }, func(t *lbcTest) {
+	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
 		t.w.StopController()
 		t.binding.Spec.ServiceRef.Name = "none"
 		t.w.Apply(t.binding)
-		t.w.lbc.idleTill = t.w.now
+		t.w.lbc.idleTill = t.w.Present()
 		for i := range 4 {
 			t.w.enqueue(t.binding, time.Duration(i)*time.Millisecond)
 		}
@@ -547,7 +550,7 @@ func TestControllerAsks(t *testing.T) {
 		t.run(5 * time.Minute)
 		*at = nil
 		tokens := t.w.aws.describe
-		tokens.take(t.w.now)
+		tokens.take(t.w.Present())
 		pod("d")
 		asks("after the cache has run out", 1)
 		if d := cmp.Diff(4, len(t.rows(t.g))); d != "" {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"drainwait/internal/sim/timeline"
 )
 
 // targetsCache is what LBC knows of a group's targets. LBC
@@ -51,9 +53,9 @@ func (r *reconcile) all() []targetID {
 func (r *reconcile) list(then func()) {
 	c := &r.w.lbc
 	cache := c.caches[r.group.arn]
-	if cache == nil || r.w.now >= cache.until {
+	if cache == nil || r.w.Present() >= cache.until {
 		r.describe(nil, func(found []cachedTarget) {
-			c.caches[r.group.arn] = &targetsCache{r.w.now + r.w.cfg.Assumptions.ControllerCache, found}
+			c.caches[r.group.arn] = &targetsCache{r.w.Present() + r.w.cfg.Assumptions.ControllerCache, found}
 			r.targets = slices.Clone(found)
 			then()
 		})
@@ -109,12 +111,12 @@ func (r *reconcile) call(operation string, act, then func()) {
 // or acts, and travels back. The SDK in LBC tries again what was throttled.
 func (r *reconcile) send(c *controllerCall) {
 	w := r.w
-	if c.operation != "DescribeTargetHealth" && !w.lbc.limit.take(w.now) {
+	if c.operation != "DescribeTargetHealth" && !w.lbc.limit.take(w.Present()) {
 		r.step(100*time.Millisecond, func() { r.send(c) })
 		return
 	}
 	c.tries++
-	d := w.draw(w.cfg.Assumptions.APILatency, "controller", r.binding.name)
+	d := w.Draw(w.cfg.Assumptions.APILatency, "controller", r.binding.name)
 	r.step(d/2, func() {
 		err, hangs := r.refusal(c.operation)
 		switch {
@@ -142,7 +144,7 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 	if c.sent != nil {
 		*c.sent = true
 	}
-	r.w.after(c.late, func() {
+	r.w.After(c.late, func() {
 		c.act()
 		r.step(back, c.then)
 	})
@@ -157,7 +159,7 @@ func (r *reconcile) refusal(operation string) (err *apiError, hangs bool) {
 			return &apiError{f.Status, f.Code, f.Message}, f.Hang
 		}
 	}
-	if !awsOperations[operation].bucket(&w.aws).take(w.now) {
+	if !awsOperations[operation].bucket(&w.aws).take(w.Present()) {
 		return errThrottled, false
 	}
 	if _, err := w.aws.group(r.group.arn); err != nil {
@@ -175,7 +177,7 @@ func (e *apiError) temporary() bool {
 func (r *reconcile) retryDelay(tries int) time.Duration {
 	retry := r.w.cfg.Assumptions.ControllerRetry
 	if bound := retry.Min << (tries - 1); float64(retry.Min)*math.Pow(2, float64(tries-1)) <= float64(retry.Max) {
-		return r.w.draw(Range{0, bound}, "retry", r.binding.name)
+		return r.w.Draw(timeline.Between(0, bound), "retry", r.binding.name)
 	}
 	return retry.Max
 }

@@ -52,7 +52,7 @@ func (w *World) resumeStacks() {
 // stackStep runs f after d unless the leader was lost meanwhile.
 func (w *World) stackStep(d time.Duration, f func()) {
 	term := w.lbc.term
-	w.after(d, func() {
+	w.After(d, func() {
 		if w.lbc.term == term {
 			f()
 		}
@@ -81,7 +81,7 @@ func (w *World) deleteStack(i *networkingv1.Ingress) {
 				ids = append(ids, t.id)
 			}
 			for _, p := range w.deregister(g, ids) {
-				p.deregistered(w.now, true)
+				p.deregistered(w.Present(), true)
 			}
 		}
 		for _, k := range s.bindings {
@@ -213,7 +213,7 @@ func (w *World) SwitchBackend(namespace, ingress, service string) *TargetGroup {
 
 // whenLed runs f after LBC's lag, or when there is a leader.
 func (w *World) whenLed(f func()) {
-	w.after(w.draw(w.cfg.Assumptions.ControllerLag, "controller", "stack"), func() {
+	w.After(w.Draw(w.cfg.Assumptions.ControllerLag, "controller", "stack"), func() {
 		if w.led() {
 			f()
 		} else {
@@ -236,7 +236,7 @@ func (w *World) followBackend(namespace, service string, group *TargetGroup, old
 		name = fmt.Sprint(service, "-", n)
 	}
 	w.AddBinding(namespace, name, service, group)
-	w.after(w.draw(w.cfg.Assumptions.KubeLatency, "controller", "stack"), func() {
+	w.After(w.Draw(w.cfg.Assumptions.KubeLatency, "controller", "stack"), func() {
 		for _, b := range old {
 			g, err := w.groupOf(b)
 			w.Delete(b)
@@ -249,7 +249,7 @@ func (w *World) followBackend(namespace, service string, group *TargetGroup, old
 
 // forgetGroupAfter deletes a group when its binding is gone.
 func (w *World) forgetGroupAfter(g *TargetGroup, k bindingKey) {
-	w.after(w.draw(w.cfg.Assumptions.APILatency, "controller", "stack"), func() {
+	w.After(w.Draw(w.cfg.Assumptions.APILatency, "controller", "stack"), func() {
 		if w.binding(k) != nil {
 			w.forgetGroupAfter(g, k)
 		} else {

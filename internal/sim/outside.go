@@ -23,7 +23,7 @@ func (w *World) SetListening(addr netip.AddrPort, on bool) {
 // Pick is one client's request at the load balancer of g: it says where one of
 // the nodes sends it; false where that node knows no target.
 func (w *World) Pick(g *TargetGroup) (netip.AddrPort, bool) {
-	r := w.random("pick", g.name)
+	r := w.Random("pick", g.name)
 	nodes := g.nodes()
 	if len(nodes) == 0 {
 		return netip.AddrPort{}, false

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
 // rows are the targets of a group as the SDK sees them.
@@ -69,7 +70,7 @@ func TestForcedStates(t *testing.T) {
 		t.want("an unknown state", g, "10.0.0.3:80 us-east-1a dreaming Target.Unheard")
 		t.run(20 * time.Second)
 		picks := func() bool {
-			return slices.ContainsFunc(lb.nodes, func(n *node) bool { return n.pick(g, t.w.random("test", "")) != nil })
+			return slices.ContainsFunc(lb.nodes, func(n *node) bool { return n.pick(g, t.w.Random("test", "")) != nil })
 		}
 		if !picks() {
 			t.Error("no node sends to a target whose state is pinned")
@@ -292,7 +293,7 @@ func TestControllerFollowsPods(t *testing.T) {
 // The checkpoint of a binding stays empty as long as a new pod waits for its
 // readiness gate, though an old one is deregistered meanwhile.
 func TestCheckpointWaitsForGates(t *testing.T) {
-	slow := func(as *Assumptions) { as.RegistrationTime = Range{time.Minute, time.Minute} }
+	slow := func(as *Assumptions) { as.RegistrationTime = timeline.Between(time.Minute, time.Minute) }
 	testAWS(t, slow, func(t *awsTest) {
 		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: ALB, Replicas: 1, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
 		checkpoint := func() string {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"drainwait/internal/sim/timeline"
 )
 
 // TestChoosable follows one pod through what load balancers know of it.
@@ -168,11 +170,11 @@ func TestWillNotLeave(t *testing.T) {
 				w.AddBinding("shop", "web", "web", g)
 				p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
 				w.Run(t.Context(), 30*time.Second)
-				w.cfg.Assumptions.ControllerLag = Range{time.Second, time.Second} // after the answer
+				w.cfg.Assumptions.ControllerLag = timeline.Between(time.Second, time.Second) // after the answer
 				if tt.publish {
-					w.cfg.Assumptions.ControllerLag, w.cfg.Assumptions.KubeletLag = Range{}, Range{time.Second, time.Second} // before the object is gone
+					w.cfg.Assumptions.ControllerLag, w.cfg.Assumptions.KubeletLag = timeline.Range{}, timeline.Between(time.Second, time.Second) // before the object is gone
 				}
-				w.cfg.Assumptions.ShutdownTime = Range{5 * time.Second, 5 * time.Second}
+				w.cfg.Assumptions.ShutdownTime = timeline.Between(5*time.Second, 5*time.Second)
 				_ = w.DeletePod("shop", "a")
 				if tt.byHand {
 					w.After(2*time.Second, func() { w.Deregister(g, p.IP, 8080) })
