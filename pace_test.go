@@ -9,6 +9,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestHowSoonLeftIsSeen deletes sixty pods one after the other and measures
@@ -33,7 +34,7 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 	t.Helper()
 	var took []time.Duration
 	a := sim.DefaultAssumptions()
-	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	a.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	inBubble(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *bubble) {
 		s := &scene{bubble: b}
 		ordinary(sim.ALB)(s)
@@ -83,7 +84,7 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 // second apart, but for the first hash.
 func TestHowSoonAWaveIsSeen(t *testing.T) {
 	a := sim.DefaultAssumptions()
-	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	a.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	var took []time.Duration
 	for seed := range uint64(10) {
 		inBubble(t, sim.Config{Seed: seed, Assumptions: a}, nil, func(b *bubble) {

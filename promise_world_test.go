@@ -14,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 // promise is one random world.
@@ -60,8 +61,8 @@ func (p *promise) between(lo, hi time.Duration) time.Duration {
 }
 
 // span is a range that begins at lo and ends somewhere up to hi.
-func (p *promise) span(lo, hi time.Duration) sim.Range {
-	return sim.Range{Min: lo, Max: p.between(lo, hi)}
+func (p *promise) span(lo, hi time.Duration) timeline.Range {
+	return timeline.Range{Min: lo, Max: p.between(lo, hi)}
 }
 
 func (p *promise) assumptions() sim.Assumptions {

@@ -10,6 +10,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 // addApps makes applications of one pod each, which nobody replaces, with an
@@ -181,7 +182,7 @@ func TestHowSoonDrained(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := sim.DefaultAssumptions()
-			a.APILatency = sim.Range{Min: 60 * ms, Max: 60 * ms}
+			a.APILatency = timeline.Range{Min: 60 * ms, Max: 60 * ms}
 			inBubble(t, sim.Config{Seed: 1, Assumptions: a}, nil, func(b *bubble) {
 				s := &scene{bubble: b}
 				c.prepare(s)

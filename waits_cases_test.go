@@ -13,6 +13,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestWaits has a row for each way in which a wait can go that is not a matter
@@ -54,7 +55,7 @@ func ordinaryCases() []waitCase {
 		{
 			name:    "never ready",
 			pod:     func(p *sim.PodSpec) { p.Hook.Query = "pod=web-1&namespace=default" },
-			world:   func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: time.Hour, Max: time.Hour} },
+			world:   func(c *sim.Config) { c.Assumptions.StartTime = timeline.Range{Min: time.Hour, Max: time.Hour} },
 			outcome: "drained", after: settleALB, // like any other
 		},
 		{
@@ -552,12 +553,16 @@ func stayingCases() []waitCase {
 		},
 		{
 			name: "the hook comes before the watch tells of the deletion", outcome: "drained", event: deregistered, after: settleALB,
-			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 4 * time.Second, Max: 4*time.Second + 1} },
+			world: func(c *sim.Config) {
+				c.Assumptions.WatchLag = timeline.Range{Min: 4 * time.Second, Max: 4*time.Second + 1}
+			},
 		},
 		{
 			// The checkpoint comes as late, so the cadence of 5 s has to see it leave.
 			name: "the watch tells of the deletion after the doubts", outcome: "drained", event: deregistered, after: 5*time.Second + settleALB, early: 5 * time.Second,
-			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 8 * time.Second, Max: 8*time.Second + 1} },
+			world: func(c *sim.Config) {
+				c.Assumptions.WatchLag = timeline.Range{Min: 8 * time.Second, Max: 8*time.Second + 1}
+			},
 		},
 	}
 }
@@ -683,7 +688,7 @@ func troubleCases() []waitCase {
 		slow,
 		forGood(waitCase{
 			name: "throttling for good", outcome: "budget_spent", query: "max-delay=60",
-			world: func(c *sim.Config) { c.Assumptions.LeaderGap = sim.Range{Min: time.Hour, Max: time.Hour} },
+			world: func(c *sim.Config) { c.Assumptions.LeaderGap = timeline.Range{Min: time.Hour, Max: time.Hour} },
 			up:    func(s *scene) { s.ChangeLeader() },
 			after: time.Minute,
 			also: func(t *testing.T, _ *scene, a server.Answer) {

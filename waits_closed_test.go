@@ -19,6 +19,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestFailClosed has worlds in which the Kubernetes API or AWS shows too little
@@ -299,7 +300,7 @@ func (s *scene) reuse(lives time.Duration) {
 // lateCases are registrations and looks that come at an unlucky moment.
 func lateCases() []waitCase {
 	slow := func(d time.Duration) func(*sim.Config) {
-		return func(c *sim.Config) { c.Assumptions.KubeLatency = sim.Range{Min: d, Max: d} }
+		return func(c *sim.Config) { c.Assumptions.KubeLatency = timeline.Range{Min: d, Max: d} }
 	}
 	return []waitCase{
 		{
@@ -307,7 +308,7 @@ func lateCases() []waitCase {
 			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.StopController() },
 			world: func(c *sim.Config) {
 				c.NoCheckpoint = true
-				c.Assumptions.RegistrationTime = sim.Range{Min: time.Millisecond, Max: time.Millisecond}
+				c.Assumptions.RegistrationTime = timeline.Range{Min: time.Millisecond, Max: time.Millisecond}
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
@@ -400,8 +401,10 @@ func hostNetworkCases() []waitCase {
 		},
 		{
 			name: "a neighbour that has not started waits for the port", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
-			world: func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: 58 * time.Second, Max: 58 * time.Second} },
-			up:    func(s *scene) { s.run(time.Minute) },
+			world: func(c *sim.Config) {
+				c.Assumptions.StartTime = timeline.Range{Min: 58 * time.Second, Max: 58 * time.Second}
+			},
+			up: func(s *scene) { s.run(time.Minute) },
 			stop: func(s *scene) {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
 				s.run(3 * time.Second)

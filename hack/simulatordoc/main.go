@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 //go:embed simulator.md.tmpl
@@ -116,7 +117,7 @@ func tail(name, comment string) (tailRow, error) {
 
 func format(value any) string {
 	switch v := value.(type) {
-	case sim.Range:
+	case timeline.Range:
 		return format(v.Min) + " to " + format(v.Max)
 	case time.Duration:
 		switch {

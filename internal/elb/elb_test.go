@@ -22,6 +22,7 @@ import (
 
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
 const ms = time.Millisecond
@@ -53,8 +54,8 @@ type arrival struct {
 func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, as := DefaultConfig(), sim.DefaultAssumptions()
-		as.APILatency = sim.Range{Min: 100 * ms, Max: 100 * ms}
-		as.RegistrationTime = sim.Range{Min: time.Second, Max: time.Second}
+		as.APILatency = timeline.Range{Min: 100 * ms, Max: 100 * ms}
+		as.RegistrationTime = timeline.Range{Min: time.Second, Max: time.Second}
 		if change != nil {
 			change(&cfg, &as)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/timeline"
 )
 
 const never = 24 * time.Hour
@@ -322,7 +323,7 @@ func TestWhatIsUrgent(t *testing.T) {
 
 // Looks that confirm keep a moment from each other.
 func TestConfirmsKeepAMoment(t *testing.T) {
-	quick := func(_ *Config, as *sim.Assumptions) { as.APILatency = sim.Range{Min: 20 * ms, Max: 20 * ms} }
+	quick := func(_ *Config, as *sim.Assumptions) { as.APILatency = timeline.Range{Min: 20 * ms, Max: 20 * ms} }
 	run(t, quick, func(e *env) {
 		g := e.group("web")
 		e.began = time.Now()
