@@ -9,13 +9,15 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/sim/aws"
 )
 
 // App is an application behind a load balancer, as LBC sets it up for an
 // Ingress (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to the target group bears its name.
 type App struct {
 	Namespace, Name string
-	Kind            Kind
+	Kind            aws.Kind
 	Replicas        int
 	Port            int
 	Grace           time.Duration
@@ -24,12 +26,12 @@ type App struct {
 
 // AddApp creates the application and all that belongs to it. Its pods have a
 // readiness gate for its target group.
-func (w *World) AddApp(a App) (*Deployment, *TargetGroup) {
-	lb := w.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)
-	group := w.AddTargetGroup("k8s-"+a.Namespace+"-"+a.Name, a.Port, lb)
+func (w *World) AddApp(a App) (*Deployment, *aws.TargetGroup) {
+	lb := w.AWS.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)
+	group := w.AWS.AddTargetGroup("k8s-"+a.Namespace+"-"+a.Name, a.Port, lb)
 	labels := map[string]string{"app": a.Name}
 	service := NewService(a.Namespace, a.Name, labels, a.Port)
-	if a.Kind == NLB {
+	if a.Kind == aws.NLB {
 		Expose(service, lb)
 	} else {
 		w.AddIngress(a.Namespace, a.Name, a.Name, lb)
@@ -75,14 +77,14 @@ func (w *World) SetSelector(s *corev1.Service, selector map[string]string) {
 }
 
 // Expose makes a Service one of type LoadBalancer whose status names lb.
-func Expose(s *corev1.Service, lb *LoadBalancer) {
+func Expose(s *corev1.Service, lb *aws.LoadBalancer) {
 	s.Spec.Type = corev1.ServiceTypeLoadBalancer
-	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.dnsName}}
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.DNSName()}}
 }
 
 // NewIngress is an Ingress for a Service whose status names load balancers, with
 // LBC's finalizer; one that LBC has not come to yet where there are none.
-func NewIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
+func NewIngress(namespace, name, service string, lbs ...*aws.LoadBalancer) *networkingv1.Ingress {
 	path := networkingv1.PathTypePrefix
 	i := &networkingv1.Ingress{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -101,13 +103,13 @@ func NewIngress(namespace, name, service string, lbs ...*LoadBalancer) *networki
 	for _, lb := range lbs {
 		i.Finalizers = []string{ingressFinalizer}
 		i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress,
-			networkingv1.IngressLoadBalancerIngress{Hostname: strings.ToLower(lb.dnsName)})
+			networkingv1.IngressLoadBalancerIngress{Hostname: strings.ToLower(lb.DNSName())})
 	}
 	return i
 }
 
 // AddIngress creates an Ingress; see [NewIngress].
-func (w *World) AddIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
+func (w *World) AddIngress(namespace, name, service string, lbs ...*aws.LoadBalancer) *networkingv1.Ingress {
 	i := NewIngress(namespace, name, service, lbs...)
 	w.put(i)
 	return i
@@ -123,31 +125,30 @@ func (w *World) AddIngress(namespace, name, service string, lbs ...*LoadBalancer
 // eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup]; with
 // that it loses those labels as it is applied, because nobody has published what
 // Auto Mode writes.
-func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
+func NewBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGroupBinding {
 	b := &TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	b.Spec.TargetGroupARN = g.arn
-	b.Spec.TargetType = &g.targetType
-	b.Spec.TargetGroupProtocol = &g.protocol
-	if g.ipv6 {
+	b.Spec.TargetGroupARN = g.ARN()
+	b.Spec.TargetType, b.Spec.TargetGroupProtocol = new(g.TargetType()), new(g.Protocol())
+	if g.IPv6() {
 		b.Spec.IPAddressType = new("ipv6")
 	}
 	b.Spec.ServiceRef.Name = service
 	b.Spec.ServiceRef.Port = intstr.FromInt32(80)
 	b.Spec.Networking = map[string]any{"ingress": []any{map[string]any{
 		"from":  []any{map[string]any{"securityGroup": map[string]any{"groupID": "sg-0simulated"}}},
-		"ports": []any{map[string]any{"protocol": "TCP", "port": g.port}},
+		"ports": []any{map[string]any{"protocol": "TCP", "port": g.Port()}},
 	}}}
-	if g.balancer != nil {
-		b.Labels = stackLabels(g.balancer.kind, namespace, service)
+	if g.Balancer() != nil {
+		b.Labels = stackLabels(g.Balancer().Kind(), namespace, service)
 		b.labelsOfLBC = maps.Clone(b.Labels)
 	}
 	return b
 }
 
 // stackLabels say for what LBC made a binding. LBC pkg/deploy/tracking/provider.go.
-func stackLabels(kind Kind, namespace, name string) map[string]string {
+func stackLabels(kind aws.Kind, namespace, name string) map[string]string {
 	prefix := "ingress.k8s.aws/"
-	if kind == NLB {
+	if kind == aws.NLB {
 		prefix = "service.k8s.aws/"
 	}
 	return map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
@@ -156,7 +157,7 @@ func stackLabels(kind Kind, namespace, name string) map[string]string {
 // AddHiddenBinding creates a TargetGroupBinding of EKS Auto Mode, whose API group is
 // not served unless [World.ServeGroup] says so: the world's LBC fills the target
 // group, and nobody can see why. It stands for whatever else fills groups.
-func (w *World) AddHiddenBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
+func (w *World) AddHiddenBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGroupBinding {
 	b := NewBinding(namespace, name, service, g)
 	b.APIVersion = GroupEKS + "/v1"
 	w.Apply(b)
@@ -173,7 +174,7 @@ func (b *TargetGroupBinding) forgetLabelsOfLBC() {
 }
 
 // AddBinding creates a TargetGroupBinding; see [NewBinding].
-func (w *World) AddBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
+func (w *World) AddBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGroupBinding {
 	b := NewBinding(namespace, name, service, g)
 	w.put(b)
 	return b

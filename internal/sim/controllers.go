@@ -266,7 +266,7 @@ func (w *World) WhenUp(d *Deployment, also func() bool, f func()) {
 		w.After(again, func() { w.WhenUp(d, also, f) })
 		return
 	}
-	w.After(w.cfg.Assumptions.NodeLearnsNew.Max, f)
+	w.After(w.cfg.Assumptions.AWS.NodeLearnsNew.Max, f)
 }
 
 const generationLabel = "pod-template-generation"

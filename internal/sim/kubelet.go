@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"drainwait/internal/sim/aws"
 )
 
 // PodSpec describes a pod for [World.AddPod].
@@ -107,7 +109,7 @@ type PodReport struct {
 	// LastArrival is when a load balancer sent it the last new request (ALB) or
 	// connection (NLB), and LastArrivals the same by kind of load balancer.
 	LastArrival  time.Duration
-	LastArrivals map[Kind]time.Duration
+	LastArrivals map[aws.Kind]time.Duration
 	// Drained and NotRegistered count those answers to its hooks, and Premature
 	// those of both that came while a node of a load balancer could still choose
 	// the pod, or would again; see [HookCall].
@@ -143,26 +145,43 @@ func (w *World) Late() int {
 }
 
 // arrival notes a new request at the pod.
-func (p *pod) arrival(now time.Duration, by Kind) {
+func (p *pod) arrival(now time.Duration, by aws.Kind) {
 	p.report.LastArrival, p.report.LastArrivals[by] = now, now
 	if p.safe {
 		p.report.Late++
 	}
 }
 
-// listening says whether an application answers at a target's address. What is
-// no address is taken to.
-func (w *World) listening(id targetID) bool {
+// listening says whether an application answers at an address.
+func (w *World) listening(id aws.TargetID) bool {
 	c := w.listeners[id]
-	return c != nil && c.serving || id.name != ""
+	return c != nil && c.serving || w.outside[id]
+}
+
+// receiver is the pod to which packets for an address and a port go, nil for none
+// that the world knows.
+func (w *World) receiver(id aws.TargetID) *pod {
+	if l := w.listeners[id]; l != nil {
+		return l.pod
+	}
+	return w.addresses[id.IP]
+}
+
+// choosable says whether a node of any load balancer may still send something
+// new to a pod, or will again: because AWS knows it, or a registration is on its way.
+func (w *World) choosable(p *pod) bool {
+	is := func(id aws.TargetID) bool { return slices.Contains(p.ips, id.IP) && w.receiver(id) == p }
+	return w.AWS.Choosable(is) || slices.ContainsFunc(w.lbc.coming, func(r *registration) bool {
+		return slices.ContainsFunc(r.endpoints, func(e endpointPod) bool { return is(e.id) })
+	})
 }
 
 // targets are where load balancers would send to the container.
-func (c *container) targets() []targetID {
-	var ids []targetID
+func (c *container) targets() []aws.TargetID {
+	var ids []aws.TargetID
 	for _, ip := range c.pod.ips {
 		for _, name := range slices.Sorted(maps.Keys(c.ports)) {
-			ids = append(ids, targetID{ip: ip, port: c.ports[name]})
+			ids = append(ids, aws.TargetID{IP: ip, Port: c.ports[name]})
 		}
 	}
 	return ids
@@ -180,7 +199,7 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	node := w.scheduled(spec.Node)
 	p := &pod{spec: spec, ips: w.addressesFor(spec, node), serial: len(w.reports)}
 	p.report = &PodReport{
-		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[Kind]time.Duration),
+		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[aws.Kind]time.Duration),
 	}
 	w.reports = append(w.reports, p.report)
 	p.specify(node, w.seconds(spec.Grace))
@@ -262,7 +281,7 @@ func (w *World) giveAddresses(p *pod) {
 		for _, id := range c.targets() {
 			if w.listeners[id] != nil {
 				w.listeners[id] = c
-				w.healthChange(c)
+				w.AWS.HealthChanged(c.targets())
 			}
 		}
 	}
@@ -306,7 +325,7 @@ func (w *World) started(c *container) {
 	for _, id := range c.targets() {
 		w.listeners[id] = c
 	}
-	w.healthChange(c)
+	w.AWS.HealthChanged(c.targets())
 	w.setConditions(c.pod)
 }
 
@@ -491,7 +510,7 @@ func (w *World) stop(c *container) {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	w.healthChange(c)
+	w.AWS.HealthChanged(c.targets())
 	w.later(c, w.Draw(w.cfg.Assumptions.ShutdownTime, "shutdown", c.pod.report.Name), w.exit)
 }
 
@@ -513,7 +532,7 @@ func (w *World) exit(c *container) {
 	}
 	p := c.pod
 	if !c.stopped {
-		w.healthChange(c)
+		w.AWS.HealthChanged(c.targets())
 	}
 	c.stopped, c.gone, c.serving, c.ready = true, true, false, false
 	if c.cancel != nil {

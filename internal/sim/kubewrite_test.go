@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/dynamic"
+
+	"drainwait/internal/sim/aws"
 )
 
 var bindings = schema.GroupVersionResource{Group: GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
@@ -234,7 +236,7 @@ func TestPatchedPod(t *testing.T) {
 func TestDynamicWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		c.StopController()
-		g := c.AddTargetGroup("web", 80, c.AddLoadBalancer("web", ALB))
+		g := c.AWS.AddTargetGroup("web", 80, c.AWS.AddLoadBalancer("web", aws.ALB))
 		b := c.AddBinding("shop", "web", "blue", g)
 		b.Finalizers = []string{"test/one", "test/two"}
 		c.Apply(b)
@@ -283,7 +285,7 @@ func TestDynamicWrites(t *testing.T) {
 func TestWatchTellsOfWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		c.StopController()
-		g := c.AddTargetGroup("web", 80, c.AddLoadBalancer("web", ALB))
+		g := c.AWS.AddTargetGroup("web", 80, c.AWS.AddLoadBalancer("web", aws.ALB))
 		b := c.AddBinding("shop", "web", "web", g)
 		b.Finalizers, b.Annotations = []string{"test/one"}, map[string]string{"v": "1"}
 		c.Apply(b)
@@ -349,8 +351,8 @@ func TestPodWithFinalizer(t *testing.T) {
 
 // TestSlicesByHand are left alone, and LBC follows them.
 func TestSlicesByHand(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+	testWorld(t, nil, func(t *worldTest) {
+		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
 		t.w.AddBinding("shop", "web", "web", g)
 		t.w.AddService("shop", "web", nil, 8080)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080})

@@ -15,6 +15,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/aws/query"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -51,19 +53,19 @@ type controller struct {
 	owned       map[bindingKey]*owned
 	coming      []*registration // RegisterTargets calls that have not landed yet
 	written     map[bindingKey][]written
-	limit       bucket        // its own limit of Register and Deregister calls
+	limit       aws.Bucket    // its own limit of Register and Deregister calls
 	idleTill    time.Duration // no leader before this
 	term        int           // counts leaders; work of an earlier one is void
 
-	fault func(operation, resource string) *Fault
+	fault func(operation, resource string) *aws.Fault
 	hang  time.Duration // how late RegisterTargets takes effect
 	stale time.Duration // how far behind its view of its own checkpoints is
 }
 
-// owned is what LBC has registered for a binding, and for which pods.
+// owned is what LBC has registered for a binding.
 type owned struct {
-	arn  string
-	pods map[targetID]*pod // nil for an address that is no pod's any more
+	arn     string
+	targets map[aws.TargetID]bool
 }
 
 // registration is a call of RegisterTargets on its way.
@@ -98,7 +100,7 @@ func (w *World) binding(k bindingKey) *TargetGroupBinding {
 func (c *controller) init(as Assumptions) {
 	c.reset()
 	c.generations, c.owned, c.written = make(map[bindingKey]int64), make(map[bindingKey]*owned), make(map[bindingKey][]written)
-	c.limit = newBucket(as.MutateBurst, as.MutateRate)
+	c.limit = aws.NewBucket(as.AWS.MutateBurst, as.AWS.MutateRate)
 }
 
 // reset forgets what a process forgets when it dies. A registration that AWS has
@@ -133,7 +135,9 @@ func (w *World) RestartController() time.Duration {
 // [World.FailAWS] does for those of others: a fault with a code of throttling or
 // a status of 5xx is tried again by its SDK, with Hang it never hears of the call
 // again, and anything else fails the reconcile. Garble has no meaning here.
-func (w *World) FailController(fault func(operation, resource string) *Fault) { w.lbc.fault = fault }
+func (w *World) FailController(fault func(operation, resource string) *aws.Fault) {
+	w.lbc.fault = fault
+}
 
 // HangRegistration has each call of RegisterTargets that LBC makes from now on
 // take effect that much later, whatever has become of its pods by then. Zero ends
@@ -234,8 +238,8 @@ type reconcile struct {
 	term    int
 	binding bindingKey
 	tgb     *TargetGroupBinding
-	group   *TargetGroup
-	targets []cachedTarget
+	group   *aws.TargetGroup
+	targets []aws.TargetHealth
 	want    []endpointPod
 	seen    string // the checkpoint as LBC saw it at the start
 	hash    string
@@ -246,7 +250,7 @@ type reconcile struct {
 // by name. Its slice can still be that of an earlier pod of the name, which is then
 // the one that is meant.
 type endpointPod struct {
-	id         targetID
+	id         aws.TargetID
 	pod, meant *pod // meant is nil where the address is nobody's any more
 }
 
@@ -298,7 +302,7 @@ func (r *reconcile) start() {
 	r.ends = r.tgb.DeletionTimestamp != nil
 	var err error
 	if r.group, err = w.groupOf(r.tgb); err != nil {
-		r.refused(asAPIError(err))
+		r.refused(query.AsError(err))
 		return
 	}
 	switch {
@@ -306,7 +310,7 @@ func (r *reconcile) start() {
 		r.done(0) // somebody else's finalizer keeps it
 	case r.ends:
 		r.list(func() { r.deregister(r.all(), func() { r.release() }) })
-	case r.group.targetType != "ip":
+	case r.group.TargetType() != "ip":
 		r.addFinalizer(func() { r.done(0) }) // the world's nodes are registered by nobody
 	default:
 		r.addFinalizer(r.resolve)
@@ -314,11 +318,11 @@ func (r *reconcile) start() {
 }
 
 // groupOf is the target group of a binding.
-func (w *World) groupOf(b *TargetGroupBinding) (*TargetGroup, error) {
+func (w *World) groupOf(b *TargetGroupBinding) (*aws.TargetGroup, error) {
 	if arn := b.Spec.TargetGroupARN; arn != "" {
-		return w.aws.group(arn)
+		return w.AWS.Group(arn)
 	}
-	return w.aws.groupNamed(b.Spec.TargetGroupName)
+	return w.AWS.GroupNamed(b.Spec.TargetGroupName)
 }
 
 // write changes the binding, by a call to the API server, and goes on unless the
@@ -371,10 +375,10 @@ func (r *reconcile) resolve() {
 // wanted lists what should be registered: endpoints that are ready, and those
 // whose containers are ready while a readiness gate is not, on a node that is
 // ready. A terminating endpoint is neither. LBC pkg/backend/endpoint_resolver.go.
-func (w *World) wanted(b *TargetGroupBinding, g *TargetGroup) []endpointPod {
+func (w *World) wanted(b *TargetGroupBinding, g *aws.TargetGroup) []endpointPod {
 	var want []endpointPod
 	family := discoveryv1.AddressTypeIPv4
-	if g.ipv6 {
+	if g.IPv6() {
 		family = discoveryv1.AddressTypeIPv6
 	}
 	portName, ok := w.portName(b)
@@ -385,12 +389,12 @@ func (w *World) wanted(b *TargetGroupBinding, g *TargetGroup) []endpointPod {
 		}
 		for _, e := range s.Endpoints {
 			if p, ip, belongs := w.endpointOf(b.Namespace, &e); belongs {
-				id := targetID{ip: ip, port: int(*s.Ports[i].Port)}
+				id := aws.TargetID{IP: ip, Port: int(*s.Ports[i].Port)}
 				want = append(want, endpointPod{id, p, w.meant(&e, p, id)})
 			}
 		}
 	}
-	slices.SortFunc(want, func(a, b endpointPod) int { return compareIDs(a.id, b.id) })
+	slices.SortFunc(want, func(a, b endpointPod) int { return aws.CompareIDs(a.id, b.id) })
 	return want
 }
 
@@ -413,11 +417,11 @@ func (w *World) endpointOf(namespace string, e *discoveryv1.Endpoint) (*pod, net
 }
 
 // meant is the pod that an endpoint is about, where LBC found p by the name.
-func (w *World) meant(e *discoveryv1.Endpoint, p *pod, id targetID) *pod {
+func (w *World) meant(e *discoveryv1.Endpoint, p *pod, id aws.TargetID) *pod {
 	if q := w.byUID[e.TargetRef.UID]; q != nil {
 		return q
 	}
-	if slices.Contains(p.ips, id.ip) {
+	if slices.Contains(p.ips, id.IP) {
 		return p
 	}
 	return w.receiver(id)
@@ -476,23 +480,23 @@ func (w *World) checkpointSeen(b *TargetGroupBinding) string {
 }
 
 // difference is what to deregister and what to register.
-func (r *reconcile) difference() (drop []targetID, add []endpointPod) {
-	listed, wanted := make(map[targetID]bool), make(map[targetID]bool)
+func (r *reconcile) difference() (drop []aws.TargetID, add []endpointPod) {
+	listed, wanted := make(map[aws.TargetID]bool), make(map[aws.TargetID]bool)
 	for _, t := range r.targets {
-		listed[t.id] = !t.leaving()
+		listed[t.ID] = !leaving(t)
 	}
 	for _, e := range r.want {
 		wanted[e.id] = true
 		if !listed[e.id] {
 			add = append(add, e)
-		} else if t := r.group.targets[e.id]; t != nil && !t.draining {
-			t.pod = e.meant // the address may have been given to another one meanwhile
-			r.w.lbc.own(r.binding, r.group).pods[e.id] = e.meant
+		} else if r.group.IsRegistered(e.id) {
+			r.w.owners[place{r.group, e.id}] = e.meant // the address may have been given to another one meanwhile
+			r.w.lbc.own(r.binding, r.group).targets[e.id] = true
 		}
 	}
 	for _, t := range r.targets {
-		if listed[t.id] && !wanted[t.id] {
-			drop = append(drop, t.id)
+		if listed[t.ID] && !wanted[t.ID] {
+			drop = append(drop, t.ID)
 		}
 	}
 	return drop, add
@@ -521,7 +525,7 @@ func (r *reconcile) annotate(value string, then func()) {
 }
 
 // deregister makes the DeregisterTargets calls, a batch each.
-func (r *reconcile) deregister(drop []targetID, then func()) {
+func (r *reconcile) deregister(drop []aws.TargetID, then func()) {
 	if len(drop) == 0 {
 		then()
 		return
@@ -533,7 +537,7 @@ func (r *reconcile) deregister(drop []targetID, then func()) {
 		left = w.deregister(r.group, batch)
 		if o := c.owned[r.binding]; o != nil {
 			for _, id := range batch {
-				delete(o.pods, id)
+				delete(o.targets, id)
 			}
 		}
 	}
@@ -544,6 +548,16 @@ func (r *reconcile) deregister(drop []targetID, then func()) {
 		c.remember(r.group, batch)
 		r.deregister(drop[len(batch):], then)
 	})
+}
+
+// deregister is LBC's DeregisterTargets. It returns the pods that leave.
+func (w *World) deregister(g *aws.TargetGroup, ids []aws.TargetID) (left []*pod) {
+	for _, id := range w.AWS.DeregisterTargets(g, ids) {
+		if p := w.owners[place{g, id}]; p != nil {
+			left = append(left, p)
+		}
+	}
+	return left
 }
 
 // register makes the RegisterTargets calls, a batch each.
@@ -557,7 +571,7 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 	w, c := r.w, &r.w.lbc
 	to := min(len(add), from+w.cfg.Assumptions.ControllerBatch)
 	x := &registration{endpoints: add[from:to]}
-	var ids []targetID
+	var ids []aws.TargetID
 	for _, e := range x.endpoints {
 		ids = append(ids, e.id)
 	}
@@ -566,10 +580,10 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 		operation: "RegisterTargets", late: c.hang, sent: &x.sent,
 		act: func() {
 			c.landed(x)
-			w.register(r.group, ids)
+			w.AWS.RegisterTargets(r.group, ids)
 			o := c.own(r.binding, r.group)
 			for _, e := range x.endpoints {
-				r.group.targets[e.id].pod, o.pods[e.id] = e.meant, e.meant
+				w.owners[place{r.group, e.id}], o.targets[e.id] = e.meant, true
 			}
 		},
 		then: func() {
@@ -588,10 +602,10 @@ func (c *controller) landed(x *registration) {
 // own is what LBC has registered for a binding. Of a binding whose group was
 // switched it forgets what is in the old one, which stays there: LBC's webhook
 // does not let a group be switched.
-func (c *controller) own(k bindingKey, g *TargetGroup) *owned {
+func (c *controller) own(k bindingKey, g *aws.TargetGroup) *owned {
 	o := c.owned[k]
-	if o == nil || o.arn != g.arn {
-		o = &owned{g.arn, make(map[targetID]*pod)}
+	if o == nil || o.arn != g.ARN() {
+		o = &owned{g.ARN(), make(map[aws.TargetID]bool)}
 		c.owned[k] = o
 	}
 	return o
@@ -607,14 +621,14 @@ func (r *reconcile) orphaned() {
 		return
 	}
 	var err error
-	if r.group, err = r.w.aws.group(o.arn); err != nil {
+	if r.group, err = r.w.AWS.Group(o.arn); err != nil {
 		r.done(0)
 		return
 	}
-	var drop []targetID
-	for _, t := range r.group.sorted() {
-		if _, mine := o.pods[t.id]; mine && !t.draining {
-			drop = append(drop, t.id)
+	var drop []aws.TargetID
+	for _, id := range r.group.Registered() {
+		if o.targets[id] {
+			drop = append(drop, id)
 		}
 	}
 	r.ends = true
@@ -654,8 +668,8 @@ func (r *reconcile) gates(added []endpointPod) {
 		if !e.pod.gated(gate) || conditionTrue(e.pod.obj, gate) || e.pod.over {
 			continue
 		}
-		healthy := !slices.Contains(added, e) && slices.ContainsFunc(r.targets, func(t cachedTarget) bool {
-			return t.id == e.id && t.state == "healthy"
+		healthy := !slices.Contains(added, e) && slices.ContainsFunc(r.targets, func(t aws.TargetHealth) bool {
+			return t.ID == e.id && t.State == "healthy"
 		})
 		pending = pending || !healthy
 		r.w.setCondition(e.pod.obj, gate, healthy)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/memnet"
 	"drainwait/internal/sim/timeline"
 )
@@ -28,18 +29,18 @@ const (
 // lbcTest is one pod behind the Service "web" and a binding of that name, which is
 // registered and healthy.
 type lbcTest struct {
-	*awsTest
-	lb      *LoadBalancer
-	g       *TargetGroup
+	*worldTest
+	lb      *aws.LoadBalancer
+	g       *aws.TargetGroup
 	binding *TargetGroupBinding
 	pod     *PodReport
 }
 
 func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 	t.Helper()
-	testAWS(t, change, func(t *awsTest) {
-		x := &lbcTest{awsTest: t, lb: t.w.AddLoadBalancer("web", ALB)}
-		x.g = t.w.AddTargetGroup("web", 8080, x.lb)
+	testWorld(t, change, func(t *worldTest) {
+		x := &lbcTest{worldTest: t, lb: t.w.AWS.AddLoadBalancer("web", aws.ALB)}
+		x.g = t.w.AWS.AddTargetGroup("web", 8080, x.lb)
 		labels := map[string]string{"app": "web"}
 		t.w.AddService("shop", "web", labels, 8080)
 		x.binding = t.w.AddBinding("shop", "web", "web", x.g)
@@ -101,8 +102,8 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			t.Error("another specification made LBC deregister the pod")
 		}
 	})
-	testAWS(t, nil, func(t *awsTest) {
-		nlb := NewBinding("shop", "tcp", "web", t.w.AddTargetGroup("tcp", 80, t.w.AddLoadBalancer("tcp", NLB)))
+	testWorld(t, nil, func(t *worldTest) {
+		nlb := NewBinding("shop", "tcp", "web", t.w.AWS.AddTargetGroup("tcp", 80, t.w.AWS.AddLoadBalancer("tcp", aws.NLB)))
 		if d := cmp.Diff(map[string]string{"service.k8s.aws/stack-namespace": "shop", "service.k8s.aws/stack-name": "web"}, nlb.Labels); d != "" {
 			t.Errorf("labels for an NLB (-want +got):\n%s", d)
 		}
@@ -121,7 +122,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 
 func TestDeletedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.Register(t.g, targetIDs("10.9.9.9:80")[0].ip, 80) // LBC does not know of it
+		t.w.AWS.Register(t.g, targetIDs("10.9.9.9:80")[0].IP, 80) // LBC does not know of it
 		t.w.Delete(t.binding)
 		if !t.exists() || t.binding.DeletionTimestamp == nil {
 			t.Error("the binding did not stay for its finalizer")
@@ -165,7 +166,7 @@ func TestDeletedBindingOfAPendingPod(t *testing.T) {
 	})
 }
 
-func (t *lbcTest) pod2(name string) *corev1.Pod { return t.awsTest.pod(name) }
+func (t *lbcTest) pod2(name string) *corev1.Pod { return t.worldTest.pod(name) }
 
 // TestRemovedBinding: where the finalizer is stripped, LBC still deregisters what it
 // has registered for the binding, and nothing else.
@@ -173,14 +174,14 @@ func TestRemovedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		mine := targetIDs("10.0.0.3:80")[0]
 		t.serve("10.0.0.3:80")
-		t.w.Register(t.g, mine.ip, mine.port)
+		t.w.AWS.Register(t.g, mine.IP, mine.Port)
 		t.w.Remove(t.binding)
 		if t.exists() {
 			t.Error("the binding is still there")
 		}
 		t.run(time.Minute)
 		t.want("removed", t.g, podDraining, "10.0.0.3:80 us-east-1a healthy")
-		t.w.Register(t.g, t.pod.IP, 8080)
+		t.w.AWS.Register(t.g, t.pod.IP, 8080)
 		t.run(time.Minute)
 		t.want("registered by hand", t.g, podHealthy, "10.0.0.3:80 us-east-1a healthy")
 	})
@@ -213,8 +214,8 @@ func TestSwitchedService(t *testing.T) {
 // TestSwitchedGroup: what is in the old group stays there.
 func TestSwitchedGroup(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		other := t.w.AddTargetGroup("other", 8080, t.lb)
-		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.TargetGroupARN = other.arn }); err != nil {
+		other := t.w.AWS.AddTargetGroup("other", 8080, t.lb)
+		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.TargetGroupARN = other.ARN() }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(20 * time.Second)
@@ -239,7 +240,7 @@ func TestDeletedIngress(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fast := func(as *Assumptions) {
-				as.ControllerLag, as.APILatency = timeline.Between(ms, ms), timeline.Between(ms, ms)
+				as.ControllerLag, as.AWS.APILatency = timeline.Between(ms, ms), timeline.Between(ms, ms)
 			}
 			testLBC(t, fast, func(t *lbcTest) {
 				t.w.AddClients(t.g, 100)
@@ -260,11 +261,10 @@ func TestDeletedIngress(t *testing.T) {
 				} {
 					t.run(step.run)
 					_, ingress := get[networkingv1.Ingress](t.w, "shop", "web")
-					target := t.g.targets[targetIDs("10.0.0.1:8080")[0]]
 					left := max(0, t.pod.DeregisteredByController-began)
 					got := fmt.Sprintf("%v %.2g, exists %v, balancers %d, groups %d, ingress %v, nodes %v",
-						target == nil || target.draining, left.Seconds(), t.exists(),
-						len(t.w.aws.balancers), len(t.w.aws.groups), ingress, nodesKnow())
+						!t.g.IsRegistered(targetIDs("10.0.0.1:8080")[0]), left.Seconds(), t.exists(),
+						len(t.w.AWS.Balancers()), len(t.w.AWS.Groups()), ingress, nodesKnow())
 					if got != step.want {
 						t.Errorf("%v on: %s, want %s", step.run, got, step.want)
 					}
@@ -285,8 +285,8 @@ func TestDeletedIngressWithoutLeader(t *testing.T) {
 		t.want("without a leader", t.g, podHealthy)
 		gap := t.w.RestartController()
 		t.run(gap + 600*time.Millisecond)
-		if _, ok := get[networkingv1.Ingress](t.w, "shop", "web"); ok || len(t.w.aws.groups) > 0 {
-			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.aws.groups))
+		if _, ok := get[networkingv1.Ingress](t.w, "shop", "web"); ok || len(t.w.AWS.Groups()) > 0 {
+			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.AWS.Groups()))
 		}
 	})
 }
@@ -294,13 +294,13 @@ func TestDeletedIngressWithoutLeader(t *testing.T) {
 // TestDeletedIngressOfASharedBalancer leaves what another Ingress needs.
 func TestDeletedIngressOfASharedBalancer(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		other := t.w.AddTargetGroup("other", 8080, t.lb)
+		other := t.w.AWS.AddTargetGroup("other", 8080, t.lb)
 		t.w.AddBinding("shop", "other", "other", other)
 		t.w.AddIngress("shop", "other", "other", t.lb)
 		t.w.DeleteIngress("shop", "web")
 		t.run(time.Second)
-		if len(t.w.aws.balancers) != 1 || !slices.Equal(t.w.aws.groups, []*TargetGroup{other}) {
-			t.Errorf("%d load balancers and the groups %v are left", len(t.w.aws.balancers), t.w.aws.groups)
+		if len(t.w.AWS.Balancers()) != 1 || !slices.Equal(t.w.AWS.Groups(), []*aws.TargetGroup{other}) {
+			t.Errorf("%d load balancers and the groups %v are left", len(t.w.AWS.Balancers()), t.w.AWS.Groups())
 		}
 	})
 }
@@ -326,7 +326,7 @@ func TestSwitchedBackend(t *testing.T) {
 		if i, _ := get[networkingv1.Ingress](t.w, "shop", "web"); backends(i)[0] != "green" {
 			t.Errorf("the Ingress leads to %v", backends(i))
 		}
-		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
+		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 		left := t.pod.DeregisteredByController
 		if left < began || left > began+time.Second {
 			t.Errorf("switched at %v, deregistered at %v", began, left)
@@ -357,7 +357,7 @@ func TestSwitchedBackendWithoutLeader(t *testing.T) {
 			t.Error("without a leader there is a new binding")
 		}
 		t.run(t.w.ChangeLeader() + 2*time.Second)
-		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
+		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 	})
 }
 
@@ -387,10 +387,10 @@ func TestGaps(t *testing.T) {
 
 // tries notes when LBC makes calls of an operation, and fails them as long as while
 // says so.
-func (t *lbcTest) tries(operation string, f Fault, while func(nth int) bool) *[]time.Duration {
+func (t *lbcTest) tries(operation string, f aws.Fault, while func(nth int) bool) *[]time.Duration {
 	at := new([]time.Duration)
-	t.w.FailController(func(op, resource string) *Fault {
-		if op != operation || resource != t.g.arn {
+	t.w.FailController(func(op, resource string) *aws.Fault {
+		if op != operation || resource != t.g.ARN() {
 			return nil
 		}
 		if *at = append(*at, t.w.Present()); while(len(*at)) {
@@ -409,12 +409,12 @@ func TestThrottledController(t *testing.T) {
 	for seed := range 5 {
 		testLBC(t, func(as *Assumptions) {
 			as.ControllerLag.Max += time.Duration(seed) // another draw
-			as.APILatency = timeline.Between(time.Millisecond, time.Millisecond)
+			as.AWS.APILatency = timeline.Between(time.Millisecond, time.Millisecond)
 		}, func(t *lbcTest) {
 			for range seed {
 				t.w.Random("retry", "web")
 			}
-			at := t.tries("DeregisterTargets", Fault{Status: 400, Code: "Throttling"}, func(nth int) bool { return nth < 10 })
+			at := t.tries("DeregisterTargets", aws.Fault{Status: 400, Code: "Throttling"}, func(nth int) bool { return nth < 10 })
 			_ = t.w.DeletePod("shop", "a")
 			t.run(5 * time.Minute)
 			if len(*at) != 10 || t.pod.DeregisteredByController < (*at)[9] {
@@ -439,7 +439,7 @@ func TestThrottledController(t *testing.T) {
 // TestControllerGivesUp a call after ten tries, and begins its pass anew.
 func TestControllerGivesUp(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		at := t.tries("DeregisterTargets", Fault{Status: 503, Code: "ServiceUnavailable"}, func(nth int) bool { return nth <= 10 })
+		at := t.tries("DeregisterTargets", aws.Fault{Status: 503, Code: "ServiceUnavailable"}, func(nth int) bool { return nth <= 10 })
 		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
 		t.run(5 * time.Minute)
 		if len(*at) != 11 || (*at)[10]-(*at)[9] > time.Second {
@@ -451,7 +451,7 @@ func TestControllerGivesUp(t *testing.T) {
 // TestDeletedBindingOfNoGroup needs nothing more from AWS.
 func TestDeletedBindingOfNoGroup(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.DeleteTargetGroup(t.g)
+		t.w.AWS.DeleteTargetGroup(t.g)
 		t.w.Delete(t.binding)
 		t.run(2 * time.Second)
 		if t.exists() {
@@ -463,7 +463,7 @@ func TestDeletedBindingOfNoGroup(t *testing.T) {
 // TestDeletedBindingThatIsRefused stays.
 func TestDeletedBindingThatIsRefused(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
+		t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
 		t.w.Delete(t.binding)
 		t.run(time.Minute)
 		t.want("refused", t.g, podHealthy)
@@ -476,8 +476,8 @@ func TestDeletedBindingThatIsRefused(t *testing.T) {
 // TestRefusedController: a refusal fails the reconcile, which is tried again after 5
 // ms, 10 ms and so on.
 func TestRefusedController(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
-		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
+	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
 		t.binding.Spec.ServiceRef.Name = "none" // one event, and no more
 		t.w.Apply(t.binding)
 		t.run(5 * time.Second)
@@ -494,8 +494,8 @@ func TestRefusedController(t *testing.T) {
 
 // TestRepeatedPasses: however often a binding fails at once, it is tried again once.
 func TestRepeatedPasses(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
-		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
+	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
 		t.w.StopController()
 		t.binding.Spec.ServiceRef.Name = "none"
 		t.w.Apply(t.binding)
@@ -516,7 +516,7 @@ func TestRepeatedPasses(t *testing.T) {
 // changes.
 func TestControllerHangs(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.tries("DeregisterTargets", Fault{Hang: true}, func(nth int) bool { return nth == 1 })
+		t.tries("DeregisterTargets", aws.Fault{Hang: true}, func(nth int) bool { return nth == 1 })
 		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
 		t.run(2 * time.Minute)
 		t.want("hanging", t.g, podHealthy)
@@ -529,7 +529,7 @@ func TestControllerHangs(t *testing.T) {
 // bucket of all.
 func TestControllerAsks(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		at := t.tries("DescribeTargetHealth", Fault{}, func(int) bool { return false })
+		at := t.tries("DescribeTargetHealth", aws.Fault{}, func(int) bool { return false })
 		pod := func(name string) {
 			t.w.AddPod(PodSpec{Namespace: "shop", Name: name, Labels: map[string]string{"app": "web"}, Port: 8080})
 		}
@@ -542,21 +542,25 @@ func TestControllerAsks(t *testing.T) {
 			*at = nil
 		}
 		pod("b")
-		asks("a pod more", 1)                 // for the first pod: not healthy when it was listed
-		t.w.RemoveTarget(t.g, t.pod.IP, 8080) // LBC goes on to take it for healthy
+		asks("a pod more", 1)                     // for the first pod: not healthy when it was listed
+		t.w.AWS.RemoveTarget(t.g, t.pod.IP, 8080) // LBC goes on to take it for healthy
 		pod("c")
 		asks("another", 1) // for the one before
 		t.want("as LBC knows it", t.g, "10.0.0.2:8080 us-east-1c healthy", "10.0.0.3:8080 us-east-1a healthy")
 		t.run(5 * time.Minute)
 		*at = nil
-		tokens := t.w.aws.describe
-		tokens.take(t.w.Present())
 		pod("d")
 		asks("after the cache has run out", 1)
 		if d := cmp.Diff(4, len(t.rows(t.g))); d != "" {
 			t.Errorf("rows after a fresh list (-want +got):\n%s", d)
 		}
-		t.w.aws.describe = bucket{}
+		var starve func() // others take every token of the bucket
+		starve = func() {
+			for t.w.AWS.Refusal("DescribeTargetHealth", t.g.ARN()) == nil {
+			}
+			t.w.After(time.Millisecond, starve)
+		}
+		starve()
 		before := len(*at)
 		pod("e")
 		t.run(20 * time.Second)
@@ -569,8 +573,8 @@ func TestControllerAsks(t *testing.T) {
 // TestControllerSkips: where its checkpoint says that all is done LBC asks nothing.
 func TestControllerSkips(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.Deregister(t.g, t.pod.IP, 8080)
-		at := t.tries("DescribeTargetHealth", Fault{}, func(int) bool { return false })
+		t.w.AWS.Deregister(t.g, t.pod.IP, 8080)
+		at := t.tries("DescribeTargetHealth", aws.Fault{}, func(int) bool { return false })
 		t.w.enqueue(t.binding, 0)
 		t.run(10 * time.Second)
 		if len(*at) > 0 {
@@ -583,11 +587,11 @@ func TestControllerSkips(t *testing.T) {
 // TestRolloutCostsCalls: a rollout of ten pods with gates costs LBC some 30 calls of
 // DescribeTargetHealth, as measured with LBC 3.5.
 func TestRolloutCostsCalls(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
+	testWorld(t, nil, func(t *worldTest) {
+		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
 		calls := 0
-		t.w.FailController(func(op, resource string) *Fault {
-			if op == "DescribeTargetHealth" && resource == g.arn {
+		t.w.FailController(func(op, resource string) *aws.Fault {
+			if op == "DescribeTargetHealth" && resource == g.ARN() {
 				calls++
 			}
 			return nil
@@ -660,7 +664,7 @@ func TestLateRegistration(t *testing.T) {
 				t.want("on its way", t.g, podHealthy)
 				landed := time.Duration(0)
 				for landed == 0 && t.w.Now() < time.Minute {
-					if t.run(time.Millisecond); t.g.targets[targetIDs("10.0.0.2:8080")[0]] != nil {
+					if t.run(time.Millisecond); t.g.IsRegistered(targetIDs("10.0.0.2:8080")[0]) {
 						landed = t.w.Now()
 					}
 				}
@@ -681,10 +685,10 @@ func TestLateRegistration(t *testing.T) {
 
 // TestHiddenBinding fills a group though nobody can see why.
 func TestHiddenBinding(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		labels := map[string]string{"app": "web"}
-		lb := t.w.AddLoadBalancer("web", ALB)
-		g, visible := t.w.AddTargetGroup("web", 8080, lb), t.w.AddTargetGroup("visible", 8080, lb)
+		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
+		g, visible := t.w.AWS.AddTargetGroup("web", 8080, lb), t.w.AWS.AddTargetGroup("visible", 8080, lb)
 		t.w.AddService("shop", "web", labels, 8080)
 		t.w.AddIngress("shop", "web", "web", lb)
 		b := t.w.AddHiddenBinding("shop", "web", "web", g)

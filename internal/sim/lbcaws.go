@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/aws/query"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -12,38 +14,33 @@ import (
 // pkg/targetgroupbinding/targets_manager.go.
 type targetsCache struct {
 	until   time.Duration
-	targets []cachedTarget
-}
-
-// cachedTarget is a target as LBC last heard of it; state is empty where it has
-// changed the target since.
-type cachedTarget struct {
-	id            targetID
-	state, reason string
+	targets []aws.TargetHealth // their state is empty where LBC has changed them since
 }
 
 // leaving says whether LBC takes a target for one that need not be deregistered.
 // LBC pkg/targetgroupbinding/targets_manager_types.go, IsDraining.
-func (t cachedTarget) leaving() bool { return t.state == "draining" || t.state == "unhealthy.draining" }
+func leaving(t aws.TargetHealth) bool {
+	return t.State == "draining" || t.State == "unhealthy.draining"
+}
 
 // remember notes that LBC has registered or deregistered targets: it will ask for
 // them.
-func (c *controller) remember(g *TargetGroup, ids []targetID) {
-	cache := c.caches[g.arn]
+func (c *controller) remember(g *aws.TargetGroup, ids []aws.TargetID) {
+	cache := c.caches[g.ARN()]
 	if cache == nil {
 		return
 	}
-	cache.targets = slices.DeleteFunc(cache.targets, func(t cachedTarget) bool { return slices.Contains(ids, t.id) })
+	cache.targets = slices.DeleteFunc(cache.targets, func(t aws.TargetHealth) bool { return slices.Contains(ids, t.ID) })
 	for _, id := range ids {
-		cache.targets = append(cache.targets, cachedTarget{id: id})
+		cache.targets = append(cache.targets, aws.TargetHealth{NamedTarget: aws.NamedTarget{ID: id}})
 	}
 }
 
 // all are the targets that LBC knows of.
-func (r *reconcile) all() []targetID {
-	var ids []targetID
+func (r *reconcile) all() []aws.TargetID {
+	var ids []aws.TargetID
 	for _, t := range r.targets {
-		ids = append(ids, t.id)
+		ids = append(ids, t.ID)
 	}
 	return ids
 }
@@ -52,22 +49,22 @@ func (r *reconcile) all() []targetID {
 // asks only for those that were not healthy.
 func (r *reconcile) list(then func()) {
 	c := &r.w.lbc
-	cache := c.caches[r.group.arn]
+	cache := c.caches[r.group.ARN()]
 	if cache == nil || r.w.Present() >= cache.until {
-		r.describe(nil, func(found []cachedTarget) {
-			c.caches[r.group.arn] = &targetsCache{r.w.Present() + r.w.cfg.Assumptions.ControllerCache, found}
+		r.describe(nil, func(found []aws.TargetHealth) {
+			c.caches[r.group.ARN()] = &targetsCache{r.w.Present() + r.w.cfg.Assumptions.ControllerCache, found}
 			r.targets = slices.Clone(found)
 			then()
 		})
 		return
 	}
-	var healthy []cachedTarget
-	var ask []awsTarget
+	var healthy []aws.TargetHealth
+	var ask []aws.NamedTarget
 	for _, t := range cache.targets {
-		if t.state == "healthy" {
+		if t.State == "healthy" {
 			healthy = append(healthy, t)
 		} else {
-			ask = append(ask, awsTarget{id: t.id})
+			ask = append(ask, aws.NamedTarget{ID: t.ID})
 		}
 	}
 	if len(ask) == 0 {
@@ -75,8 +72,8 @@ func (r *reconcile) list(then func()) {
 		then()
 		return
 	}
-	r.describe(ask, func(found []cachedTarget) {
-		found = slices.DeleteFunc(found, func(t cachedTarget) bool { return t.reason == "Target.NotRegistered" })
+	r.describe(ask, func(found []aws.TargetHealth) {
+		found = slices.DeleteFunc(found, func(t aws.TargetHealth) bool { return t.Reason == "Target.NotRegistered" })
 		cache.targets = append(healthy, found...)
 		r.targets = slices.Clone(cache.targets)
 		then()
@@ -84,13 +81,9 @@ func (r *reconcile) list(then func()) {
 }
 
 // describe is a call of DescribeTargetHealth for some targets, or for all.
-func (r *reconcile) describe(ask []awsTarget, then func([]cachedTarget)) {
-	var found []cachedTarget
-	r.call("DescribeTargetHealth", func() {
-		for _, h := range healths(r.group, ask) {
-			found = append(found, cachedTarget{h.id, h.state, h.reason})
-		}
-	}, func() { then(found) })
+func (r *reconcile) describe(ask []aws.NamedTarget, then func([]aws.TargetHealth)) {
+	var found []aws.TargetHealth
+	r.call("DescribeTargetHealth", func() { found = r.group.Health(ask...) }, func() { then(found) })
 }
 
 // controllerCall is one call of LBC to ELBv2.
@@ -111,17 +104,17 @@ func (r *reconcile) call(operation string, act, then func()) {
 // or acts, and travels back. The SDK in LBC tries again what was throttled.
 func (r *reconcile) send(c *controllerCall) {
 	w := r.w
-	if c.operation != "DescribeTargetHealth" && !w.lbc.limit.take(w.Present()) {
+	if c.operation != "DescribeTargetHealth" && !w.lbc.limit.Take(w.Present()) {
 		r.step(100*time.Millisecond, func() { r.send(c) })
 		return
 	}
 	c.tries++
-	d := w.Draw(w.cfg.Assumptions.APILatency, "controller", r.binding.name)
+	d := w.Draw(w.cfg.Assumptions.AWS.APILatency, "controller", r.binding.name)
 	r.step(d/2, func() {
 		err, hangs := r.refusal(c.operation)
 		switch {
 		case hangs:
-		case err != nil && err.temporary() && c.tries < w.cfg.Assumptions.ControllerTries:
+		case err != nil && temporary(err) && c.tries < w.cfg.Assumptions.ControllerTries:
 			r.step(d-d/2+r.retryDelay(c.tries), func() { r.send(c) })
 		case err != nil:
 			if c.refused != nil {
@@ -152,25 +145,22 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 
 // refusal is the error that a call of LBC gets, nil for none, and whether it gets
 // no answer at all.
-func (r *reconcile) refusal(operation string) (err *apiError, hangs bool) {
+func (r *reconcile) refusal(operation string) (err *query.Error, hangs bool) {
 	w := r.w
 	if w.lbc.fault != nil {
-		if f := w.lbc.fault(operation, r.group.arn); f != nil {
-			return &apiError{f.Status, f.Code, f.Message}, f.Hang
+		if f := w.lbc.fault(operation, r.group.ARN()); f != nil {
+			return &query.Error{Status: f.Status, Code: f.Code, Message: f.Message}, f.Hang
 		}
 	}
-	if !awsOperations[operation].bucket(&w.aws).take(w.Present()) {
-		return errThrottled, false
-	}
-	if _, err := w.aws.group(r.group.arn); err != nil {
-		return asAPIError(err), false
+	if err := w.AWS.Refusal(operation, r.group.ARN()); err != nil {
+		return query.AsError(err), false
 	}
 	return nil, false
 }
 
 // temporary says whether the SDK tries again after an error.
-func (e *apiError) temporary() bool {
-	return e.status >= 500 || slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded"}, e.code)
+func temporary(e *query.Error) bool {
+	return e.Status >= 500 || slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded"}, e.Code)
 }
 
 // retryDelay is how long LBC's SDK waits after so many tries.
@@ -184,8 +174,8 @@ func (r *reconcile) retryDelay(tries int) time.Duration {
 
 // refused ends a pass whose call failed. For a binding that is being deleted a group
 // that is gone, or no group at all, is as good as an empty one.
-func (r *reconcile) refused(err *apiError) {
-	if !r.ends || err.code != "TargetGroupNotFound" && err.code != "ValidationError" {
+func (r *reconcile) refused(err *query.Error) {
+	if !r.ends || err.Code != "TargetGroupNotFound" && err.Code != "ValidationError" {
 		r.failed()
 		return
 	}

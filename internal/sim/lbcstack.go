@@ -7,6 +7,8 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"drainwait/internal/sim/aws"
 )
 
 // ingressFinalizer keeps an Ingress until LBC has deleted its load balancer. LBC
@@ -61,8 +63,8 @@ func (w *World) stackStep(d time.Duration, f func()) {
 
 // stack is what LBC made for an Ingress.
 type stack struct {
-	balancers []*LoadBalancer // that no other Ingress names
-	groups    []*TargetGroup
+	balancers []*aws.LoadBalancer // that no other Ingress names
+	groups    []*aws.TargetGroup
 	bindings  []bindingKey
 }
 
@@ -76,11 +78,7 @@ func (w *World) deleteStack(i *networkingv1.Ingress) {
 	}
 	w.stackStep(as.StackDeregister, func() {
 		for _, g := range s.groups {
-			var ids []targetID
-			for _, t := range g.sorted() {
-				ids = append(ids, t.id)
-			}
-			for _, p := range w.deregister(g, ids) {
+			for _, p := range w.deregister(g, g.Registered()) {
 				p.deregistered(w.Present(), true)
 			}
 		}
@@ -90,12 +88,12 @@ func (w *World) deleteStack(i *networkingv1.Ingress) {
 	})
 	w.stackStep(as.StackDeleteBalancer, func() {
 		for _, lb := range s.balancers {
-			w.DeleteLoadBalancer(lb)
+			w.AWS.DeleteLoadBalancer(lb)
 		}
 	})
 	w.stackStep(as.StackDeleteGroup, func() {
 		for _, g := range s.groups {
-			w.forgetGroup(g)
+			w.AWS.ForgetGroup(g)
 		}
 		delete(w.lbc.stacks, key(i.Namespace, i.Name))
 		_ = Edit(w, i.Namespace, i.Name, func(i *networkingv1.Ingress) { // or somebody has stripped it
@@ -137,10 +135,10 @@ func (w *World) stackOf(i *networkingv1.Ingress) stack {
 	}
 	for _, b := range list[TargetGroupBinding](w, "") {
 		g, err := w.groupOf(b)
-		if err != nil || g.balancer == nil || !slices.Contains(balancers, g.balancer) {
+		if err != nil || g.Balancer() == nil || !slices.Contains(balancers, g.Balancer()) {
 			continue
 		}
-		if slices.Contains(s.balancers, g.balancer) || !others[key(b.Namespace, b.Spec.ServiceRef.Name)] {
+		if slices.Contains(s.balancers, g.Balancer()) || !others[key(b.Namespace, b.Spec.ServiceRef.Name)] {
 			s.groups, s.bindings = append(s.groups, g), append(s.bindings, keyOf(b))
 		}
 	}
@@ -148,11 +146,11 @@ func (w *World) stackOf(i *networkingv1.Ingress) stack {
 }
 
 // balancersOf are the load balancers that an Ingress names in its status.
-func (w *World) balancersOf(i *networkingv1.Ingress) []*LoadBalancer {
-	var found []*LoadBalancer
-	for _, lb := range w.aws.balancers {
+func (w *World) balancersOf(i *networkingv1.Ingress) []*aws.LoadBalancer {
+	var found []*aws.LoadBalancer
+	for _, lb := range w.AWS.Balancers() {
 		if slices.ContainsFunc(i.Status.LoadBalancer.Ingress, func(x networkingv1.IngressLoadBalancerIngress) bool {
-			return strings.EqualFold(x.Hostname, lb.dnsName)
+			return strings.EqualFold(x.Hostname, lb.DNSName())
 		}) {
 			found = append(found, lb)
 		}
@@ -182,7 +180,7 @@ func backends(i *networkingv1.Ingress) []string {
 // register and deregister. Without a leader that waits for the next. It returns the
 // new group, which there is at once. Of the rules a node of the load balancer learns
 // when the last of the old targets leaves its view.
-func (w *World) SwitchBackend(namespace, ingress, service string) *TargetGroup {
+func (w *World) SwitchBackend(namespace, ingress, service string) *aws.TargetGroup {
 	i, ok := get[networkingv1.Ingress](w, namespace, ingress)
 	if !ok || len(w.balancersOf(i)) == 0 {
 		panic(fmt.Sprintf("sim: no Ingress %s/%s with a load balancer", namespace, ingress))
@@ -190,16 +188,16 @@ func (w *World) SwitchBackend(namespace, ingress, service string) *TargetGroup {
 	lb, before := w.balancersOf(i)[0], backends(i)
 	var old []*TargetGroupBinding
 	for _, b := range list[TargetGroupBinding](w, namespace) {
-		if g, err := w.groupOf(b); err == nil && g.balancer == lb && slices.Contains(before, b.Spec.ServiceRef.Name) {
+		if g, err := w.groupOf(b); err == nil && g.Balancer() == lb && slices.Contains(before, b.Spec.ServiceRef.Name) {
 			old = append(old, b)
 		}
 	}
 	port := 80
 	if len(old) > 0 {
 		g, _ := w.groupOf(old[0]) // it was just found
-		port = g.port
+		port = g.Port()
 	}
-	group := w.AddTargetGroup(fmt.Sprintf("k8s-%s-%s-%d", namespace, service, w.kube.revision), port, lb)
+	group := w.AWS.AddTargetGroup(fmt.Sprintf("k8s-%s-%s-%d", namespace, service, w.kube.revision), port, lb)
 	_ = Edit(w, namespace, ingress, func(i *networkingv1.Ingress) { // it was just found
 		for _, r := range i.Spec.Rules {
 			for p := range r.HTTP.Paths {
@@ -225,10 +223,10 @@ func (w *World) whenLed(f func()) {
 // followBackend is LBC's part of a changed backend. The order is that of LBC
 // pkg/deploy/elbv2/target_group_binding_synthesizer.go: new bindings are made in
 // the first pass over a stack, old ones deleted in the second.
-func (w *World) followBackend(namespace, service string, group *TargetGroup, old []*TargetGroupBinding) {
+func (w *World) followBackend(namespace, service string, group *aws.TargetGroup, old []*TargetGroupBinding) {
 	for _, b := range old {
 		if g, err := w.groupOf(b); err == nil {
-			g.next = group
+			g.LeadTo(group)
 		}
 	}
 	name := service
@@ -248,12 +246,12 @@ func (w *World) followBackend(namespace, service string, group *TargetGroup, old
 }
 
 // forgetGroupAfter deletes a group when its binding is gone.
-func (w *World) forgetGroupAfter(g *TargetGroup, k bindingKey) {
-	w.After(w.Draw(w.cfg.Assumptions.APILatency, "controller", "stack"), func() {
+func (w *World) forgetGroupAfter(g *aws.TargetGroup, k bindingKey) {
+	w.After(w.Draw(w.cfg.Assumptions.AWS.APILatency, "controller", "stack"), func() {
 		if w.binding(k) != nil {
 			w.forgetGroupAfter(g, k)
 		} else {
-			w.forgetGroup(g)
+			w.AWS.ForgetGroup(g)
 		}
 	})
 }

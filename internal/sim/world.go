@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -19,15 +20,24 @@ type World struct {
 	cfg     Config
 	planned map[string]bool // work that a controller will come to; see soon
 
+	AWS *aws.Account
+
 	kube        kubeStore
-	aws         account
 	lbc         controller
-	pods        map[string]*pod         // by namespace/name; those whose object exists
-	byUID       map[types.UID]*pod      // all that ever were
-	listeners   map[targetID]*container // who last listened there
-	addresses   map[netip.Addr]*pod     // who was last given it, those of nodes apart
-	nodes       int                     // how many were ever made
+	pods        map[string]*pod             // by namespace/name; those whose object exists
+	byUID       map[types.UID]*pod          // all that ever were
+	listeners   map[aws.TargetID]*container // who last listened there
+	outside     map[aws.TargetID]bool       // who listens there that is no pod of the world's
+	owners      map[place]*pod              // whose address it was when it was registered there
+	addresses   map[netip.Addr]*pod         // who was last given it, those of nodes apart
+	nodes       int                         // how many were ever made
 	deployments []*Deployment
 	clients     []*clients
 	reports     []*PodReport
+}
+
+// place is where a target can be registered.
+type place struct {
+	group *aws.TargetGroup
+	id    aws.TargetID
 }
