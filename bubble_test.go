@@ -19,6 +19,7 @@ import (
 	"drainwait/internal/elb"
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
 	"drainwait/internal/sim/memnet"
 )
 
@@ -67,9 +68,9 @@ func (b *bubble) serviceConfig() serviceConfig {
 	endpoint := "http://aws.invalid"
 	return serviceConfig{
 		aws: aws.Config{
-			Region:       sim.Region,
-			Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
-			HTTPClient:   &http.Client{Transport: memnet.Transport(b.AWSHandler())},
+			Region:       simaws.Region,
+			Credentials:  credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
+			HTTPClient:   &http.Client{Transport: memnet.Transport(b.AWS.Handler())},
 			BaseEndpoint: &endpoint,
 		},
 		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: memnet.Transport(b.KubeHandler())},

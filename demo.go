@@ -21,6 +21,7 @@ import (
 	"drainwait/internal/drain"
 	"drainwait/internal/elb"
 	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
 )
 
 // demoOptions are the flags of `demo`.
@@ -131,7 +132,7 @@ func (o demoOptions) print(out io.Writer, rows []row, took time.Duration) error 
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print table: %w", err)
 	}
-	typical, worst := sim.TypicalTail, sim.WorstTail
+	typical, worst := simaws.TypicalTail, simaws.WorstTail
 	settle := drain.DefaultConfig()
 	_, err := fmt.Fprintf(out, `
 ALB, NLB:       after deregistration the load balancer goes on sending for up to %.0f s (ALB), %.0f s (NLB).
@@ -196,8 +197,8 @@ func startDemoService(ctx context.Context, s *simulation, cfg drain.Config, spee
 	}
 	svc, err := newService(serviceConfig{
 		aws: aws.Config{
-			Region:       sim.Region,
-			Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
+			Region:       simaws.Region,
+			Credentials:  credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
 			BaseEndpoint: &s.url,
 		},
 		kubernetes: &rest.Config{Host: s.url},

@@ -9,6 +9,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -34,10 +35,10 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 	t.Helper()
 	var took []time.Duration
 	a := sim.DefaultAssumptions()
-	a.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	a.AWS.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	inBubble(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *bubble) {
 		s := &scene{bubble: b}
-		ordinary(sim.ALB)(s)
+		ordinary(aws.ALB)(s)
 		labels := map[string]string{"app": "web"}
 		for i := range 61 { // one stays
 			b.AddPod(sim.PodSpec{
@@ -49,12 +50,12 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 		if pending {
 			s.addPending()
 		}
-		before := b.AWSCalls()["DescribeTargetHealth OK"]
+		before := b.AWS.Calls()["DescribeTargetHealth OK"]
 		for i := range 60 {
 			b.After(time.Duration(i)*3170*time.Millisecond, func() { _ = b.DeletePod(web, fmt.Sprint("web-", i)) })
 		}
 		b.run(5 * time.Minute)
-		calls = b.AWSCalls()["DescribeTargetHealth OK"] - before
+		calls = b.AWS.Calls()["DescribeTargetHealth OK"] - before
 		for _, p := range b.Pods()[:60] {
 			var answer server.Answer
 			if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
@@ -84,12 +85,12 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 // second apart, but for the first hash.
 func TestHowSoonAWaveIsSeen(t *testing.T) {
 	a := sim.DefaultAssumptions()
-	a.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	a.AWS.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	var took []time.Duration
 	for seed := range uint64(10) {
 		inBubble(t, sim.Config{Seed: seed, Assumptions: a}, nil, func(b *bubble) {
 			d, _ := b.AddApp(sim.App{
-				Namespace: web, Name: "web", Kind: sim.ALB, Replicas: 20, Port: webPort, Grace: 2 * time.Minute,
+				Namespace: web, Name: "web", Kind: aws.ALB, Replicas: 20, Port: webPort, Grace: 2 * time.Minute,
 				Hook: sim.Hook{URL: serviceURL, MaxDelay: time.Minute},
 			})
 			up := false

@@ -14,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -33,11 +34,11 @@ type promise struct {
 type promiseApp struct {
 	sim.App
 	*sim.Deployment
-	group     *sim.TargetGroup
-	second    *sim.TargetGroup                 // of another load balancer, in some
-	kinds     []sim.Kind                       // of its load balancers
+	group     *aws.TargetGroup
+	second    *aws.TargetGroup                 // of another load balancer, in some
+	kinds     []aws.Kind                       // of its load balancers
 	publishes bool                             // its Service publishes not-ready addresses
-	outerLB   *sim.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
+	outerLB   *aws.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
 	graces    map[*sim.PodReport]time.Duration // of those that were deleted by hand
 	forced    map[*sim.PodReport]bool          // whose objects went at once
 	edited    bool                             // an edit is not taken back yet
@@ -46,7 +47,7 @@ type promiseApp struct {
 
 // settle is the longest settle time of the application's load balancers.
 func (a *promiseApp) settle() time.Duration {
-	if slices.Contains(a.kinds, sim.NLB) {
+	if slices.Contains(a.kinds, aws.NLB) {
 		return settleNLB
 	}
 	return settleALB
@@ -68,15 +69,15 @@ func (p *promise) span(lo, hi time.Duration) timeline.Range {
 func (p *promise) assumptions() sim.Assumptions {
 	const ms = time.Millisecond
 	a := sim.DefaultAssumptions()
-	a.APILatency = p.span(10*ms, 300*ms)
+	a.AWS.APILatency = p.span(10*ms, 300*ms)
 	a.WatchLag = p.span(2*ms, time.Second)
 	a.EndpointLag = p.span(10*ms, time.Second)
 	a.KubeletLag = p.span(20*ms, 2*time.Second)
 	a.ControllerLag = p.span(5*ms, 3*time.Second)
-	a.RegistrationTime = p.span(5*time.Second, 60*time.Second)
-	a.DeregistrationDelay = []time.Duration{0, 5 * time.Second, 30 * time.Second, 300 * time.Second}[p.IntN(4)]
+	a.AWS.RegistrationTime = p.span(5*time.Second, 60*time.Second)
+	a.AWS.DeregistrationDelay = []time.Duration{0, 5 * time.Second, 30 * time.Second, 300 * time.Second}[p.IntN(4)]
 	// Within the settle times that ship, which are the judged ones: 20 and 120 s.
-	a.Tail = sim.Tail{Name: "random", ALB: p.span(0, 19900*ms), NLB: p.span(0, 119900*ms)}
+	a.AWS.Tail = aws.Tail{Name: "random", ALB: p.span(0, 19900*ms), NLB: p.span(0, 119900*ms)}
 	return a
 }
 
@@ -100,11 +101,11 @@ type wrong struct {
 func (w wrong) label() string { return w.name }
 
 var faults = []wrong{
-	{"Throttling", awsFault(sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}), noFault, false},
-	{"InternalFailure", awsFault(sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}), noFault, false},
-	{"Hang", awsFault(sim.Fault{Hang: true}), noFault, false},
+	{"Throttling", awsFault(aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}), noFault, false},
+	{"InternalFailure", awsFault(aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}), noFault, false},
+	{"Hang", awsFault(aws.Fault{Hang: true}), noFault, false},
 	{"Garbled", garbled, noFault, false},
-	{"ExpiredToken", func(p *promise) { p.world.ExpireCredentials(true) }, func(p *promise) { p.world.ExpireCredentials(false) }, false},
+	{"ExpiredToken", func(p *promise) { p.world.AWS.ExpireCredentials(true) }, func(p *promise) { p.world.AWS.ExpireCredentials(false) }, false},
 	{"cut watches", counted("cut watches", func(p *promise) { p.world.CutWatches() }), nothing, true},
 	{"expired watches", counted("expired watches", func(p *promise) { p.world.ExpireWatches() }), nothing, true},
 	{"lagging watches", counted("lagging watches", lagSome), func(p *promise) { p.world.LagWatches("", 0) }, true},
@@ -115,18 +116,18 @@ var faults = []wrong{
 	{"leader change", counted("leader change", func(p *promise) { p.world.ChangeLeader() }), nothing, false},
 }
 
-func awsFault(f sim.Fault) func(*promise) {
-	return func(p *promise) { p.world.FailAWS(fault("", f)) }
+func awsFault(f aws.Fault) func(*promise) {
+	return func(p *promise) { p.world.AWS.Fail(fault("", f)) }
 }
 
 // garbled has AWS answer with what is no answer.
 func garbled(p *promise) {
 	bodies := []string{"", "OK", `<?xml version="1.0"?>`, `{"message": "hello"}`, "<html></html>"}
-	f := sim.Fault{Garble: garble(bodies[p.IntN(len(bodies))])}
+	f := aws.Fault{Garble: garble(bodies[p.IntN(len(bodies))])}
 	if p.IntN(3) == 0 {
 		f.Garble = func(answer []byte) []byte { return answer[:len(answer)/2] }
 	}
-	p.world.FailAWS(fault("", f))
+	p.world.AWS.Fail(fault("", f))
 }
 
 // lagSome has the watches of one resource, or of all, lag.
@@ -139,7 +140,7 @@ func lagSome(p *promise) {
 	}
 }
 
-func noFault(p *promise) { p.world.FailAWS(nil) }
+func noFault(p *promise) { p.world.AWS.Fail(nil) }
 func nothing(*promise)   {}
 
 func counted(name string, f func(*promise)) func(*promise) {
@@ -249,9 +250,9 @@ func (p *promise) play(t *testing.T, change func(*serviceConfig), sum *coverage)
 }
 
 func (p *promise) addApp(i int) {
-	a := &promiseApp{graces: make(map[*sim.PodReport]time.Duration), forced: make(map[*sim.PodReport]bool), kinds: []sim.Kind{sim.ALB}}
+	a := &promiseApp{graces: make(map[*sim.PodReport]time.Duration), forced: make(map[*sim.PodReport]bool), kinds: []aws.Kind{aws.ALB}}
 	a.App = sim.App{
-		Namespace: "default", Name: fmt.Sprint("app-", i), Kind: sim.ALB, Replicas: 2 + p.IntN(4), Port: 8080,
+		Namespace: "default", Name: fmt.Sprint("app-", i), Kind: aws.ALB, Replicas: 2 + p.IntN(4), Port: 8080,
 		Grace: []time.Duration{30, 60, 90, 120}[p.IntN(4)] * time.Second,
 		Hook: sim.Hook{
 			URL: serviceURL, MaxDelay: []time.Duration{30, 60, 90}[p.IntN(3)] * time.Second,
@@ -259,17 +260,17 @@ func (p *promise) addApp(i int) {
 		},
 	}
 	if p.IntN(3) == 0 {
-		a.Kind, a.kinds = sim.NLB, []sim.Kind{sim.NLB}
+		a.Kind, a.kinds = aws.NLB, []aws.Kind{aws.NLB}
 	}
 	second := p.IntN(3) // a second load balancer: none, by a binding, or by a host name alone
-	kind := []sim.Kind{sim.ALB, sim.NLB}[p.IntN(2)]
+	kind := []aws.Kind{aws.ALB, aws.NLB}[p.IntN(2)]
 	if second == 2 {
-		kind = sim.ALB // an Ingress with an NLB is that of an ingress controller
+		kind = aws.ALB // an Ingress with an NLB is that of an ingress controller
 	}
 	if second > 0 {
 		a.kinds = append(a.kinds, kind)
 	}
-	if slices.Contains(a.kinds, sim.NLB) {
+	if slices.Contains(a.kinds, aws.NLB) {
 		a.Grace, a.Hook.MaxDelay = p.between(180*time.Second, 240*time.Second).Round(time.Second), 180*time.Second
 	}
 	a.Deployment, a.group = p.world.AddApp(a.App)
@@ -283,14 +284,14 @@ func (p *promise) addApp(i int) {
 
 // addSecond puts a second load balancer in front of an application: by a binding,
 // or by an Ingress whose controller shows none.
-func (p *promise) addSecond(a *promiseApp, how int, kind sim.Kind) {
+func (p *promise) addSecond(a *promiseApp, how int, kind aws.Kind) {
 	if how == 0 {
 		return
 	}
 	name := a.Name + "-second"
-	lb := p.world.AddLoadBalancer(name, kind)
+	lb := p.world.AWS.AddLoadBalancer(name, kind)
 	delay := []time.Duration{0, 30 * time.Second, 300 * time.Second}[p.IntN(3)]
-	a.second = p.world.AddGroup(sim.TargetGroupSpec{Name: name, Port: a.Port, Balancer: lb, DeregistrationDelay: &delay})
+	a.second = p.world.AWS.AddGroup(aws.TargetGroupSpec{Name: name, Port: a.Port, Balancer: lb, DeregistrationDelay: &delay})
 	if how == 1 {
 		p.world.AddBinding(a.Namespace, name, a.Name, a.second)
 		return
@@ -465,9 +466,9 @@ func (p *promise) planLateBinding(a *promiseApp) {
 			return
 		}
 		p.hit["binding too new for the watch"]++
-		a.kinds = append(a.kinds, sim.NLB)
+		a.kinds = append(a.kinds, aws.NLB)
 		p.world.LagWatches("targetgroupbindings", 4*time.Minute)
-		late := p.world.AddTargetGroup(a.Name+"-late", a.Port, p.world.AddLoadBalancer(a.Name+"-late", sim.NLB))
+		late := p.world.AWS.AddTargetGroup(a.Name+"-late", a.Port, p.world.AWS.AddLoadBalancer(a.Name+"-late", aws.NLB))
 		p.world.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
 		p.world.AddClients(late, 5)
 		p.world.After(p.between(90*time.Second, 2*time.Minute), func() {

@@ -6,6 +6,7 @@ import (
 
 	"drainwait/internal/drain"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // rollout is one world of the demo: a deployment that is rolled under load, with
@@ -27,11 +28,11 @@ type policy struct {
 // besides.
 type scenario struct {
 	name         string
-	kind         sim.Kind
+	kind         aws.Kind
 	replicas     int
 	grace        time.Duration
 	maxDelay     time.Duration // what hooks ask drain-wait for
-	tail         sim.Tail
+	tail         aws.Tail
 	leaderChange bool // the controller's leader changes as the second pod is deleted
 	covered      bool // the settle times that ship cover the tail: drain-wait must not fail
 }
@@ -53,14 +54,14 @@ func rollouts() (all []rollout) {
 		noSettle  = policy{name: "drain-wait, settle=0", service: true, settle: new(time.Duration)}
 	)
 	alb := scenario{
-		name: "ALB", kind: sim.ALB, replicas: 3, grace: 90 * time.Second, maxDelay: 60 * time.Second,
-		tail: sim.TypicalTail, covered: true,
+		name: "ALB", kind: aws.ALB, replicas: 3, grace: 90 * time.Second, maxDelay: 60 * time.Second,
+		tail: aws.TypicalTail, covered: true,
 	}
 	leader := alb
 	leader.name, leader.leaderChange = "ALB, leader change", true
 	nlb := scenario{
-		name: "NLB", kind: sim.NLB, replicas: 2, grace: 180 * time.Second, maxDelay: 180 * time.Second,
-		tail: sim.TypicalTail, covered: true,
+		name: "NLB", kind: aws.NLB, replicas: 2, grace: 180 * time.Second, maxDelay: 180 * time.Second,
+		tail: aws.TypicalTail, covered: true,
 	}
 	for _, world := range []struct {
 		scenario
@@ -85,7 +86,7 @@ func sleeping(seconds int) policy {
 
 // worst is the scenario with a tail that the settle times do not cover.
 func (s scenario) worst() scenario {
-	s.name, s.tail, s.covered = s.name+", worst tail", sim.WorstTail, false
+	s.name, s.tail, s.covered = s.name+", worst tail", aws.WorstTail, false
 	return s
 }
 
@@ -108,7 +109,7 @@ type row struct {
 // assumptions are the numbers of the rollout's world.
 func (r rollout) assumptions() sim.Assumptions {
 	a := sim.DefaultAssumptions()
-	a.Tail = r.scenario.tail
+	a.AWS.Tail = r.scenario.tail
 	return a
 }
 
@@ -163,7 +164,7 @@ func (r rollout) measure(w *sim.World, old int, took time.Duration) row {
 	if m.Failed > 0 {
 		m.Verdict = "FAILS"
 	}
-	for _, n := range w.AWSCalls() {
+	for _, n := range w.AWS.Calls() {
 		m.AWSCalls += n
 	}
 	var sum float64

@@ -13,6 +13,7 @@ import (
 
 	"drainwait/internal/drain"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // inScene runs f beside the scene of an ordinary wait whose pod, web-1, is up.
@@ -21,7 +22,7 @@ func inScene(t *testing.T, change func(*serviceConfig), f func(s *scene)) {
 	t.Helper()
 	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, change, func(b *bubble) {
 		s := &scene{bubble: b}
-		ordinary(sim.ALB)(s)
+		ordinary(aws.ALB)(s)
 		s.pod = s.AddPod(sim.PodSpec{
 			Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort,
 			Grace: 10 * time.Minute, Hook: sim.Hook{Hold: true}, Addresses: []netip.Addr{addr(webIP)},
@@ -52,7 +53,7 @@ func TestManyWaitsCostOnePoll(t *testing.T) {
 			if got := s.svc.watcher.Pollers(); got != 0 {
 				t.Errorf("%d pollers are left", got)
 			}
-			calls = s.AWSCalls()
+			calls = s.AWS.Calls()
 		})
 		return calls
 	}
@@ -127,7 +128,7 @@ func TestEachCallHasItsBudget(t *testing.T) {
 		_ = s.DeletePod(web, "web-1")
 		first := s.ask(webIP, "max-delay=25")
 		s.run(9 * time.Second)
-		s.Deregister(s.group, s.pod.IP, webPort)
+		s.AWS.Deregister(s.group, s.pod.IP, webPort)
 		second := s.ask(webIP, "max-delay=25")
 		if a := s.answer(first).ok(t); a.Outcome != "settle_cut" || first.took > 25*time.Second+oneLook {
 			t.Errorf("the first got %s after %s", first.body, first.took)
@@ -143,7 +144,7 @@ func TestEachCallHasItsBudget(t *testing.T) {
 func TestCallerThatIsNoPod(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.StopController()
-		s.Register(s.group, addr("10.9.9.9"), webPort)
+		s.AWS.Register(s.group, addr("10.9.9.9"), webPort)
 		s.run(time.Minute)
 		c := s.answer(s.ask("10.9.9.9", "namespace=default"))
 		if f := c.failed(t); c.status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, pod= and namespace=") {
@@ -163,7 +164,7 @@ func (s *scene) metrics(t *testing.T) string {
 
 func TestMetrics(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.FailAWS(fault("DescribeTargetHealth", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+		s.AWS.Fail(fault("DescribeTargetHealth", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 		_ = s.DeletePod(web, "web-1")
 		c := s.ask(webIP, "max-delay=60")
 		s.run(3 * time.Second)
@@ -172,7 +173,7 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("the metrics lack %s:\n%s", want, body)
 			}
 		}
-		s.FailAWS(nil)
+		s.AWS.Fail(nil)
 		s.answer(c)
 		s.answer(s.ask(webIP, "ip=nonsense"))
 		body := s.metrics(t)
@@ -356,9 +357,9 @@ func TestContract(t *testing.T) {
 		s.run(time.Second)
 		check(s.answer(s.ask(webIP, "max-delay=0&"))) // joins nobody: 429
 		check(s.answer(wait))                         // 200 drained
-		s.FailAWS(refuse("DescribeTargetHealth"))
+		s.AWS.Fail(refuse("DescribeTargetHealth"))
 		check(s.answer(s.ask(webIP, ""))) // 502
-		s.FailAWS(nil)
+		s.AWS.Fail(nil)
 		s.Remove(s.binding)
 		instances(s)
 		s.run(time.Second)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // simOptions are the flags of `sim`.
@@ -108,7 +109,7 @@ func startSim(o simOptions, log *slog.Logger) (*simulation, error) {
 		hook = sim.Hook{URL: o.hookURL, MaxDelay: time.Minute, Fallback: 25 * time.Second}
 	}
 	deployment, group := w.AddApp(sim.App{
-		Namespace: simNamespace, Name: simApp, Kind: sim.ALB, Replicas: o.replicas, Port: 8080,
+		Namespace: simNamespace, Name: simApp, Kind: aws.ALB, Replicas: o.replicas, Port: 8080,
 		Grace: 90 * time.Second, Hook: hook,
 	})
 	s, err := serveWorld(w, o.listenAddress)
@@ -156,7 +157,7 @@ func serveWorld(w *sim.World, address string) (*simulation, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", w.KubeHandler())
-	mux.Handle("/{$}", w.AWSHandler())
+	mux.Handle("/{$}", w.AWS.Handler())
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	s := &simulation{world: w, url: "http://" + l.Addr().String(), failed: make(chan error, 1)}
 	var running sync.WaitGroup
@@ -193,7 +194,7 @@ func (s *simulation) writeFiles(dir string) error {
 	s.dir = dir
 	for name, text := range map[string]string{
 		"kubeconfig":  fmt.Sprintf(kubeconfigText, s.url),
-		"credentials": fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", sim.AccessKeyID, sim.SecretAccessKey),
+		"credentials": fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", aws.AccessKeyID, aws.SecretAccessKey),
 		"env":         "export " + strings.Join(s.environment(), "\nexport ") + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -42,7 +43,7 @@ func TestWaits(t *testing.T) {
 func ordinaryCases() []waitCase {
 	return []waitCase{
 		{name: "ALB", outcome: "drained", event: deregistered, after: settleALB},
-		{name: "NLB", kind: sim.NLB, query: "ip=IP&namespace=default&max-delay=180", outcome: "drained", event: deregistered, after: settleNLB},
+		{name: "NLB", kind: aws.NLB, query: "ip=IP&namespace=default&max-delay=180", outcome: "drained", event: deregistered, after: settleNLB},
 		{name: "by the caller's address alone", query: "max-delay=60", outcome: "drained", event: deregistered, after: settleALB},
 		{name: "by name", query: "pod=web-1&namespace=default", outcome: "drained", event: deregistered, after: settleALB},
 		{
@@ -67,12 +68,12 @@ func ordinaryCases() []waitCase {
 			name: "returns to healthy while it settles", outcome: "drained",
 			stop: func(s *scene) {
 				s.StopController()
-				s.SetTarget(s.group, s.pod.IP, webPort, "draining", "Target.DeregistrationInProgress")
+				s.AWS.SetTarget(s.group, s.pod.IP, webPort, "draining", "Target.DeregistrationInProgress")
 				_ = s.DeletePod(web, "web-1")
-				s.After(10*time.Second, func() { s.SetTarget(s.group, s.pod.IP, webPort, "healthy", "") })
+				s.After(10*time.Second, func() { s.AWS.SetTarget(s.group, s.pod.IP, webPort, "healthy", "") })
 				s.After(25*time.Second, func() {
-					s.SetTarget(s.group, s.pod.IP, webPort, "", "")
-					s.Deregister(s.group, s.pod.IP, webPort)
+					s.AWS.SetTarget(s.group, s.pod.IP, webPort, "", "")
+					s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				})
 			},
 			event: deregistered, after: settleALB,
@@ -90,7 +91,7 @@ func ordinaryCases() []waitCase {
 			name: "comes late, and a neighbour's wait has seen it leave", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
 				s.StopController()
-				s.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				neighbour := s.ask(webIP, "pod=web-2&namespace=default&max-delay=50&settle=40")
 				s.run(4 * time.Second) // it has looked once, and looks again after 5 s
 				_ = s.DeletePod(web, "web-1")
@@ -116,7 +117,7 @@ func ordinaryCases() []waitCase {
 				s.StopController()
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(5*time.Second, func() { s.DeleteTargetGroup(s.group) })
+				s.After(5*time.Second, func() { s.AWS.DeleteTargetGroup(s.group) })
 			},
 		},
 	}
@@ -126,7 +127,7 @@ func ordinaryCases() []waitCase {
 // its registration, and the checkpoint empty.
 func (s *scene) addPending() {
 	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{sim.GatePrefix + "web"}})
-	s.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
+	s.AWS.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
 	s.run(30 * time.Second)
 }
 
@@ -146,32 +147,32 @@ func discoveryCases() []waitCase {
 			// The pod is registered at a port that is neither the group's nor its own.
 			up: func(s *scene) {
 				s.StopController()
-				s.RemoveTarget(s.group, s.pod.IP, webPort)
-				s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
+				s.AWS.RemoveTarget(s.group, s.pod.IP, webPort)
+				s.AWS.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
 			},
 		},
 		{
 			name: "two ports of one address", outcome: "drained", after: 40*time.Second + settleALB, early: time.Second,
 			up: func(s *scene) {
-				s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
+				s.AWS.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
 				s.After(40*time.Second, func() { // it is long gone from its other port by then
-					s.SetTarget(s.group, s.pod.IP, 9999, "", "")
-					s.Deregister(s.group, s.pod.IP, 9999)
+					s.AWS.SetTarget(s.group, s.pod.IP, 9999, "", "")
+					s.AWS.Deregister(s.group, s.pod.IP, 9999)
 				})
 				s.StopController()
 			},
 			pod: func(p *sim.PodSpec) { p.Hook.MaxDelay = 2 * time.Minute },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 			},
 		},
 		{
 			name: "two groups of two load balancers", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				nlb := s.AddLoadBalancer("tcp", sim.NLB)
-				s.AddBinding(web, "tcp", "web", s.AddTargetGroup("tcp", webPort, nlb))
+				ordinary(aws.ALB)(s)
+				nlb := s.AWS.AddLoadBalancer("tcp", aws.NLB)
+				s.AddBinding(web, "tcp", "web", s.AWS.AddTargetGroup("tcp", webPort, nlb))
 			},
 			also: targets(2),
 		},
@@ -190,7 +191,7 @@ func discoveryCases() []waitCase {
 			query: "pod=web-1&namespace=default",
 			pod:   func(p *sim.PodSpec) { p.HostNetwork, p.Node = true, "node-1" },
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.service.Spec.Ports[0].TargetPort = intstr.FromString("http")
 				s.Apply(s.service)
 			},
@@ -222,29 +223,29 @@ func discoveryCases() []waitCase {
 			name: "a group of another application", outcome: "not_registered", after: 0,
 			prepare: func(s *scene) {
 				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+				s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			},
 		},
 		{
 			name: "a binding with a name only", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); nameOnly(s) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); nameOnly(s) },
 		},
 		{
 			name: "a binding with a name only, of another account", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				nameOnly(s)
 				otherAccount(s)
 			},
 		},
 		{
 			name: "a binding of another account", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); otherAccount(s) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); otherAccount(s) },
 		},
 		{
 			name: "a binding without protocol", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
 				s.Apply(s.binding)
 			},
@@ -252,17 +253,17 @@ func discoveryCases() []waitCase {
 		{
 			name: "a binding without protocol, and the type is not known", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
 				s.Apply(s.binding)
-				s.FailAWS(refuse("DescribeTargetGroups"))
+				s.AWS.Fail(refuse("DescribeTargetGroups"))
 			},
 			also: warned("the longer settle time counts"),
 		},
 		{
 			name: "EKS Auto Mode", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.Remove(s.binding)
 				s.ServeGroup(sim.GroupEKS, true)
 				b := sim.NewBinding(web, "web", "web", s.group)
@@ -273,12 +274,12 @@ func discoveryCases() []waitCase {
 		{
 			name: "a binding that appears in the middle of the wait", outcome: "drained", after: 10*time.Second + settleALB,
 			stop: func(s *scene) {
-				group := s.AddTargetGroup("late", webPort, s.lb)
-				s.Register(group, s.pod.IP, webPort)
+				group := s.AWS.AddTargetGroup("late", webPort, s.lb)
+				s.AWS.Register(group, s.pod.IP, webPort)
 				s.run(time.Minute)
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(9*time.Second, func() { s.Deregister(group, s.pod.IP, webPort) })
+				s.After(9*time.Second, func() { s.AWS.Deregister(group, s.pod.IP, webPort) })
 				s.After(10*time.Second, func() { s.AddBinding(web, "late", "web", group) })
 			},
 			also: targets(2),
@@ -301,18 +302,18 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "instance targets alone", status: http.StatusUnprocessableEntity, after: 0,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.Remove(s.binding); instances(s); s.group = nil },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Remove(s.binding); instances(s); s.group = nil },
 			also:    says("unsupported_targets", "instance targets", "target-type: ip"),
 		},
 		{
 			name: "instance targets beside ip targets", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); instances(s) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); instances(s) },
 			also:    warned("instance targets"),
 		},
 		{
 			name: "publishes not-ready addresses", outcome: "will_not_leave", after: 0,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.service.Spec.PublishNotReadyAddresses = true
 				s.Apply(s.service)
 			},
@@ -320,25 +321,25 @@ func discoveryCases() []waitCase {
 		{
 			name: "publishes not-ready addresses, beside a Service that does not", outcome: "will_not_leave", after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				eager := sim.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
 				eager.Spec.PublishNotReadyAddresses = true
 				s.Apply(eager)
-				s.AddBinding(web, "eager", "eager", s.AddTargetGroup("eager", webPort, s.lb))
+				s.AddBinding(web, "eager", "eager", s.AWS.AddTargetGroup("eager", webPort, s.lb))
 			},
 		},
 		{
 			name: "an address that no pod has", query: "ip=10.9.9.9&namespace=default", outcome: "drained", after: 5*time.Second + settleALB, // LBC is done, so looks are rare
 			up: func(s *scene) {
 				s.StopController()
-				s.Register(s.group, addr("10.9.9.9"), webPort)
+				s.AWS.Register(s.group, addr("10.9.9.9"), webPort)
 				s.run(time.Minute)
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(3*time.Second, func() {
-					s.Deregister(s.group, addr("10.9.9.9"), webPort)
-					s.Deregister(s.group, s.pod.IP, webPort)
+					s.AWS.Deregister(s.group, addr("10.9.9.9"), webPort)
+					s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				})
 			},
 		},
@@ -354,8 +355,8 @@ func discoveryCases() []waitCase {
 		{
 			name: "an unknown target group", status: http.StatusBadGateway, after: 0,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.binding.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
+				ordinary(aws.ALB)(s)
+				s.binding.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
 				s.Apply(s.binding)
 			},
 			also: says("refused_by_aws", "another account or Region"),
@@ -363,10 +364,10 @@ func discoveryCases() []waitCase {
 		{
 			name: "an unknown target group that does not concern the pod", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 				b := sim.NewBinding(web, "shop", "shop", s.group)
-				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
+				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
 				s.Apply(b)
 			},
 		},
@@ -396,8 +397,8 @@ func targets(n int) func(*testing.T, *scene, server.Answer) {
 
 // overIPv6 has a group and a Service of that address family.
 func overIPv6(s *scene) {
-	ordinary(sim.ALB)(s)
-	s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
+	ordinary(aws.ALB)(s)
+	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
 	s.Apply(sim.NewBinding(web, "web", "web", s.group))
 	s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
 	s.Apply(s.service)
@@ -406,8 +407,8 @@ func overIPv6(s *scene) {
 // withoutDelay has a group whose targets are gone from the list as soon as they
 // are deregistered.
 func withoutDelay(s *scene) {
-	ordinary(sim.ALB)(s)
-	s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
+	ordinary(aws.ALB)(s)
+	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
 	s.binding.Spec.TargetGroupARN = s.group.ARN()
 	s.Apply(s.binding)
 }
@@ -419,27 +420,27 @@ func nameOnly(s *scene) {
 
 // otherAccount hides the group from all but a role.
 func otherAccount(s *scene) {
-	const role = "arn:aws:iam::" + sim.AccountID + ":role/other"
-	s.AddRole(role, "secret")
-	s.RequireRole(s.group.ARN(), role)
+	const role = "arn:aws:iam::" + aws.AccountID + ":role/other"
+	s.AWS.AddRole(role, "secret")
+	s.AWS.RequireRole(s.group.ARN(), role)
 	s.binding.Spec.IAMRoleARNToAssume, s.binding.Spec.AssumeRoleExternalID = role, "secret"
 	s.Apply(s.binding)
 }
 
 // instances puts instance targets behind the Service.
 func instances(s *scene) {
-	group := s.AddGroup(sim.TargetGroupSpec{Name: "nodes", Port: 30080, Balancer: s.lb, TargetType: "instance"})
-	s.RegisterNamed(group, "i-0123456789abcdef0", 30080)
+	group := s.AWS.AddGroup(aws.TargetGroupSpec{Name: "nodes", Port: 30080, Balancer: s.lb, TargetType: "instance"})
+	s.AWS.RegisterNamed(group, "i-0123456789abcdef0", 30080)
 	s.AddBinding(web, "nodes", "web", group)
 }
 
 // refuse denies an operation of AWS.
-func refuse(operation string) func(string, string) *sim.Fault {
-	return fault(operation, sim.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "User is not authorized"})
+func refuse(operation string) func(string, string) *aws.Fault {
+	return fault(operation, aws.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "User is not authorized"})
 }
 
-func fault(operation string, f sim.Fault) func(string, string) *sim.Fault {
-	return func(op, _ string) *sim.Fault {
+func fault(operation string, f aws.Fault) func(string, string) *aws.Fault {
+	return func(op, _ string) *aws.Fault {
 		if op == operation || operation == "" && strings.HasPrefix(op, "Describe") {
 			return &f
 		}
@@ -449,11 +450,11 @@ func fault(operation string, f sim.Fault) func(string, string) *sim.Fault {
 
 // unbound is a scene where nothing but host names leads to the group: no
 // TargetGroupBinding can be seen, and the load balancer's owner is somebody else.
-func unbound(kind sim.Kind, change func(*scene)) func(*scene) {
+func unbound(kind aws.Kind, change func(*scene)) func(*scene) {
 	return func(s *scene) {
 		ordinary(kind)(s)
 		s.Remove(s.binding)
-		if kind == sim.NLB {
+		if kind == aws.NLB {
 			sim.Expose(s.service, s.lb)
 			s.Apply(s.service)
 			s.Remove(sim.NewIngress(web, "web", "web"))
@@ -469,24 +470,24 @@ func unbound(kind sim.Kind, change func(*scene)) func(*scene) {
 func byHand(c waitCase) waitCase {
 	c.up = func(s *scene) {
 		for _, p := range s.Pods() {
-			s.Register(s.group, p.IP, webPort)
+			s.AWS.Register(s.group, p.IP, webPort)
 		}
 		s.run(time.Minute)
 	}
 	c.stop = func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
-		s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+		s.After(3*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 	}
 	return c
 }
 
 func hostnameCases() []waitCase {
 	return []waitCase{
-		byHand(waitCase{name: "of an Ingress", prepare: unbound(sim.ALB, nil), outcome: "drained", event: deregistered, after: settleALB}),
-		byHand(waitCase{name: "of a Service", kind: sim.NLB, prepare: unbound(sim.NLB, nil), pod: longer, outcome: "drained", event: deregistered, after: settleNLB}),
+		byHand(waitCase{name: "of an Ingress", prepare: unbound(aws.ALB, nil), outcome: "drained", event: deregistered, after: settleALB}),
+		byHand(waitCase{name: "of a Service", kind: aws.NLB, prepare: unbound(aws.NLB, nil), pod: longer, outcome: "drained", event: deregistered, after: settleNLB}),
 		byHand(waitCase{
 			name: "in capitals, with a prefix", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: unbound(sim.ALB, func(s *scene) {
+			prepare: unbound(aws.ALB, func(s *scene) {
 				i := sim.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("dualstack."+strings.ToUpper(s.lb.DNSName())))
 				s.Apply(i)
@@ -494,7 +495,7 @@ func hostnameCases() []waitCase {
 		}),
 		{
 			name: "of a load balancer that is none of ours", status: http.StatusUnprocessableEntity, after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) {
+			prepare: unbound(aws.ALB, func(s *scene) {
 				i := sim.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("somebody-1.us-east-1.elb.amazonaws.com"))
 				s.Apply(i)
@@ -503,28 +504,28 @@ func hostnameCases() []waitCase {
 		},
 		{
 			name: "an Ingress without address", status: http.StatusNotFound, after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) { s.Apply(sim.NewIngress(web, "web", "web")) }),
+			prepare: unbound(aws.ALB, func(s *scene) { s.Apply(sim.NewIngress(web, "web", "web")) }),
 			also:    says("Ingress default/web has neither an address nor a TargetGroupBinding"),
 		},
 		{
 			name: "AWS refuses to look", status: http.StatusBadGateway, after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) { s.FailAWS(refuse("DescribeLoadBalancers")) }),
+			prepare: unbound(aws.ALB, func(s *scene) { s.AWS.Fail(refuse("DescribeLoadBalancers")) }),
 			also:    says("refused_by_aws", "grant elasticloadbalancing:DescribeLoadBalancers"),
 		},
 		{
 			name: "of an ingress controller's NLB that sends elsewhere", outcome: "not_registered", after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) {
-				nlb := s.AddLoadBalancer("nginx", sim.NLB)
-				s.AddTargetGroup("nginx", webPort, nlb)
+			prepare: unbound(aws.ALB, func(s *scene) {
+				nlb := s.AWS.AddLoadBalancer("nginx", aws.NLB)
+				s.AWS.AddTargetGroup("nginx", webPort, nlb)
 				s.Apply(sim.NewIngress(web, "web", "web", nlb))
 			}),
 		},
 		byHand(waitCase{
 			name: "of an Ingress that is named, where no binding concerns the pod", query: "ip=IP&namespace=default&ingress=web",
 			outcome: "drained", event: deregistered, after: settleALB,
-			prepare: unbound(sim.ALB, func(s *scene) {
+			prepare: unbound(aws.ALB, func(s *scene) {
 				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+				s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			}),
 		}),
 	}
@@ -616,12 +617,12 @@ func budgetCases() []waitCase {
 		},
 		stuck(waitCase{
 			name: "the API server's clock is ahead", query: "namespace=default", outcome: "budget_spent",
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.SkewClock(10 * minute) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.SkewClock(10 * minute) },
 			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
 		}),
 		stuck(waitCase{
 			name: "the API server's clock is behind", query: "namespace=default", outcome: "budget_spent",
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.SkewClock(-10 * minute) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.SkewClock(-10 * minute) },
 			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
 		}),
 		{
@@ -653,20 +654,20 @@ func troubleCases() []waitCase {
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(2*time.Second, func() { on(s) })
-				s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(3*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 				s.After(32*time.Second, func() { off(s) })
 			},
 			// The settle time begins with the first look that shows it gone.
 			event: func(s *scene) time.Duration { return s.pod.Asked + settleALB },
 		}
 	}
-	failing := func(name string, f sim.Fault) waitCase {
-		return mid(name, func(s *scene) { s.FailAWS(fault("", f)) }, func(s *scene) { s.FailAWS(nil) })
+	failing := func(name string, f aws.Fault) waitCase {
+		return mid(name, func(s *scene) { s.AWS.Fail(fault("", f)) }, func(s *scene) { s.AWS.Fail(nil) })
 	}
-	slow := failing("a connection that hangs", sim.Fault{Hang: true})
+	slow := failing("a connection that hangs", aws.Fault{Hang: true})
 	slow.after += 5 * time.Second // the last look that hangs has to time out
 	slow.early = 5 * time.Second
-	denied := failing("access denied in the middle", sim.Fault{Status: 403, Code: "AccessDenied", Message: "no"})
+	denied := failing("access denied in the middle", aws.Fault{Status: 403, Code: "AccessDenied", Message: "no"})
 	denied.after += 5 * time.Second // what is refused is asked for at the cadence
 	denied.early = 5 * time.Second
 	forGood := func(c waitCase) waitCase {
@@ -674,17 +675,17 @@ func troubleCases() []waitCase {
 			_ = s.DeletePod(web, "web-1")
 			s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 			s.After(2*time.Second, func() {
-				s.FailAWS(fault("", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+				s.AWS.Fail(fault("", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 			})
 		}
 		return c
 	}
 	return []waitCase{
-		failing("throttling", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}),
-		failing("internal failures", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}),
-		failing("a group whose health is not available", sim.Fault{Status: 500, Code: "HealthUnavailable", Message: "try again"}),
+		failing("throttling", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}),
+		failing("internal failures", aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}),
+		failing("a group whose health is not available", aws.Fault{Status: 500, Code: "HealthUnavailable", Message: "try again"}),
 		denied,
-		mid("expired credentials", func(s *scene) { s.ExpireCredentials(true) }, func(s *scene) { s.ExpireCredentials(false) }),
+		mid("expired credentials", func(s *scene) { s.AWS.ExpireCredentials(true) }, func(s *scene) { s.AWS.ExpireCredentials(false) }),
 		slow,
 		forGood(waitCase{
 			name: "throttling for good", outcome: "budget_spent", query: "max-delay=60",
@@ -699,14 +700,14 @@ func troubleCases() []waitCase {
 		}),
 		{
 			name: "access denied at the start", status: http.StatusBadGateway, after: 0,
-			up:   func(s *scene) { s.FailAWS(refuse("DescribeTargetHealth")) },
+			up:   func(s *scene) { s.AWS.Fail(refuse("DescribeTargetHealth")) },
 			also: says("refused_by_aws", "grant elasticloadbalancing:DescribeTargetHealth"),
 		},
 		{
 			name: "no role to assume", status: http.StatusBadGateway, after: 0,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.binding.Spec.IAMRoleARNToAssume = "arn:aws:iam::" + sim.AccountID + ":role/none"
+				ordinary(aws.ALB)(s)
+				s.binding.Spec.IAMRoleARNToAssume = "arn:aws:iam::" + aws.AccountID + ":role/none"
 				s.Apply(s.binding)
 			},
 			also: says("refused_by_aws"),

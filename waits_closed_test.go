@@ -19,6 +19,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -77,7 +78,7 @@ func tieLostCases() (cases []waitCase) {
 		for _, before := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 3 * time.Second, 8 * time.Second} {
 			for range 2 {
 				world := behind{
-					kinds: [][]sim.Kind{{sim.ALB}, {sim.NLB}, {sim.ALB, sim.NLB}}[n%3],
+					kinds: [][]aws.Kind{{aws.ALB}, {aws.NLB}, {aws.ALB, aws.NLB}}[n%3],
 					delay: time.Duration(n/3%2) * 300 * time.Second,
 					away:  !l.unseen && n%5 < 2,
 				}
@@ -92,7 +93,7 @@ func tieLostCases() (cases []waitCase) {
 // behind is where the pod is: behind which load balancers, in groups with which
 // deregistration delay, and whether the controller is away when it is deleted.
 type behind struct {
-	kinds []sim.Kind
+	kinds []aws.Kind
 	delay time.Duration
 	away  bool
 }
@@ -109,7 +110,7 @@ func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitC
 			s.After(before, func() { _ = s.DeletePod(web, "web-1") })
 		},
 	}
-	if b.kinds[len(b.kinds)-1] == sim.NLB {
+	if b.kinds[len(b.kinds)-1] == aws.NLB {
 		c.after = settleNLB
 	}
 	// Deregistered counts from the call's return; what leaves at another moment of it is seen at once.
@@ -124,8 +125,8 @@ func (b behind) prepare(s *scene) {
 	s.AddPod(sim.PodSpec{Namespace: web, Name: "green-1", Labels: map[string]string{"app": "green"}, Port: webPort})
 	for _, kind := range b.kinds {
 		name := "web-" + string(kind)
-		s.lb = s.AddLoadBalancer(name, kind)
-		s.group = s.AddGroup(sim.TargetGroupSpec{Name: name, Port: webPort, Balancer: s.lb, DeregistrationDelay: &b.delay})
+		s.lb = s.AWS.AddLoadBalancer(name, kind)
+		s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: name, Port: webPort, Balancer: s.lb, DeregistrationDelay: &b.delay})
 		s.binding = s.AddBinding(web, name, "web", s.group)
 	}
 }
@@ -136,16 +137,16 @@ func besideCases() []waitCase {
 	// shop is another team's application with a binding.
 	shop := func(s *scene) {
 		s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-		s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+		s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 	}
 	return []waitCase{
 		byHand(waitCase{
-			name: "a Service that is not the controller's", kind: sim.NLB, pod: patient, outcome: "drained", event: deregistered, after: settleNLB,
-			prepare: unbound(sim.NLB, shop),
+			name: "a Service that is not the controller's", kind: aws.NLB, pod: patient, outcome: "drained", event: deregistered, after: settleNLB,
+			prepare: unbound(aws.NLB, shop),
 		}),
 		byHand(waitCase{
 			name: "an Ingress that is not the controller's", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
-			prepare: unbound(sim.ALB, shop),
+			prepare: unbound(aws.ALB, shop),
 		}),
 		{
 			name: "a named Ingress whose group something else fills, while a binding concerns the pod", query: "ip=IP&namespace=default&ingress=outer&max-delay=240",
@@ -162,20 +163,20 @@ func besideCases() []waitCase {
 		{
 			name: "a group put behind the load balancer after its groups were asked for",
 			pod:  patient, outcome: "drained", after: 40*time.Second + settleALB, early: time.Second,
-			prepare: unbound(sim.ALB, nil),
+			prepare: unbound(aws.ALB, nil),
 			up: func(s *scene) {
-				s.Register(s.group, s.pod.IP, webPort)
+				s.AWS.Register(s.group, s.pod.IP, webPort)
 				s.answer(s.ask(webIP, "max-delay=1")) // asks for the groups
 				s.run(time.Minute)
 			},
 			stop: func(s *scene) {
-				late := s.AddTargetGroup("late", webPort, s.lb)
-				s.Register(late, s.pod.IP, webPort)
+				late := s.AWS.AddTargetGroup("late", webPort, s.lb)
+				s.AWS.Register(late, s.pod.IP, webPort)
 				s.run(30 * time.Second)
 				_ = s.DeletePod(web, "web-1")
-				s.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(40*time.Second, func() { s.Deregister(late, s.pod.IP, webPort) })
+				s.After(40*time.Second, func() { s.AWS.Deregister(late, s.pod.IP, webPort) })
 			},
 			also: targets(2),
 		},
@@ -183,7 +184,7 @@ func besideCases() []waitCase {
 			name: "the load balancer cannot be asked for", pod: patient, outcome: "budget_spent", after: 4 * time.Minute,
 			prepare: func(s *scene) { outer(s) },
 			up: func(s *scene) {
-				s.FailAWS(fault("DescribeLoadBalancers", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+				s.AWS.Fail(fault("DescribeLoadBalancers", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 			},
 		},
 	}
@@ -192,19 +193,19 @@ func besideCases() []waitCase {
 // outer has a second load balancer, which somebody else than the controller
 // fills, in front of the same Service.
 func outer(s *scene) {
-	ordinary(sim.ALB)(s)
-	lb := s.AddLoadBalancer("outer", sim.ALB)
-	s.outer = s.AddTargetGroup("outer", webPort, lb)
+	ordinary(aws.ALB)(s)
+	lb := s.AWS.AddLoadBalancer("outer", aws.ALB)
+	s.outer = s.AWS.AddTargetGroup("outer", webPort, lb)
 	s.AddIngress(web, "outer", "web", lb)
 }
 
 func leavesOuterLate(s *scene) {
-	s.Register(s.outer, s.pod.IP, webPort)
+	s.AWS.Register(s.outer, s.pod.IP, webPort)
 	s.run(time.Minute)
 	s.AddClients(s.outer, 20)
 	_ = s.DeletePod(web, "web-1")
 	s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-	s.After(40*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
+	s.After(40*time.Second, func() { s.AWS.Deregister(s.outer, s.pod.IP, webPort) })
 }
 
 // identityCases are calls for which the caches show another pod than there is.
@@ -251,9 +252,9 @@ func identityCases() []waitCase {
 			// The NLB's group has let go of it and lists it no more, while the NLB sends.
 			name: "an address that no pod has, of a pod that was in a group without a delay", pod: patient, outcome: "drained", after: settleNLB, early: time.Second,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				nlb := s.AddLoadBalancer("tcp", sim.NLB)
-				s.outer = s.AddGroup(sim.TargetGroupSpec{Name: "tcp", Port: webPort, Balancer: nlb, DeregistrationDelay: new(time.Duration)})
+				ordinary(aws.ALB)(s)
+				nlb := s.AWS.AddLoadBalancer("tcp", aws.NLB)
+				s.outer = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "tcp", Port: webPort, Balancer: nlb, DeregistrationDelay: new(time.Duration)})
 				s.AddBinding(web, "tcp", "web", s.outer)
 			},
 			stop: func(s *scene) {
@@ -305,36 +306,36 @@ func lateCases() []waitCase {
 	return []waitCase{
 		{
 			name: "registered after the first look, and taken out again", pod: patient, outcome: "drained", event: deregistered, after: settleALB + 5*time.Second,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.StopController() },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.StopController() },
 			world: func(c *sim.Config) {
 				c.NoCheckpoint = true
-				c.Assumptions.RegistrationTime = timeline.Range{Min: time.Millisecond, Max: time.Millisecond}
+				c.Assumptions.AWS.RegistrationTime = timeline.Range{Min: time.Millisecond, Max: time.Millisecond}
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(3*time.Second, func() { s.Register(s.group, s.pod.IP, webPort) })
-				s.After(5*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(3*time.Second, func() { s.AWS.Register(s.group, s.pod.IP, webPort) })
+				s.After(5*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 			early: 5 * time.Second, // a group whose waits all settle is looked at every ten seconds
 		},
 		{
 			name: "back in a group that settled long ago", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
 			prepare: func(s *scene) {
-				behind{kinds: []sim.Kind{sim.NLB, sim.ALB}, delay: 5 * time.Minute}.prepare(s)
+				behind{kinds: []aws.Kind{aws.NLB, aws.ALB}, delay: 5 * time.Minute}.prepare(s)
 				s.StopController()
 				s.outer = s.group
 			},
 			up: func(s *scene) {
-				s.Register(s.outer, s.pod.IP, webPort)
+				s.AWS.Register(s.outer, s.pod.IP, webPort)
 				s.run(time.Minute)
 			},
 			stop: func(s *scene) {
-				s.Deregister(s.outer, s.pod.IP, webPort)
+				s.AWS.Deregister(s.outer, s.pod.IP, webPort)
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(118*time.Second, func() { s.Register(s.outer, s.pod.IP, webPort) })
-				s.After(150*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
+				s.After(118*time.Second, func() { s.AWS.Register(s.outer, s.pod.IP, webPort) })
+				s.After(150*time.Second, func() { s.AWS.Deregister(s.outer, s.pod.IP, webPort) })
 			},
 		},
 		{
@@ -343,9 +344,9 @@ func lateCases() []waitCase {
 				s.StopController()
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
-				s.After(8*time.Second, func() { s.FailAWS(nil) })
-				s.After(12*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(4*time.Second, func() { s.AWS.Fail(refuse("DescribeTargetHealth")) })
+				s.After(8*time.Second, func() { s.AWS.Fail(nil) })
+				s.After(12*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		},
 		{name: "an API server that takes 5 s for an answer", pod: patient, world: slow(5 * time.Second), outcome: "drained", event: departed, after: settleALB, early: 6 * time.Second},
@@ -376,7 +377,7 @@ func hostNetworkCases() []waitCase {
 		{
 			name: "a Service without a selector and a slice by hand", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.service.Spec.Selector = nil
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(1234) // means nothing without a selector
 				s.Apply(s.service)
@@ -417,19 +418,19 @@ func hostNetworkCases() []waitCase {
 		{
 			name: "a slice in another namespace names the pod", pod: patient, world: func(c *sim.Config) { c.NoCheckpoint = true }, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				s.lb = s.AddLoadBalancer("web", sim.ALB)
-				s.group = s.AddTargetGroup("web", webPort, s.lb)
+				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
+				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 				s.AddService("front", "web", nil, webPort)
 				s.AddBinding("front", "web", "web", s.group)
 			},
 			up: func(s *scene) {
 				s.sliceByHand("front", "web-1", webPort)
-				s.Register(s.group, s.pod.IP, webPort) // the simulated controller looks for pods in the binding's namespace
+				s.AWS.Register(s.group, s.pod.IP, webPort) // the simulated controller looks for pods in the binding's namespace
 				s.run(time.Minute)
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(2*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(2*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		},
 	}
@@ -479,8 +480,8 @@ func apiServerCases() []waitCase {
 		{
 			name: "Service and binding are made while the watches are cut", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				s.lb = s.AddLoadBalancer("web", sim.ALB)
-				s.group = s.AddTargetGroup("web", webPort, s.lb)
+				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
+				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 			},
 			up: func(s *scene) {
 				s.LagWatches("", time.Hour)
@@ -537,17 +538,17 @@ func apiServerCases() []waitCase {
 func answerCases() (cases []waitCase) {
 	for _, a := range []struct {
 		name string
-		sim.Fault
+		aws.Fault
 	}{
-		{"an empty body", sim.Fault{Status: 200, Garble: garble("")}},
-		{"OK", sim.Fault{Status: 200, Garble: garble("OK")}},
-		{"an XML declaration", sim.Fault{Status: 200, Garble: garble(`<?xml version="1.0"?>`)}},
-		{"JSON", sim.Fault{Status: 200, Garble: garble(`{"message": "hello"}`)}},
-		{"204", sim.Fault{Status: 204, Garble: garble("")}},
-		{"no result", sim.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"></DescribeTargetHealthResponse>`)}},
-		{"no list", sim.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"><DescribeTargetHealthResult></DescribeTargetHealthResult></DescribeTargetHealthResponse>`)}},
-		{"half of the answer", sim.Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)/2] }}},
-		{"a validation error after a good look", sim.Fault{Status: 400, Code: "ValidationError", Message: "not valid"}},
+		{"an empty body", aws.Fault{Status: 200, Garble: garble("")}},
+		{"OK", aws.Fault{Status: 200, Garble: garble("OK")}},
+		{"an XML declaration", aws.Fault{Status: 200, Garble: garble(`<?xml version="1.0"?>`)}},
+		{"JSON", aws.Fault{Status: 200, Garble: garble(`{"message": "hello"}`)}},
+		{"204", aws.Fault{Status: 204, Garble: garble("")}},
+		{"no result", aws.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"></DescribeTargetHealthResponse>`)}},
+		{"no list", aws.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"><DescribeTargetHealthResult></DescribeTargetHealthResult></DescribeTargetHealthResponse>`)}},
+		{"half of the answer", aws.Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)/2] }}},
+		{"a validation error after a good look", aws.Fault{Status: 400, Code: "ValidationError", Message: "not valid"}},
 	} {
 		good, after := a.Code != "", 30*time.Second
 		if good {
@@ -559,13 +560,13 @@ func answerCases() (cases []waitCase) {
 			stop: func(s *scene) {
 				s.StopController()
 				if !good {
-					s.FailAWS(fault("DescribeTargetHealth", a.Fault))
+					s.AWS.Fail(fault("DescribeTargetHealth", a.Fault))
 				}
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(2*time.Second, func() { s.FailAWS(fault("DescribeTargetHealth", a.Fault)) })
-				s.After(29*time.Second, func() { s.FailAWS(nil) })
-				s.After(30*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(2*time.Second, func() { s.AWS.Fail(fault("DescribeTargetHealth", a.Fault)) })
+				s.After(29*time.Second, func() { s.AWS.Fail(nil) })
+				s.After(30*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		})
 	}
@@ -590,45 +591,45 @@ func refusalCases() []waitCase {
 				_ = s.DeletePod(web, "web-1")
 				s.After(10*time.Second, func() {
 					b := sim.NewBinding(web, "foreign", "web", s.group)
-					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
+					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
 					s.Apply(b)
 				})
 			},
 		},
 		{
 			name: "AWS is slow to refuse", outcome: "budget_spent", after: time.Minute, also: spent("AccessDenied"),
-			up: func(s *scene) { s.FailAWS(fault("", sim.Fault{Hang: true})) },
+			up: func(s *scene) { s.AWS.Fail(fault("", aws.Fault{Hang: true})) },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
+				s.After(4*time.Second, func() { s.AWS.Fail(refuse("DescribeTargetHealth")) })
 			},
 		},
 		{
 			name: "what AWS refused a moment ago is refused at once", status: http.StatusBadGateway, also: says("AccessDenied"),
 			up: func(s *scene) {
-				s.FailAWS(refuse("DescribeTargetHealth"))
+				s.AWS.Fail(refuse("DescribeTargetHealth"))
 				s.answer(s.ask(webIP, "max-delay=10"))
-				s.FailAWS(fault("", sim.Fault{Hang: true}))
+				s.AWS.Fail(fault("", aws.Fault{Hang: true}))
 				s.run(15 * time.Second)
 			},
 		},
 		{
 			name: "and is asked again after half a minute", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			up: func(s *scene) {
-				s.FailAWS(refuse("DescribeTargetHealth"))
+				s.AWS.Fail(refuse("DescribeTargetHealth"))
 				s.answer(s.ask(webIP, "max-delay=10"))
-				s.FailAWS(nil)
+				s.AWS.Fail(nil)
 				s.run(31 * time.Second)
 			},
 		},
 		{
 			name: "an address is found in no group, late", query: "ip=10.9.9.9&namespace=default&max-delay=60", outcome: "budget_spent", after: 12 * time.Second, early: 2 * time.Second,
 			up: func(s *scene) {
-				s.FailAWS(fault("", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}))
+				s.AWS.Fail(fault("", aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}))
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(12*time.Second, func() { s.FailAWS(nil) })
+				s.After(12*time.Second, func() { s.AWS.Fail(nil) })
 			},
 		},
 	}
@@ -653,7 +654,7 @@ func shortCases() []waitCase {
 				}
 			}
 	}
-	nlb := waitCase{name: "a minute behind an NLB", kind: sim.NLB, query: "max-delay=60", outcome: "settle_cut", after: time.Minute}
+	nlb := waitCase{name: "a minute behind an NLB", kind: aws.NLB, query: "max-delay=60", outcome: "settle_cut", after: time.Minute}
 	nlb.serve, nlb.also = logged("max-delay is 60.0 s, too short to settle for 2m0s")
 	grace := waitCase{
 		name: "a grace period of 22 s behind an ALB", query: "namespace=default", outcome: "settle_cut", event: deleted, after: 17600 * time.Millisecond, early: time.Second,
@@ -693,9 +694,9 @@ func TestDeletedGroup(t *testing.T) {
 		_ = s.DeletePod(web, "web-1")
 		c := s.ask(webIP, "max-delay=60")
 		s.run(5 * time.Second)
-		s.DeleteTargetGroup(s.group)
+		s.AWS.DeleteTargetGroup(s.group)
 		a := s.answer(c).ok(t)
-		if gone := s.AWSCalls()["DescribeTargetHealth TargetGroupNotFound"]; a.Outcome != "drained" || a.LastError != "" || gone > 2 {
+		if gone := s.AWS.Calls()["DescribeTargetHealth TargetGroupNotFound"]; a.Outcome != "drained" || a.LastError != "" || gone > 2 {
 			t.Errorf("%s, last error %q, asked for %d times when it was gone", a.Outcome, a.LastError, gone)
 		}
 	})

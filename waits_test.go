@@ -11,6 +11,7 @@ import (
 
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // scene is a bubble with two pods behind one load balancer, under load. The one
@@ -18,9 +19,9 @@ import (
 // stays.
 type scene struct {
 	*bubble
-	lb      *sim.LoadBalancer
-	group   *sim.TargetGroup
-	outer   *sim.TargetGroup // that of another load balancer, in some scenes
+	lb      *aws.LoadBalancer
+	group   *aws.TargetGroup
+	outer   *aws.TargetGroup // that of another load balancer, in some scenes
 	service *corev1.Service
 	ingress bool
 	binding *sim.TargetGroupBinding
@@ -32,7 +33,7 @@ type scene struct {
 // of it.
 type waitCase struct {
 	name  string
-	kind  sim.Kind // ALB where empty
+	kind  aws.Kind // ALB where empty
 	query string   // of the hook, with IP for the pod's address; empty for ip, namespace and max-delay=60
 	// What is changed before the world begins to run; each may be nil.
 	pod     func(*sim.PodSpec)
@@ -82,10 +83,10 @@ const (
 )
 
 // ordinary is a scene as LBC makes it for an Ingress or a LoadBalancer Service.
-func ordinary(kind sim.Kind) func(*scene) {
+func ordinary(kind aws.Kind) func(*scene) {
 	return func(s *scene) {
-		s.lb = s.AddLoadBalancer("web", kind)
-		s.group = s.AddTargetGroup("web", webPort, s.lb)
+		s.lb = s.AWS.AddLoadBalancer("web", kind)
+		s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 		s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
 		s.AddIngress(web, "web", "web", s.lb)
 		s.binding = s.AddBinding(web, "web", "web", s.group)
@@ -99,7 +100,7 @@ func (c waitCase) run(t *testing.T) {
 	}
 	inBubble(t, cfg, c.serve, func(b *bubble) {
 		s := &scene{bubble: b}
-		kind := sim.ALB
+		kind := aws.ALB
 		if c.kind != "" {
 			kind = c.kind
 		}
@@ -209,8 +210,8 @@ func TestStates(t *testing.T) {
 			name: strings.TrimSuffix(state+", "+reason, ", "),
 			stop: func(s *scene) {
 				s.StopController()
-				s.Deregister(s.group, s.pod.IP, webPort)
-				s.SetTarget(s.group, s.pod.IP, webPort, state, reason)
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.SetTarget(s.group, s.pod.IP, webPort, state, reason)
 				_ = s.DeletePod(web, "web-1")
 			},
 		}
@@ -253,7 +254,7 @@ func TestStates(t *testing.T) {
 		prepare: withoutDelay,
 		stop: func(s *scene) {
 			s.StopController()
-			s.Deregister(s.group, s.pod.IP, webPort)
+			s.AWS.Deregister(s.group, s.pod.IP, webPort)
 			_ = s.DeletePod(web, "web-1")
 		},
 		also: func(t *testing.T, _ *scene, a server.Answer) {

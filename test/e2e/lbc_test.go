@@ -35,6 +35,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
 )
 
 var (
@@ -71,8 +72,8 @@ func startController(ctx context.Context, t *testing.T, tb *testbed) *controller
 	c := &controller{
 		tb: tb,
 		elb: elbv2.New(elbv2.Options{
-			Region: sim.Region, BaseEndpoint: &tb.aws,
-			Credentials: credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
+			Region: simaws.Region, BaseEndpoint: &tb.aws,
+			Credentials: credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
 		}),
 		slices: f.Discovery().V1().EndpointSlices().Lister(),
 		pods:   f.Core().V1().Pods().Lister(),
@@ -384,6 +385,6 @@ func (tb *testbed) listening(ctx context.Context, addr netip.AddrPort, on bool) 
 
 // maySend says whether some load balancer node may still send a pod something new.
 func (tb *testbed) maySend(ctx context.Context, addr netip.AddrPort) (may bool, err error) {
-	err = tb.world.Do(ctx, "may send "+addr.String(), func() { may = tb.world.MaySend(addr) })
+	err = tb.world.Do(ctx, "may send "+addr.String(), func() { may = tb.world.AWS.MaySend(addr) })
 	return may, err
 }
