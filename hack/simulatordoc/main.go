@@ -22,6 +22,7 @@ import (
 
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -43,6 +44,7 @@ var rooms = []struct {
 	values     any
 }{
 	{"AWS", "aws", aws.DefaultAssumptions()},
+	{"The Kubernetes API", "kube", kube.DefaultAssumptions()},
 	{"Kubelets, controllers and applications", "", sim.DefaultAssumptions()},
 }
 

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"maps"
 	"strings"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 )
 
 // App is an application behind a load balancer, as LBC sets it up for an
@@ -30,13 +30,13 @@ func (w *World) AddApp(a App) (*Deployment, *aws.TargetGroup) {
 	lb := w.AWS.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)
 	group := w.AWS.AddTargetGroup("k8s-"+a.Namespace+"-"+a.Name, a.Port, lb)
 	labels := map[string]string{"app": a.Name}
-	service := NewService(a.Namespace, a.Name, labels, a.Port)
+	service := kube.NewService(a.Namespace, a.Name, labels, a.Port)
 	if a.Kind == aws.NLB {
 		Expose(service, lb)
 	} else {
 		w.AddIngress(a.Namespace, a.Name, a.Name, lb)
 	}
-	w.put(service)
+	w.Kube.Apply(service)
 	w.AddBinding(a.Namespace, a.Name, a.Name, group)
 	return w.AddDeployment(PodSpec{
 		Namespace: a.Namespace,
@@ -47,33 +47,6 @@ func (w *World) AddApp(a App) (*Deployment, *aws.TargetGroup) {
 		Gates:     []string{GatePrefix + a.Name},
 		Hook:      a.Hook,
 	}, a.Replicas), group
-}
-
-// NewService is a Service that selects pods by labels and sends from its port
-// 80, named http, to a port of theirs.
-func NewService(namespace, name string, selector map[string]string, port int) *corev1.Service {
-	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: corev1.ServiceSpec{
-			Type:       corev1.ServiceTypeClusterIP,
-			Selector:   selector,
-			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
-			Ports:      []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt(port), Protocol: corev1.ProtocolTCP}},
-		},
-	}
-}
-
-// AddService creates a Service; see [NewService].
-func (w *World) AddService(namespace, name string, selector map[string]string, port int) *corev1.Service {
-	s := NewService(namespace, name, selector, port)
-	w.put(s)
-	return s
-}
-
-// SetSelector has a Service select other pods.
-func (w *World) SetSelector(s *corev1.Service, selector map[string]string) {
-	s.Spec.Selector = selector
-	w.put(s)
 }
 
 // Expose makes a Service one of type LoadBalancer whose status names lb.
@@ -111,7 +84,7 @@ func NewIngress(namespace, name, service string, lbs ...*aws.LoadBalancer) *netw
 // AddIngress creates an Ingress; see [NewIngress].
 func (w *World) AddIngress(namespace, name, service string, lbs ...*aws.LoadBalancer) *networkingv1.Ingress {
 	i := NewIngress(namespace, name, service, lbs...)
-	w.put(i)
+	w.Kube.Apply(i)
 	return i
 }
 
@@ -125,8 +98,8 @@ func (w *World) AddIngress(namespace, name, service string, lbs ...*aws.LoadBala
 // eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup]; with
 // that it loses those labels as it is applied, because nobody has published what
 // Auto Mode writes.
-func NewBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGroupBinding {
-	b := &TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+func NewBinding(namespace, name, service string, g *aws.TargetGroup) *kube.TargetGroupBinding {
+	b := &kube.TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	b.Spec.TargetGroupARN = g.ARN()
 	b.Spec.TargetType, b.Spec.TargetGroupProtocol = new(g.TargetType()), new(g.Protocol())
 	if g.IPv6() {
@@ -139,43 +112,28 @@ func NewBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGrou
 		"ports": []any{map[string]any{"protocol": "TCP", "port": g.Port()}},
 	}}}
 	if g.Balancer() != nil {
-		b.Labels = stackLabels(g.Balancer().Kind(), namespace, service)
-		b.labelsOfLBC = maps.Clone(b.Labels)
+		resource := "ingress"
+		if g.Balancer().Kind() == aws.NLB {
+			resource = "service"
+		}
+		b.LabelAsLBC(resource, namespace, service)
 	}
 	return b
-}
-
-// stackLabels say for what LBC made a binding. LBC pkg/deploy/tracking/provider.go.
-func stackLabels(kind aws.Kind, namespace, name string) map[string]string {
-	prefix := "ingress.k8s.aws/"
-	if kind == aws.NLB {
-		prefix = "service.k8s.aws/"
-	}
-	return map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
 }
 
 // AddHiddenBinding creates a TargetGroupBinding of EKS Auto Mode, whose API group is
 // not served unless [World.ServeGroup] says so: the world's LBC fills the target
 // group, and nobody can see why. It stands for whatever else fills groups.
-func (w *World) AddHiddenBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGroupBinding {
+func (w *World) AddHiddenBinding(namespace, name, service string, g *aws.TargetGroup) *kube.TargetGroupBinding {
 	b := NewBinding(namespace, name, service, g)
-	b.APIVersion = GroupEKS + "/v1"
-	w.Apply(b)
+	b.APIVersion = kube.GroupEKS + "/v1"
+	w.Kube.Apply(b)
 	return b
 }
 
-// forgetLabelsOfLBC takes off the labels that NewBinding gave to a binding of
-// EKS Auto Mode: nobody has published its labels.
-func (b *TargetGroupBinding) forgetLabelsOfLBC() {
-	if b.GroupVersionKind().Group == GroupEKS && b.labelsOfLBC != nil && maps.Equal(b.Labels, b.labelsOfLBC) {
-		b.Labels = nil
-	}
-	b.labelsOfLBC = nil
-}
-
 // AddBinding creates a TargetGroupBinding; see [NewBinding].
-func (w *World) AddBinding(namespace, name, service string, g *aws.TargetGroup) *TargetGroupBinding {
+func (w *World) AddBinding(namespace, name, service string, g *aws.TargetGroup) *kube.TargetGroupBinding {
 	b := NewBinding(namespace, name, service, g)
-	w.put(b)
+	w.Kube.Apply(b)
 	return b
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -17,18 +18,8 @@ import (
 // which must not be used to choose them. docs/simulator.md is made from the
 // comments here.
 type Assumptions struct {
-	AWS aws.Assumptions
-
-	// How long one call to the Kubernetes API takes. Typical of a small
-	// cluster; no published figure.
-	KubeLatency timeline.Range
-	// How long a change takes from the Kubernetes API to a watcher. Measured
-	// with kube-apiserver 1.37 on one machine: a few milliseconds; the rest is
-	// allowance for a busy one.
-	WatchLag timeline.Range
-	// How often a watch that allows for it gets a bookmark. k8s.io/apiserver,
-	// pkg/storage/cacher: about once a minute.
-	BookmarkEvery timeline.Range
+	AWS  aws.Assumptions
+	Kube kube.Assumptions
 
 	// How long the EndpointSlice controller takes to follow a pod. It acts at
 	// once on an idle cluster; the rest is allowance.
@@ -96,12 +87,8 @@ type Assumptions struct {
 func DefaultAssumptions() Assumptions {
 	const ms = time.Millisecond
 	return Assumptions{
-		AWS: aws.DefaultAssumptions(),
-
-		KubeLatency: timeline.Between(2*ms, 20*ms),
-		WatchLag:    timeline.Between(2*ms, 50*ms),
-
-		BookmarkEvery: timeline.Between(55*time.Second, 65*time.Second),
+		AWS:  aws.DefaultAssumptions(),
+		Kube: kube.DefaultAssumptions(),
 
 		EndpointLag:  timeline.Between(10*ms, 200*ms),
 		KubeletLag:   timeline.Between(20*ms, 500*ms),
@@ -162,7 +149,7 @@ func New(cfg Config) *World {
 		owners:    make(map[place]*pod),
 		addresses: make(map[netip.Addr]*pod),
 	}
-	w.kube.init()
+	w.Kube = kube.New(w.Timeline, &w.cfg.Assumptions.Kube, kube.Kubelets{Delete: w.deleteIfRun, Updated: w.updated})
 	w.AWS = aws.New(w.Timeline, &w.cfg.Assumptions.AWS, aws.Hosts{
 		Listening:  w.listening,
 		Registered: func(g *aws.TargetGroup, id aws.TargetID) { w.owners[place{g, id}] = w.receiver(id) },
@@ -173,6 +160,6 @@ func New(cfg Config) *World {
 		},
 	})
 	w.lbc.init(cfg.Assumptions)
-	w.onChange(w.notice)
+	w.Kube.OnChange(w.notice)
 	return w
 }

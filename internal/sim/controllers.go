@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -27,7 +28,7 @@ func (w *World) notice(event string, obj metav1.Object) {
 		w.enqueueBindingsOf(o.Namespace, o.Name)
 	case *networkingv1.Ingress:
 		w.ingressChanged(o)
-	case *TargetGroupBinding:
+	case *kube.TargetGroupBinding:
 		w.bindingChanged(event, o)
 	case *discoveryv1.EndpointSlice:
 		w.enqueueBindingsOf(o.Namespace, o.Labels[discoveryv1.LabelServiceName])
@@ -35,7 +36,7 @@ func (w *World) notice(event string, obj metav1.Object) {
 }
 
 func (w *World) podChanged(p *corev1.Pod) {
-	for _, s := range list[corev1.Service](w, p.Namespace) {
+	for _, s := range kube.List[corev1.Service](w.Kube, p.Namespace) {
 		if selects(s, p) {
 			w.syncSlicesSoon(s.Namespace, s.Name)
 			w.enqueueBindingsOf(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
@@ -50,7 +51,7 @@ func (w *World) podChanged(p *corev1.Pod) {
 
 // enqueueBindingsOf has LBC reconcile what refers to a Service, after its lag.
 func (w *World) enqueueBindingsOf(namespace, service string) {
-	for _, b := range list[TargetGroupBinding](w, namespace) {
+	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, namespace) {
 		if b.Spec.ServiceRef.Name == service {
 			w.enqueue(b, w.Draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
 		}
@@ -94,27 +95,20 @@ const sliceController = "endpointslice-controller.k8s.io"
 // go its slices.
 func (w *World) syncSlices(namespace, name string) {
 	keep := make(map[string]bool)
-	if s, ok := get[corev1.Service](w, namespace, name); ok {
+	if s, ok := kube.Get[corev1.Service](w.Kube, namespace, name); ok {
 		if len(s.Spec.Selector) == 0 {
 			return // its slices are somebody else's
 		}
 		for _, slice := range w.slicesOf(s) {
 			keep[slice.Name] = true
-			w.put(slice)
+			w.Kube.Apply(slice)
 		}
 	}
-	for _, slice := range w.slicesNamed(namespace, name) {
+	for _, slice := range w.Kube.SlicesOf(namespace, name) {
 		if !keep[slice.Name] && slice.Labels[discoveryv1.LabelManagedBy] == sliceController {
-			w.remove(slice)
+			w.Kube.Remove(slice)
 		}
 	}
-}
-
-// slicesNamed lists the slices that there are for a Service.
-func (w *World) slicesNamed(namespace, service string) []*discoveryv1.EndpointSlice {
-	return slices.DeleteFunc(list[discoveryv1.EndpointSlice](w, namespace), func(s *discoveryv1.EndpointSlice) bool {
-		return s.Labels[discoveryv1.LabelServiceName] != service
-	})
 }
 
 // slicesOf are the slices that a Service should have: at least one for each of
@@ -125,7 +119,7 @@ func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 	if len(families) == 0 {
 		families = []corev1.IPFamily{corev1.IPv4Protocol}
 	}
-	pods := slices.DeleteFunc(list[corev1.Pod](w, s.Namespace), func(obj *corev1.Pod) bool {
+	pods := slices.DeleteFunc(kube.List[corev1.Pod](w.Kube, s.Namespace), func(obj *corev1.Pod) bool {
 		p := w.pods[key(obj.Namespace, obj.Name)]
 		return !selects(s, obj) || p == nil || p.over
 	})
@@ -205,7 +199,7 @@ func targetPort(sp corev1.ServicePort, p *corev1.Pod) (int32, bool) {
 // endpoint is a pod as an endpoint: a pod that is being deleted is terminating
 // and never ready, unless the Service publishes addresses that are not ready.
 func endpoint(s *corev1.Service, p *corev1.Pod, ip string) discoveryv1.Endpoint {
-	serving := conditionTrue(p, corev1.PodReady)
+	serving := kube.ConditionTrue(p, corev1.PodReady)
 	terminating := p.DeletionTimestamp != nil
 	ready := serving && !terminating || s.Spec.PublishNotReadyAddresses
 	return discoveryv1.Endpoint{
@@ -257,8 +251,8 @@ func (w *World) Rollout(d *Deployment, onDelete func(nth int), done func()) {
 func (w *World) WhenUp(d *Deployment, also func() bool, f func()) {
 	const again = time.Second
 	ready := 0
-	for _, p := range list[corev1.Pod](w, d.spec.Namespace) {
-		if d.owns(p) && conditionTrue(p, corev1.PodReady) {
+	for _, p := range kube.List[corev1.Pod](w.Kube, d.spec.Namespace) {
+		if d.owns(p) && kube.ConditionTrue(p, corev1.PodReady) {
 			ready++
 		}
 	}
@@ -296,7 +290,7 @@ func (w *World) syncDeploymentSoon(d *Deployment) {
 func (w *World) syncDeployment(d *Deployment) {
 	var old, current []*corev1.Pod
 	alive, ready, leaving := 0, 0, 0
-	for _, p := range list[corev1.Pod](w, d.spec.Namespace) {
+	for _, p := range kube.List[corev1.Pod](w.Kube, d.spec.Namespace) {
 		switch {
 		case !d.owns(p), completed(p) && p.DeletionTimestamp == nil:
 			continue
@@ -309,7 +303,7 @@ func (w *World) syncDeployment(d *Deployment) {
 			old = append(old, p)
 		}
 		alive++
-		if conditionTrue(p, corev1.PodReady) {
+		if kube.ConditionTrue(p, corev1.PodReady) {
 			ready++
 		}
 	}

@@ -19,13 +19,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/memnet"
 	"drainwait/internal/sim/timeline"
 )
+
+// bindings are the custom resource of LBC.
+var bindings = schema.GroupVersionResource{Group: kube.GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
 
 // worldTest is a world in a bubble with the real SDK on its AWS face. Its API
 // takes 100 ms a call: a call acts 50 ms after it was made.
@@ -147,7 +152,7 @@ func (t *worldTest) run(d time.Duration) { t.w.Run(t.Context(), t.w.Now()+d) }
 
 // kube is the real client-go on the world's cluster.
 func (t *worldTest) kube() *kubernetes.Clientset {
-	return kubernetes.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.KubeHandler())})
+	return kubernetes.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.Kube.Handler())})
 }
 
 func (t *worldTest) pod(name string) *corev1.Pod {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"drainwait/internal/sim/kube"
 )
 
 // Hook is a preStop hook. The zero value is none: SIGTERM follows the deletion
@@ -131,7 +133,7 @@ func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
 func (w *World) judge(p *pod, call *HookCall) {
 	r := p.report
 	call.Choosable, call.Deleted = w.choosable(p), r.Deleted > 0
-	call.Unready, call.NodeUnready = !conditionTrue(p.obj, corev1.PodReady), !w.nodeReady(p.obj.Spec.NodeName)
+	call.Unready, call.NodeUnready = !kube.ConditionTrue(p.obj, corev1.PodReady), !w.Kube.NodeReady(p.obj.Spec.NodeName)
 	switch call.Outcome {
 	case "drained", "not_registered":
 		p.safe = true

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 )
 
 // PodSpec describes a pod for [World.AddPod].
@@ -205,7 +206,7 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	p.specify(node, w.seconds(spec.Grace))
 	w.pods[key(spec.Namespace, spec.Name)] = p
 	w.giveAddresses(p)
-	w.put(p.obj)
+	w.Kube.Apply(p.obj)
 	p.report.UID = p.obj.UID
 	w.byUID[p.obj.UID] = p
 	w.run(p, node)
@@ -338,15 +339,15 @@ func (w *World) setConditions(p *pod) {
 	containers := !slices.ContainsFunc(p.containers, func(c *container) bool { return !c.ready })
 	ready := containers && !p.unready
 	for _, g := range p.obj.Spec.ReadinessGates {
-		ready = ready && conditionTrue(p.obj, g.ConditionType)
+		ready = ready && kube.ConditionTrue(p.obj, g.ConditionType)
 	}
 	w.setCondition(p.obj, corev1.ContainersReady, containers)
 	w.setCondition(p.obj, corev1.PodReady, ready)
-	w.put(p.obj)
+	w.Kube.Apply(p.obj)
 }
 
 func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on bool) {
-	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: w.apiTime(w.Present())}
+	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: w.Kube.Time(w.Present())}
 	if on {
 		c.Status = corev1.ConditionTrue
 	}
@@ -357,12 +358,6 @@ func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on b
 	case obj.Status.Conditions[i].Status != c.Status:
 		obj.Status.Conditions[i] = c
 	}
-}
-
-func conditionTrue(obj *corev1.Pod, kind corev1.PodConditionType) bool {
-	return slices.ContainsFunc(obj.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == kind && c.Status == corev1.ConditionTrue
-	})
 }
 
 // DeletePod deletes a pod with its own grace period.
@@ -387,7 +382,7 @@ func (w *World) ForceDelete(namespace, name string) error {
 	if p.report.Deleted == 0 {
 		p.report.Deleted = w.Present()
 	}
-	at := w.apiTime(w.Present())
+	at := w.Kube.Time(w.Present())
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, new(int64)
 	p.ending, p.obj.Finalizers = true, nil
 	w.forget(p)
@@ -417,16 +412,28 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 	end := p.report.Deleted + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
 	killAt := max(w.Present(), end)
 	p.ending = true
-	at := w.apiTime(end)
+	at := w.Kube.Time(end)
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, grace
 	if *grace == 0 {
 		w.forget(p)
 	} else {
-		w.put(p.obj)
+		w.Kube.Apply(p.obj)
 	}
 	w.terminate(p.containers, killAt)
 	w.ended(p) // it may have been over before
 	return nil
+}
+
+// deleteIfRun is a deletion by way of the API; see [kube.Kubelets].
+func (w *World) deleteIfRun(namespace, name string, grace *int64) bool {
+	return w.deletePod(namespace, name, grace) == nil
+}
+
+// updated takes away a pod that has waited for its last finalizer.
+func (w *World) updated(obj *corev1.Pod) {
+	if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.obj == obj && p.finished {
+		w.forget(p)
+	}
 }
 
 // CompletePod ends all processes of a pod as those of a Job end: its phase is
@@ -445,11 +452,6 @@ func (w *World) CompletePod(namespace, name string) {
 func (w *World) RestartContainer(namespace, name string) {
 	c := w.pods[key(namespace, name)].containers[0]
 	w.terminate([]*container{c}, w.Present()+c.pod.spec.Grace)
-}
-
-// SetLabels replaces the labels of a pod.
-func (w *World) SetLabels(namespace, name string, labels map[string]string) {
-	_ = Edit(w, namespace, name, func(p *corev1.Pod) { p.Labels = labels }) // of a pod that is gone there are none
 }
 
 // terminate has the kubelet end containers of one pod: each one's hook, then
@@ -586,12 +588,12 @@ func (w *World) forget(p *pod) {
 	p.finished = true
 	if len(p.obj.Finalizers) > 0 {
 		p.obj.DeletionGracePeriodSeconds = new(int64)
-		w.put(p.obj)
+		w.Kube.Apply(p.obj)
 		return
 	}
 	p.report.Gone = w.Present()
 	delete(w.pods, key(p.spec.Namespace, p.spec.Name))
-	w.remove(p.obj)
+	w.Kube.Remove(p.obj)
 }
 
 // AddNode makes a node that is ready. [World.AddPod] makes those it needs.
@@ -609,16 +611,9 @@ func (w *World) AddNode(name string) *corev1.Node {
 
 func (w *World) setNodeReady(n *corev1.Node, status corev1.ConditionStatus, reason string) {
 	n.Status.Conditions = []corev1.NodeCondition{{
-		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.apiTime(w.Present()),
+		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.Kube.Time(w.Present()),
 	}}
-	w.put(n)
-}
-
-func (w *World) nodeReady(name string) bool {
-	n, ok := get[corev1.Node](w, "", name)
-	return ok && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
+	w.Kube.Apply(n)
 }
 
 // scheduled is the node of that name, or the first that is ready.
@@ -628,11 +623,11 @@ func (w *World) scheduled(name string) *corev1.Node {
 		if name == "" {
 			candidate = fmt.Sprint("node-", i)
 		}
-		n, ok := get[corev1.Node](w, "", candidate)
+		n, ok := kube.Get[corev1.Node](w.Kube, "", candidate)
 		if !ok {
 			n = w.AddNode(candidate)
 		}
-		if name != "" || w.nodeReady(candidate) {
+		if name != "" || w.Kube.NodeReady(candidate) {
 			return n
 		}
 	}
@@ -644,13 +639,13 @@ func (w *World) scheduled(name string) *corev1.Node {
 // Failed. Their own grace periods stand in for the node's.
 // kubernetes.io/docs/concepts/cluster-administration/node-shutdown.
 func (w *World) ShutdownNode(name string) {
-	n, ok := get[corev1.Node](w, "", name)
+	n, ok := kube.Get[corev1.Node](w.Kube, "", name)
 	if !ok {
 		panic(fmt.Sprintf("sim: no node %s", name))
 	}
 	w.setNodeReady(n, corev1.ConditionFalse, "KubeletNotReady")
 	var pods []*pod
-	for _, obj := range list[corev1.Pod](w, "") {
+	for _, obj := range kube.List[corev1.Pod](w.Kube, "") {
 		if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && obj.Spec.NodeName == name && !p.over {
 			pods = append(pods, p)
 			p.shutdown, p.ending = true, true

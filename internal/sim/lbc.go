@@ -3,6 +3,7 @@ package sim
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/aws/query"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -83,13 +85,13 @@ type written struct {
 // bindingKey names a binding. Two of different groups may share the rest.
 type bindingKey struct{ group, namespace, name string }
 
-func keyOf(b *TargetGroupBinding) bindingKey {
+func keyOf(b *kube.TargetGroupBinding) bindingKey {
 	return bindingKey{b.GroupVersionKind().Group, b.Namespace, b.Name}
 }
 
 // binding is the binding as it is now, nil where there is none.
-func (w *World) binding(k bindingKey) *TargetGroupBinding {
-	for _, b := range list[TargetGroupBinding](w, k.namespace) {
+func (w *World) binding(k bindingKey) *kube.TargetGroupBinding {
+	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, k.namespace) {
 		if keyOf(b) == k {
 			return b
 		}
@@ -168,7 +170,7 @@ func (w *World) led() bool { return w.Present() >= w.lbc.idleTill }
 
 // lead is what a new leader begins with.
 func (w *World) lead() {
-	for _, b := range list[TargetGroupBinding](w, "") {
+	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, "") {
 		w.enqueue(b, 0)
 	}
 	w.resumeStacks()
@@ -181,7 +183,7 @@ func (w *World) lead() {
 
 // bindingChanged has LBC reconcile a binding that is new, has another
 // specification, is being deleted, or is gone.
-func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
+func (w *World) bindingChanged(event string, b *kube.TargetGroupBinding) {
 	c, k := &w.lbc, keyOf(b)
 	lag := func() time.Duration { return w.Draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name) }
 	switch {
@@ -200,7 +202,7 @@ func (w *World) bindingChanged(event string, b *TargetGroupBinding) {
 }
 
 // enqueue asks for a reconcile of a binding after a lag.
-func (w *World) enqueue(b *TargetGroupBinding, lag time.Duration) { w.enqueueKey(keyOf(b), lag) }
+func (w *World) enqueue(b *kube.TargetGroupBinding, lag time.Duration) { w.enqueueKey(keyOf(b), lag) }
 
 func (w *World) enqueueKey(k bindingKey, lag time.Duration) {
 	w.After(lag, func() {
@@ -237,7 +239,7 @@ type reconcile struct {
 	w       *World
 	term    int
 	binding bindingKey
-	tgb     *TargetGroupBinding
+	tgb     *kube.TargetGroupBinding
 	group   *aws.TargetGroup
 	targets []aws.TargetHealth
 	want    []endpointPod
@@ -264,7 +266,7 @@ func (r *reconcile) step(d time.Duration, f func()) {
 }
 
 func (r *reconcile) kubeLatency(what string) time.Duration {
-	return r.w.Draw(r.w.cfg.Assumptions.KubeLatency, what, r.binding.name)
+	return r.w.Draw(r.w.cfg.Assumptions.Kube.KubeLatency, what, r.binding.name)
 }
 
 // done ends the pass. A positive again asks for another one after that time.
@@ -318,7 +320,7 @@ func (r *reconcile) start() {
 }
 
 // groupOf is the target group of a binding.
-func (w *World) groupOf(b *TargetGroupBinding) (*aws.TargetGroup, error) {
+func (w *World) groupOf(b *kube.TargetGroupBinding) (*aws.TargetGroup, error) {
 	if arn := b.Spec.TargetGroupARN; arn != "" {
 		return w.AWS.Group(arn)
 	}
@@ -327,14 +329,14 @@ func (w *World) groupOf(b *TargetGroupBinding) (*aws.TargetGroup, error) {
 
 // write changes the binding, by a call to the API server, and goes on unless the
 // binding is gone.
-func (r *reconcile) write(what string, change func(b *TargetGroupBinding), then func()) {
+func (r *reconcile) write(what string, change func(b *kube.TargetGroupBinding), then func()) {
 	r.step(r.kubeLatency(what), func() {
 		if r.tgb = r.w.binding(r.binding); r.tgb == nil {
 			r.done(0)
 			return
 		}
 		change(r.tgb)
-		r.w.put(r.tgb)
+		r.w.Kube.Apply(r.tgb)
 		then()
 	})
 }
@@ -344,7 +346,7 @@ func (r *reconcile) addFinalizer(then func()) {
 		then()
 		return
 	}
-	r.write("finalizer", func(b *TargetGroupBinding) {
+	r.write("finalizer", func(b *kube.TargetGroupBinding) {
 		if b.DeletionTimestamp == nil {
 			b.Finalizers = append(b.Finalizers, bindingFinalizer)
 		}
@@ -375,14 +377,14 @@ func (r *reconcile) resolve() {
 // wanted lists what should be registered: endpoints that are ready, and those
 // whose containers are ready while a readiness gate is not, on a node that is
 // ready. A terminating endpoint is neither. LBC pkg/backend/endpoint_resolver.go.
-func (w *World) wanted(b *TargetGroupBinding, g *aws.TargetGroup) []endpointPod {
+func (w *World) wanted(b *kube.TargetGroupBinding, g *aws.TargetGroup) []endpointPod {
 	var want []endpointPod
 	family := discoveryv1.AddressTypeIPv4
 	if g.IPv6() {
 		family = discoveryv1.AddressTypeIPv6
 	}
 	portName, ok := w.portName(b)
-	for _, s := range w.slicesNamed(b.Namespace, b.Spec.ServiceRef.Name) {
+	for _, s := range w.Kube.SlicesOf(b.Namespace, b.Spec.ServiceRef.Name) {
 		i := slices.IndexFunc(s.Ports, func(p discoveryv1.EndpointPort) bool { return value(p.Name) == portName && p.Port != nil })
 		if !ok || s.AddressType != family || i < 0 {
 			continue
@@ -412,7 +414,7 @@ func (w *World) endpointOf(namespace string, e *discoveryv1.Endpoint) (*pod, net
 	}
 	ready, terminating := e.Conditions.Ready == nil || *e.Conditions.Ready, value(e.Conditions.Terminating)
 	gated := len(p.obj.Spec.ReadinessGates) > 0 && !terminating &&
-		conditionTrue(p.obj, corev1.ContainersReady) && w.nodeReady(p.obj.Spec.NodeName)
+		kube.ConditionTrue(p.obj, corev1.ContainersReady) && w.Kube.NodeReady(p.obj.Spec.NodeName)
 	return p, ip, ready || gated
 }
 
@@ -437,8 +439,8 @@ func value[T any](p *T) (v T) {
 
 // portName is the name of the Service's port that a binding refers to by name
 // or number.
-func (w *World) portName(b *TargetGroupBinding) (string, bool) {
-	s, ok := get[corev1.Service](w, b.Namespace, b.Spec.ServiceRef.Name)
+func (w *World) portName(b *kube.TargetGroupBinding) (string, bool) {
+	s, ok := kube.Get[corev1.Service](w.Kube, b.Namespace, b.Spec.ServiceRef.Name)
 	if !ok {
 		return "", false
 	}
@@ -454,19 +456,23 @@ func (w *World) portName(b *TargetGroupBinding) (string, bool) {
 // checkpoint is the hash that LBC writes: the sorted endpoints with the times at
 // which their pods were made, and the specification. LBC
 // pkg/targetgroupbinding/utils.go, calculateTGBReconcileCheckpoint.
-func checkpoint(want []endpointPod, b *TargetGroupBinding) string {
+func checkpoint(want []endpointPod, b *kube.TargetGroupBinding) string {
 	var ids []string
 	for _, e := range want {
 		ids = append(ids, fmt.Sprintf("%s:%d", e.id, e.pod.obj.CreationTimestamp.UnixMilli()))
 	}
 	slices.Sort(ids)
-	endpoints, spec := sha256.Sum256([]byte(strings.Join(ids, ","))), sha256.Sum256(encode(b.Spec))
+	written, err := json.Marshal(b.Spec)
+	if err != nil {
+		panic(err) // it came as JSON
+	}
+	endpoints, spec := sha256.Sum256([]byte(strings.Join(ids, ","))), sha256.Sum256(written)
 	return base64.RawURLEncoding.EncodeToString(endpoints[:]) + "/" + base64.RawURLEncoding.EncodeToString(spec[:])
 }
 
 // checkpointSeen is a binding's checkpoint as LBC's cache has it; see
 // [World.StaleCheckpoints].
-func (w *World) checkpointSeen(b *TargetGroupBinding) string {
+func (w *World) checkpointSeen(b *kube.TargetGroupBinding) string {
 	seen := b.Annotations[checkpointAnnotation]
 	if log := w.lbc.written[keyOf(b)]; w.lbc.stale > 0 && len(log) > 0 {
 		seen = ""
@@ -504,7 +510,7 @@ func (r *reconcile) difference() (drop []aws.TargetID, add []endpointPod) {
 
 // checkpoints says whether LBC writes them. Nothing says that EKS Auto Mode does.
 func (r *reconcile) checkpoints() bool {
-	return !r.w.cfg.NoCheckpoint && r.binding.group != GroupEKS
+	return !r.w.cfg.NoCheckpoint && r.binding.group != kube.GroupEKS
 }
 
 // annotate writes the checkpoint unless LBC believes that it is there.
@@ -513,12 +519,12 @@ func (r *reconcile) annotate(value string, then func()) {
 		then()
 		return
 	}
-	r.write("controller", func(b *TargetGroupBinding) {
+	r.write("controller", func(b *kube.TargetGroupBinding) {
 		if b.Annotations == nil {
 			b.Annotations = make(map[string]string)
 		}
 		b.Annotations[checkpointAnnotation] = value
-		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.w.apiTime(r.w.Present()).Unix(), 10)
+		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.w.Kube.Time(r.w.Present()).Unix(), 10)
 		log := append(r.w.lbc.written[r.binding], written{r.w.Present(), value})
 		r.w.lbc.written[r.binding] = log[max(0, len(log)-10):]
 	}, then)
@@ -640,13 +646,13 @@ func (r *reconcile) orphaned() {
 func (r *reconcile) release() {
 	delete(r.w.lbc.owned, r.binding)
 	gate := corev1.PodConditionType(GatePrefix + r.binding.name)
-	for _, obj := range list[corev1.Pod](r.w, r.binding.namespace) {
-		if p := r.w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.gated(gate) && !conditionTrue(obj, gate) && !p.over {
+	for _, obj := range kube.List[corev1.Pod](r.w.Kube, r.binding.namespace) {
+		if p := r.w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.gated(gate) && !kube.ConditionTrue(obj, gate) && !p.over {
 			r.w.setCondition(obj, gate, true)
 			r.w.setConditions(p)
 		}
 	}
-	r.write("finalizer", func(b *TargetGroupBinding) {
+	r.write("finalizer", func(b *kube.TargetGroupBinding) {
 		b.Finalizers = slices.DeleteFunc(b.Finalizers, func(f string) bool { return f == bindingFinalizer })
 	}, func() {
 		delete(r.w.lbc.failures, r.binding)
@@ -665,7 +671,7 @@ func (r *reconcile) gates(added []endpointPod) {
 	gate := corev1.PodConditionType(GatePrefix + r.tgb.Name)
 	pending := false
 	for _, e := range r.want {
-		if !e.pod.gated(gate) || conditionTrue(e.pod.obj, gate) || e.pod.over {
+		if !e.pod.gated(gate) || kube.ConditionTrue(e.pod.obj, gate) || e.pod.over {
 			continue
 		}
 		healthy := !slices.Contains(added, e) && slices.ContainsFunc(r.targets, func(t aws.TargetHealth) bool {
@@ -690,5 +696,5 @@ func (r *reconcile) observe() {
 		return
 	}
 	generation := r.tgb.Generation
-	r.write("status", func(b *TargetGroupBinding) { b.Status.ObservedGeneration = &generation }, func() { r.done(0) })
+	r.write("status", func(b *kube.TargetGroupBinding) { b.Status.ObservedGeneration = &generation }, func() { r.done(0) })
 }

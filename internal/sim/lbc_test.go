@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/memnet"
 	"drainwait/internal/sim/timeline"
 )
@@ -32,7 +33,7 @@ type lbcTest struct {
 	*worldTest
 	lb      *aws.LoadBalancer
 	g       *aws.TargetGroup
-	binding *TargetGroupBinding
+	binding *kube.TargetGroupBinding
 	pod     *PodReport
 }
 
@@ -42,7 +43,7 @@ func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 		x := &lbcTest{worldTest: t, lb: t.w.AWS.AddLoadBalancer("web", aws.ALB)}
 		x.g = t.w.AWS.AddTargetGroup("web", 8080, x.lb)
 		labels := map[string]string{"app": "web"}
-		t.w.AddService("shop", "web", labels, 8080)
+		t.w.Kube.AddService("shop", "web", labels, 8080)
 		x.binding = t.w.AddBinding("shop", "web", "web", x.g)
 		t.w.AddIngress("shop", "web", "web", x.lb)
 		x.pod = t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
@@ -60,8 +61,8 @@ func (t *lbcTest) checkpoint() string { return t.binding.Annotations[checkpointA
 // changes is what befell the binding, and when.
 func (t *lbcTest) changes() *[]string {
 	log := new([]string)
-	t.w.onChange(func(event string, obj metav1.Object) {
-		if b, ok := obj.(*TargetGroupBinding); ok {
+	t.w.Kube.OnChange(func(event string, obj metav1.Object) {
+		if b, ok := obj.(*kube.TargetGroupBinding); ok {
 			*log = append(*log, fmt.Sprintf("%s %s %q %v", event, b.Name, b.Annotations[checkpointAnnotation], b.Finalizers))
 		}
 	})
@@ -70,7 +71,7 @@ func (t *lbcTest) changes() *[]string {
 
 func TestBindingAsLBCMakesIt(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.KubeHandler())})
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.Kube.Handler())})
 		t.must(func(ctx context.Context) error {
 			u, err := client.Resource(bindings).Namespace("shop").Get(ctx, "web", metav1.GetOptions{})
 			if err != nil {
@@ -92,7 +93,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			t.Errorf("the checkpoint is %q", before)
 		}
 		t.binding.Spec.VPCID = "vpc-1"
-		t.w.Apply(t.binding)
+		t.w.Kube.Apply(t.binding)
 		t.run(2 * time.Second)
 		after := t.checkpoint()
 		if before[:44] != after[:44] || before[44:] == after[44:] || *t.binding.Status.ObservedGeneration != 2 {
@@ -107,13 +108,13 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 		if d := cmp.Diff(map[string]string{"service.k8s.aws/stack-namespace": "shop", "service.k8s.aws/stack-name": "web"}, nlb.Labels); d != "" {
 			t.Errorf("labels for an NLB (-want +got):\n%s", d)
 		}
-		nlb.APIVersion = GroupEKS + "/v1"
-		t.w.Apply(nlb)
+		nlb.APIVersion = kube.GroupEKS + "/v1"
+		t.w.Kube.Apply(nlb)
 		if nlb.Labels != nil {
 			t.Errorf("labels of Auto Mode: %v, want none", nlb.Labels)
 		}
 		nlb.Labels = map[string]string{"mine": "stays"}
-		t.w.Apply(nlb)
+		t.w.Kube.Apply(nlb)
 		if nlb.Labels == nil {
 			t.Error("labels that a test gives to a binding of Auto Mode are gone")
 		}
@@ -123,7 +124,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 func TestDeletedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.AWS.Register(t.g, targetIDs("10.9.9.9:80")[0].IP, 80) // LBC does not know of it
-		t.w.Delete(t.binding)
+		t.w.Kube.Delete(t.binding)
 		if !t.exists() || t.binding.DeletionTimestamp == nil {
 			t.Error("the binding did not stay for its finalizer")
 		}
@@ -138,7 +139,7 @@ func TestDeletedBinding(t *testing.T) {
 func TestDeletedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.StopController()
-		t.w.Delete(t.binding)
+		t.w.Kube.Delete(t.binding)
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
 		if !t.exists() {
@@ -157,10 +158,10 @@ func TestDeletedBindingOfAPendingPod(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "gated", Labels: map[string]string{"app": "web"}, Port: 8080, Gates: []string{GatePrefix + "web"}})
 		t.run(6 * time.Second)
-		before := conditionTrue(t.pod2("gated"), corev1.PodReady)
-		t.w.Delete(t.binding)
+		before := kube.ConditionTrue(t.pod2("gated"), corev1.PodReady)
+		t.w.Kube.Delete(t.binding)
 		t.run(2 * time.Second)
-		if before || !conditionTrue(t.pod2("gated"), corev1.PodReady) {
+		if before || !kube.ConditionTrue(t.pod2("gated"), corev1.PodReady) {
 			t.Errorf("ready before: %v, and after the deletion: %v", before, !before)
 		}
 	})
@@ -175,7 +176,7 @@ func TestRemovedBinding(t *testing.T) {
 		mine := targetIDs("10.0.0.3:80")[0]
 		t.serve("10.0.0.3:80")
 		t.w.AWS.Register(t.g, mine.IP, mine.Port)
-		t.w.Remove(t.binding)
+		t.w.Kube.Remove(t.binding)
 		if t.exists() {
 			t.Error("the binding is still there")
 		}
@@ -191,7 +192,7 @@ func TestRemovedBinding(t *testing.T) {
 func TestRemovedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		gap := t.w.ChangeLeader()
-		t.w.Remove(t.binding)
+		t.w.Kube.Remove(t.binding)
 		t.run(gap + time.Minute)
 		t.want("removed", t.g, podHealthy)
 	})
@@ -200,10 +201,10 @@ func TestRemovedBindingWithoutLeader(t *testing.T) {
 func TestSwitchedService(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		green := map[string]string{"app": "green"}
-		t.w.AddService("shop", "green", green, 8080)
+		t.w.Kube.AddService("shop", "green", green, 8080)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: green, Port: 8080})
 		t.run(10 * time.Second)
-		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.ServiceRef.Name = "green" }); err != nil {
+		if err := kube.Edit(t.w.Kube, "shop", "web", func(b *kube.TargetGroupBinding) { b.Spec.ServiceRef.Name = "green" }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(time.Second)
@@ -215,13 +216,13 @@ func TestSwitchedService(t *testing.T) {
 func TestSwitchedGroup(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		other := t.w.AWS.AddTargetGroup("other", 8080, t.lb)
-		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.TargetGroupARN = other.ARN() }); err != nil {
+		if err := kube.Edit(t.w.Kube, "shop", "web", func(b *kube.TargetGroupBinding) { b.Spec.TargetGroupARN = other.ARN() }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(20 * time.Second)
 		t.want("the new group", other, podHealthy)
 		t.want("the old group", t.g, podHealthy)
-		t.w.Remove(t.binding)
+		t.w.Kube.Remove(t.binding)
 		t.run(time.Second)
 		t.want("the new group", other, podDraining)
 		t.want("the old group", t.g, podHealthy)
@@ -236,7 +237,7 @@ func TestDeletedIngress(t *testing.T) {
 		do   func(t *lbcTest)
 	}{
 		{"by the scenario", func(t *lbcTest) { t.w.DeleteIngress("shop", "web") }},
-		{"by anybody", func(t *lbcTest) { t.w.Delete(NewIngress("shop", "web", "web")) }},
+		{"by anybody", func(t *lbcTest) { t.w.Kube.Delete(NewIngress("shop", "web", "web")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fast := func(as *Assumptions) {
@@ -260,7 +261,7 @@ func TestDeletedIngress(t *testing.T) {
 					{time.Minute, "true 0.1, exists false, balancers 0, groups 0, ingress false, nodes false"},
 				} {
 					t.run(step.run)
-					_, ingress := get[networkingv1.Ingress](t.w, "shop", "web")
+					_, ingress := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web")
 					left := max(0, t.pod.DeregisteredByController-began)
 					got := fmt.Sprintf("%v %.2g, exists %v, balancers %d, groups %d, ingress %v, nodes %v",
 						!t.g.IsRegistered(targetIDs("10.0.0.1:8080")[0]), left.Seconds(), t.exists(),
@@ -285,7 +286,7 @@ func TestDeletedIngressWithoutLeader(t *testing.T) {
 		t.want("without a leader", t.g, podHealthy)
 		gap := t.w.RestartController()
 		t.run(gap + 600*time.Millisecond)
-		if _, ok := get[networkingv1.Ingress](t.w, "shop", "web"); ok || len(t.w.AWS.Groups()) > 0 {
+		if _, ok := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web"); ok || len(t.w.AWS.Groups()) > 0 {
 			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.AWS.Groups()))
 		}
 	})
@@ -309,7 +310,7 @@ func TestDeletedIngressOfASharedBalancer(t *testing.T) {
 func TestSwitchedBackend(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		green := map[string]string{"app": "green"}
-		t.w.AddService("shop", "green", green, 8080)
+		t.w.Kube.AddService("shop", "green", green, 8080)
 		b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: green, Port: 8080})
 		t.run(10 * time.Second)
 		t.w.AddClients(t.g, 100)
@@ -323,7 +324,7 @@ func TestSwitchedBackend(t *testing.T) {
 		if made < 0 || deleted < made || !strings.Contains(order, "DELETED web") {
 			t.Errorf("the bindings went as\n%s", order)
 		}
-		if i, _ := get[networkingv1.Ingress](t.w, "shop", "web"); backends(i)[0] != "green" {
+		if i, _ := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web"); backends(i)[0] != "green" {
 			t.Errorf("the Ingress leads to %v", backends(i))
 		}
 		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
@@ -349,11 +350,11 @@ func TestSwitchedBackendWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.ChangeLeader()
 		t.w.StopController() // nor will there be one when that gap is over
-		t.w.AddService("shop", "green", nil, 8080)
+		t.w.Kube.AddService("shop", "green", nil, 8080)
 		t.w.SwitchBackend("shop", "web", "green")
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
-		if t.w.binding(bindingKey{GroupELBv2, "shop", "green"}) != nil {
+		if t.w.binding(bindingKey{kube.GroupELBv2, "shop", "green"}) != nil {
 			t.Error("without a leader there is a new binding")
 		}
 		t.run(t.w.ChangeLeader() + 2*time.Second)
@@ -452,7 +453,7 @@ func TestControllerGivesUp(t *testing.T) {
 func TestDeletedBindingOfNoGroup(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.AWS.DeleteTargetGroup(t.g)
-		t.w.Delete(t.binding)
+		t.w.Kube.Delete(t.binding)
 		t.run(2 * time.Second)
 		if t.exists() {
 			t.Error("the binding is still there")
@@ -464,7 +465,7 @@ func TestDeletedBindingOfNoGroup(t *testing.T) {
 func TestDeletedBindingThatIsRefused(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
-		t.w.Delete(t.binding)
+		t.w.Kube.Delete(t.binding)
 		t.run(time.Minute)
 		t.want("refused", t.g, podHealthy)
 		if !t.exists() {
@@ -476,10 +477,10 @@ func TestDeletedBindingThatIsRefused(t *testing.T) {
 // TestRefusedController: a refusal fails the reconcile, which is tried again after 5
 // ms, 10 ms and so on.
 func TestRefusedController(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
 		t.binding.Spec.ServiceRef.Name = "none" // one event, and no more
-		t.w.Apply(t.binding)
+		t.w.Kube.Apply(t.binding)
 		t.run(5 * time.Second)
 		if len(*at) != 9 || t.pod.DeregisteredByController == 0 {
 			t.Fatalf("tried at %v", *at)
@@ -494,11 +495,11 @@ func TestRefusedController(t *testing.T) {
 
 // TestRepeatedPasses: however often a binding fails at once, it is tried again once.
 func TestRepeatedPasses(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
 		t.w.StopController()
 		t.binding.Spec.ServiceRef.Name = "none"
-		t.w.Apply(t.binding)
+		t.w.Kube.Apply(t.binding)
 		t.w.lbc.idleTill = t.w.Present()
 		for i := range 4 {
 			t.w.enqueue(t.binding, time.Duration(i)*time.Millisecond)
@@ -624,13 +625,13 @@ func TestStaleCheckpoints(t *testing.T) {
 	})
 	testLBC(t, nil, func(t *lbcTest) {
 		first := t.checkpoint()
-		if err := Edit(t.w, "shop", "a", func(p *corev1.Pod) { p.Labels = nil }); err != nil {
+		if err := kube.Edit(t.w.Kube, "shop", "a", func(p *corev1.Pod) { p.Labels = nil }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(2 * time.Second)
 		t.want("without labels", t.g, podDraining)
 		t.w.StaleCheckpoints(10 * time.Second)
-		if err := Edit(t.w, "shop", "a", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }); err != nil {
+		if err := kube.Edit(t.w.Kube, "shop", "a", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(2 * time.Second)
@@ -689,7 +690,7 @@ func TestHiddenBinding(t *testing.T) {
 		labels := map[string]string{"app": "web"}
 		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
 		g, visible := t.w.AWS.AddTargetGroup("web", 8080, lb), t.w.AWS.AddTargetGroup("visible", 8080, lb)
-		t.w.AddService("shop", "web", labels, 8080)
+		t.w.Kube.AddService("shop", "web", labels, 8080)
 		t.w.AddIngress("shop", "web", "web", lb)
 		b := t.w.AddHiddenBinding("shop", "web", "web", g)
 		if len(b.Labels) > 0 {
@@ -700,7 +701,7 @@ func TestHiddenBinding(t *testing.T) {
 		t.run(30 * time.Second)
 		t.want("hidden", g, podHealthy)
 		t.want("beside it", visible, podHealthy)
-		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.KubeHandler())})
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.Kube.Handler())})
 		t.must(func(ctx context.Context) error {
 			l, err := client.Resource(bindings).List(ctx, metav1.ListOptions{})
 			if err == nil && len(l.Items) != 1 {
@@ -708,7 +709,7 @@ func TestHiddenBinding(t *testing.T) {
 			}
 			return err
 		})
-		t.w.Delete(b)
+		t.w.Kube.Delete(b)
 		t.run(time.Second)
 		t.want("deleted", g, podDraining)
 		t.want("beside it", visible, podHealthy)

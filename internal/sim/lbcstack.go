@@ -9,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 )
 
 // ingressFinalizer keeps an Ingress until LBC has deleted its load balancer. LBC
@@ -22,15 +23,15 @@ const ingressFinalizer = "ingress.k8s.aws/resources"
 // load balancer that another Ingress names as well stays, and what belongs to the
 // other's Services.
 func (w *World) DeleteIngress(namespace, name string) {
-	i, ok := get[networkingv1.Ingress](w, namespace, name)
+	i, ok := kube.Get[networkingv1.Ingress](w.Kube, namespace, name)
 	if !ok {
 		return
 	}
 	if !slices.Contains(i.Finalizers, ingressFinalizer) {
 		i.Finalizers = append(i.Finalizers, ingressFinalizer)
-		w.put(i)
+		w.Kube.Apply(i)
 	}
-	w.Delete(i)
+	w.Kube.Delete(i)
 }
 
 // ingressChanged has LBC delete the load balancer of an Ingress that is being
@@ -46,7 +47,7 @@ func (w *World) ingressChanged(i *networkingv1.Ingress) {
 
 // resumeStacks goes on with what an earlier leader has not ended.
 func (w *World) resumeStacks() {
-	for _, i := range list[networkingv1.Ingress](w, "") {
+	for _, i := range kube.List[networkingv1.Ingress](w.Kube, "") {
 		w.ingressChanged(i)
 	}
 }
@@ -73,7 +74,7 @@ func (w *World) deleteStack(i *networkingv1.Ingress) {
 	for _, k := range s.bindings {
 		w.lbc.busy[k] = true // the workers leave it alone
 		if b := w.binding(k); b != nil {
-			w.Delete(b)
+			w.Kube.Delete(b)
 		}
 	}
 	w.stackStep(as.StackDeregister, func() {
@@ -96,7 +97,7 @@ func (w *World) deleteStack(i *networkingv1.Ingress) {
 			w.AWS.ForgetGroup(g)
 		}
 		delete(w.lbc.stacks, key(i.Namespace, i.Name))
-		_ = Edit(w, i.Namespace, i.Name, func(i *networkingv1.Ingress) { // or somebody has stripped it
+		_ = kube.Edit(w.Kube, i.Namespace, i.Name, func(i *networkingv1.Ingress) { // or somebody has stripped it
 			i.Finalizers = slices.DeleteFunc(i.Finalizers, func(f string) bool { return f == ingressFinalizer })
 		})
 	})
@@ -108,7 +109,7 @@ func (w *World) dropBinding(k bindingKey) {
 	delete(w.lbc.busy, k)
 	if b := w.binding(k); b != nil {
 		b.Finalizers = slices.DeleteFunc(b.Finalizers, func(f string) bool { return f == bindingFinalizer })
-		w.put(b)
+		w.Kube.Apply(b)
 	}
 	w.work()
 }
@@ -121,7 +122,7 @@ func (w *World) stackOf(i *networkingv1.Ingress) stack {
 	others := make(map[string]bool) // Services of other Ingresses of these load balancers
 	for _, lb := range balancers {
 		shared := false
-		for _, other := range list[networkingv1.Ingress](w, "") {
+		for _, other := range kube.List[networkingv1.Ingress](w.Kube, "") {
 			if other != i && other.DeletionTimestamp == nil && slices.Contains(w.balancersOf(other), lb) {
 				shared = true
 				for _, service := range backends(other) {
@@ -133,7 +134,7 @@ func (w *World) stackOf(i *networkingv1.Ingress) stack {
 			s.balancers = append(s.balancers, lb)
 		}
 	}
-	for _, b := range list[TargetGroupBinding](w, "") {
+	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, "") {
 		g, err := w.groupOf(b)
 		if err != nil || g.Balancer() == nil || !slices.Contains(balancers, g.Balancer()) {
 			continue
@@ -181,13 +182,13 @@ func backends(i *networkingv1.Ingress) []string {
 // new group, which there is at once. Of the rules a node of the load balancer learns
 // when the last of the old targets leaves its view.
 func (w *World) SwitchBackend(namespace, ingress, service string) *aws.TargetGroup {
-	i, ok := get[networkingv1.Ingress](w, namespace, ingress)
+	i, ok := kube.Get[networkingv1.Ingress](w.Kube, namespace, ingress)
 	if !ok || len(w.balancersOf(i)) == 0 {
 		panic(fmt.Sprintf("sim: no Ingress %s/%s with a load balancer", namespace, ingress))
 	}
 	lb, before := w.balancersOf(i)[0], backends(i)
-	var old []*TargetGroupBinding
-	for _, b := range list[TargetGroupBinding](w, namespace) {
+	var old []*kube.TargetGroupBinding
+	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, namespace) {
 		if g, err := w.groupOf(b); err == nil && g.Balancer() == lb && slices.Contains(before, b.Spec.ServiceRef.Name) {
 			old = append(old, b)
 		}
@@ -197,8 +198,8 @@ func (w *World) SwitchBackend(namespace, ingress, service string) *aws.TargetGro
 		g, _ := w.groupOf(old[0]) // it was just found
 		port = g.Port()
 	}
-	group := w.AWS.AddTargetGroup(fmt.Sprintf("k8s-%s-%s-%d", namespace, service, w.kube.revision), port, lb)
-	_ = Edit(w, namespace, ingress, func(i *networkingv1.Ingress) { // it was just found
+	group := w.AWS.AddTargetGroup(fmt.Sprintf("k8s-%s-%s-%d", namespace, service, w.Kube.Revision()), port, lb)
+	_ = kube.Edit(w.Kube, namespace, ingress, func(i *networkingv1.Ingress) { // it was just found
 		for _, r := range i.Spec.Rules {
 			for p := range r.HTTP.Paths {
 				r.HTTP.Paths[p].Backend.Service.Name = service
@@ -223,21 +224,21 @@ func (w *World) whenLed(f func()) {
 // followBackend is LBC's part of a changed backend. The order is that of LBC
 // pkg/deploy/elbv2/target_group_binding_synthesizer.go: new bindings are made in
 // the first pass over a stack, old ones deleted in the second.
-func (w *World) followBackend(namespace, service string, group *aws.TargetGroup, old []*TargetGroupBinding) {
+func (w *World) followBackend(namespace, service string, group *aws.TargetGroup, old []*kube.TargetGroupBinding) {
 	for _, b := range old {
 		if g, err := w.groupOf(b); err == nil {
 			g.LeadTo(group)
 		}
 	}
 	name := service
-	for n := 2; w.binding(bindingKey{GroupELBv2, namespace, name}) != nil; n++ {
+	for n := 2; w.binding(bindingKey{kube.GroupELBv2, namespace, name}) != nil; n++ {
 		name = fmt.Sprint(service, "-", n)
 	}
 	w.AddBinding(namespace, name, service, group)
-	w.After(w.Draw(w.cfg.Assumptions.KubeLatency, "controller", "stack"), func() {
+	w.After(w.Draw(w.cfg.Assumptions.Kube.KubeLatency, "controller", "stack"), func() {
 		for _, b := range old {
 			g, err := w.groupOf(b)
-			w.Delete(b)
+			w.Kube.Delete(b)
 			if err == nil {
 				w.forgetGroupAfter(g, keyOf(b))
 			}

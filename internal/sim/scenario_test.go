@@ -12,10 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -26,35 +28,35 @@ func TestControllerFollowsBindings(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		group      aws.TargetGroupSpec
-		change     func(w *World, s *corev1.Service, b *TargetGroupBinding)
+		change     func(w *World, s *corev1.Service, b *kube.TargetGroupBinding)
 		want       string
 		checkpoint bool
 	}{
 		{"as LBC makes it", aws.TargetGroupSpec{}, nil, v4, true},
-		{"before LBC 2.14", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"before LBC 2.14", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.TargetGroupProtocol = nil
 		}, v4, true},
-		{"by name", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"by name", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.TargetGroupARN, b.Spec.TargetGroupName = "", "web"
 		}, v4, true},
-		{"of EKS Auto Mode", aws.TargetGroupSpec{}, func(w *World, _ *corev1.Service, b *TargetGroupBinding) {
-			w.ServeGroup(GroupEKS, true)
-			b.APIVersion = GroupEKS + "/v1"
+		{"of EKS Auto Mode", aws.TargetGroupSpec{}, func(w *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
+			w.Kube.ServeGroup(kube.GroupEKS, true)
+			b.APIVersion = kube.GroupEKS + "/v1"
 		}, v4, false},
 		{"IPv6", aws.TargetGroupSpec{IPv6: true}, nil, v6, true},
-		{"IPv6, of a Service without", aws.TargetGroupSpec{IPv6: true}, func(_ *World, s *corev1.Service, _ *TargetGroupBinding) {
+		{"IPv6, of a Service without", aws.TargetGroupSpec{IPv6: true}, func(_ *World, s *corev1.Service, _ *kube.TargetGroupBinding) {
 			s.Spec.IPFamilies = s.Spec.IPFamilies[:1]
 		}, "", true},
-		{"named target port", aws.TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *TargetGroupBinding) {
+		{"named target port", aws.TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *kube.TargetGroupBinding) {
 			s.Spec.Ports[0].TargetPort = intstr.FromString("admin")
 		}, "10.0.0.1:9090 us-east-1b", true},
-		{"target port that no container names", aws.TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *TargetGroupBinding) {
+		{"target port that no container names", aws.TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *kube.TargetGroupBinding) {
 			s.Spec.Ports[0].TargetPort = intstr.FromString("none")
 		}, "", true},
-		{"second port, by name", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"second port, by name", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.ServiceRef.Port = intstr.FromString("admin")
 		}, "10.0.0.1:9090 us-east-1b", true},
-		{"second port, by number", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"second port, by number", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.ServiceRef.Port = intstr.FromInt(81)
 		}, "10.0.0.1:9090 us-east-1b", true},
 		{"instance targets", aws.TargetGroupSpec{TargetType: "instance"}, nil, "", false},
@@ -63,20 +65,20 @@ func TestControllerFollowsBindings(t *testing.T) {
 			testWorld(t, nil, func(t *worldTest) {
 				tt.group.Name, tt.group.Port, tt.group.Balancer = "web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB)
 				g, labels := t.w.AWS.AddGroup(tt.group), map[string]string{"app": "web"}
-				s := NewService("shop", "web", labels, 8080)
+				s := kube.NewService("shop", "web", labels, 8080)
 				s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "admin", Port: 81, TargetPort: intstr.FromInt(9090)})
 				b := NewBinding("shop", "web", "web", g)
 				if tt.change != nil {
 					tt.change(t.w, s, b)
 				}
-				t.w.Apply(s)
+				t.w.Kube.Apply(s)
 				t.w.AddPod(PodSpec{
 					Namespace: "shop", Name: "a", Labels: labels, Port: 8080, ExtraPorts: map[string]int{"admin": 9090},
 					IPFamilies: s.Spec.IPFamilies, Grace: time.Minute, Hook: Hook{Hold: true},
 				})
 				t.run(30 * time.Second)
-				t.w.Apply(b) // in the middle of things
+				t.w.Kube.Apply(b) // in the middle of things
 				t.run(30 * time.Second)
 				var healthy, draining []string
 				if tt.want != "" {
@@ -108,21 +110,21 @@ func TestControllerFollowsPods(t *testing.T) {
 		{"completion", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { w.CompletePod("shop", "a") }, draining},
 		{"completion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *aws.TargetGroup) {
 			s.Spec.PublishNotReadyAddresses = true
-			w.Apply(s)
+			w.Kube.Apply(s)
 			w.CompletePod("shop", "a")
 		}, draining},
 		{"shutdown of its node", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { w.ShutdownNode("node-1") }, draining},
 		{"liveness restart", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { w.RestartContainer("shop", "a") }, healthy},
 		{"other labels", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) {
-			w.SetLabels("shop", "a", map[string]string{"app": "other"})
+			w.Kube.SetLabels("shop", "a", map[string]string{"app": "other"})
 		}, draining},
 		{"other selector", func(w *World, s *corev1.Service, _ *aws.TargetGroup) {
-			w.SetSelector(s, map[string]string{"app": "other"})
+			w.Kube.SetSelector(s, map[string]string{"app": "other"})
 		}, draining},
-		{"no Service", func(w *World, s *corev1.Service, _ *aws.TargetGroup) { w.Remove(s) }, draining},
+		{"no Service", func(w *World, s *corev1.Service, _ *aws.TargetGroup) { w.Kube.Remove(s) }, draining},
 		{"deletion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *aws.TargetGroup) {
 			s.Spec.PublishNotReadyAddresses = true
-			w.Apply(s)
+			w.Kube.Apply(s)
 			_ = w.DeletePod("shop", "a")
 		}, healthy},
 		{"deletion while the controller is stuck", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) {
@@ -144,7 +146,7 @@ func TestControllerFollowsPods(t *testing.T) {
 			testWorld(t, nil, func(t *worldTest) {
 				labels := map[string]string{"app": "web"}
 				g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
-				s := t.w.AddService("shop", "web", labels, 8080)
+				s := t.w.Kube.AddService("shop", "web", labels, 8080)
 				t.w.AddBinding("shop", "web", "web", g)
 				p := t.w.AddPod(PodSpec{
 					Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute,
@@ -169,7 +171,7 @@ func TestCheckpointWaitsForGates(t *testing.T) {
 	testWorld(t, slow, func(t *worldTest) {
 		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 1, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
 		checkpoint := func() string {
-			return t.w.binding(bindingKey{GroupELBv2, "shop", "web"}).Annotations[checkpointAnnotation]
+			return t.w.binding(bindingKey{kube.GroupELBv2, "shop", "web"}).Annotations[checkpointAnnotation]
 		}
 		t.run(2 * time.Minute)
 		before := checkpoint()
@@ -260,10 +262,10 @@ func TestEndpointSlices(t *testing.T) {
 		for i, name := range []string{"a", "b", "c"} {
 			t.w.AddPod(PodSpec{Namespace: "shop", Name: name, Labels: labels, Port: 8080 + i/2, IPFamilies: families[:1+i%2]})
 		}
-		s := NewService("shop", "web", labels, 0)
+		s := kube.NewService("shop", "web", labels, 0)
 		s.Spec.Ports[0].TargetPort = intstr.FromString("http")
 		s.Spec.IPFamilies = families
-		t.w.Apply(s)
+		t.w.Kube.Apply(s)
 		slicesNow := func() []string {
 			t.run(10 * time.Second)
 			got := []string{}
@@ -291,16 +293,47 @@ func TestEndpointSlices(t *testing.T) {
 		if d := cmp.Diff(want, slicesNow()); d != "" {
 			t.Errorf("slices (-want +got):\n%s", d)
 		}
-		t.w.Remove(s)
+		t.w.Kube.Remove(s)
 		if d := cmp.Diff([]string{}, slicesNow()); d != "" {
 			t.Errorf("slices of no Service (-want +got):\n%s", d)
 		}
 	})
 }
 
+// TestSlicesByHand are left alone, and LBC follows them.
+func TestSlicesByHand(t *testing.T) {
+	testWorld(t, nil, func(t *worldTest) {
+		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
+		t.w.AddBinding("shop", "web", "web", g)
+		t.w.Kube.AddService("shop", "web", nil, 8080)
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080})
+		t.run(10 * time.Second)
+		name, port := "http", int32(8080)
+		s := &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "mine", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Port: &port}, {Name: &name, Port: &port}},
+			Endpoints: []discoveryv1.Endpoint{
+				{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "a", Namespace: "elsewhere"}},
+				{Addresses: []string{"10.0.0.2"}},
+			},
+		}
+		t.w.Kube.Apply(s)
+		t.run(20 * time.Second)
+		t.want("by hand", g, "10.0.0.1:8080 us-east-1b healthy")
+		if err := kube.Edit(t.w.Kube, "shop", "web", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "other"} }); err != nil {
+			t.Fatal(err)
+		}
+		t.run(5 * time.Second)
+		if got := t.w.Kube.SlicesOf("shop", "web"); !slices.Contains(got, s) {
+			t.Error("the EndpointSlice controller took a slice that is not its own")
+		}
+	})
+}
+
 // state shows a pod as the API has it.
 func state(p *corev1.Pod) string {
-	return fmt.Sprintf("%s ready=%v deleted=%v", p.Status.Phase, conditionTrue(p, corev1.PodReady), p.DeletionTimestamp != nil)
+	return fmt.Sprintf("%s ready=%v deleted=%v", p.Status.Phase, kube.ConditionTrue(p, corev1.PodReady), p.DeletionTimestamp != nil)
 }
 
 func TestHooksOfContainers(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -123,7 +124,7 @@ func TestNotTerminating(t *testing.T) {
 		}, "0 false false false"},
 		{"shutdown of the node", func(w *World) { w.ShutdownNode("node-1") }, "1 false true true"},
 		{"a node that is not ready", func(w *World) {
-			n, _ := get[corev1.Node](w, "", "node-1")
+			n, _ := kube.Get[corev1.Node](w.Kube, "", "node-1")
 			w.setNodeReady(n, corev1.ConditionUnknown, "NodeStatusUnknown")
 			w.RestartContainer("shop", "a")
 		}, "1 false false true"},
@@ -165,9 +166,9 @@ func TestWillNotLeave(t *testing.T) {
 			inWorldWith(t, answering(0, http.StatusOK, "will_not_leave"), func(t *testing.T, w *World) {
 				labels := map[string]string{"app": "web"}
 				g := w.AWS.AddTargetGroup("web", 80, w.AWS.AddLoadBalancer("web", aws.ALB))
-				s := NewService("shop", "web", labels, 8080)
+				s := kube.NewService("shop", "web", labels, 8080)
 				s.Spec.PublishNotReadyAddresses = tt.publish
-				w.Apply(s)
+				w.Kube.Apply(s)
 				w.AddBinding("shop", "web", "web", g)
 				p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
 				w.Run(t.Context(), 30*time.Second)
@@ -258,7 +259,7 @@ func TestAddressUsedAgain(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		labels := map[string]string{"app": "web"}
 		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
-		t.w.AddService("shop", "web", labels, 8080)
+		t.w.Kube.AddService("shop", "web", labels, 8080)
 		t.w.AddBinding("shop", "web", "web", g)
 		spec := PodSpec{
 			Namespace: "shop", Name: "web-0", Labels: labels, Port: 8080, Grace: time.Minute,

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -20,9 +21,9 @@ type World struct {
 	cfg     Config
 	planned map[string]bool // work that a controller will come to; see soon
 
-	AWS *aws.Account
+	AWS  *aws.Account
+	Kube *kube.Cluster
 
-	kube        kubeStore
 	lbc         controller
 	pods        map[string]*pod             // by namespace/name; those whose object exists
 	byUID       map[types.UID]*pod          // all that ever were

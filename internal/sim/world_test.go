@@ -50,7 +50,7 @@ func answering(after time.Duration, status int, outcome string) http.Handler {
 // tell writes down each change of the world's objects, and when it was.
 func tell(w *World) *[]string {
 	log := new([]string)
-	w.onChange(func(eventType string, obj metav1.Object) {
+	w.Kube.OnChange(func(eventType string, obj metav1.Object) {
 		*log = append(*log, fmt.Sprintf("%v %s %T %s/%s %s", w.Present(), eventType, obj, obj.GetNamespace(), obj.GetName(), obj.GetResourceVersion()))
 	})
 	return log
