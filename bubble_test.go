@@ -73,7 +73,7 @@ func (b *bubble) serviceConfig() serviceConfig {
 			HTTPClient:   &http.Client{Transport: memnet.Transport(b.AWS.Handler())},
 			BaseEndpoint: &endpoint,
 		},
-		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: memnet.Transport(b.KubeHandler())},
+		kubernetes: &rest.Config{Host: "http://cluster.invalid", Transport: memnet.Transport(b.Kube.Handler())},
 		drain:      drain.DefaultConfig(),
 		elb:        elb.DefaultConfig(),
 		quiet:      10 * time.Second,

@@ -15,6 +15,7 @@ import (
 
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -70,7 +71,7 @@ func (p *promise) assumptions() sim.Assumptions {
 	const ms = time.Millisecond
 	a := sim.DefaultAssumptions()
 	a.AWS.APILatency = p.span(10*ms, 300*ms)
-	a.WatchLag = p.span(2*ms, time.Second)
+	a.Kube.WatchLag = p.span(2*ms, time.Second)
 	a.EndpointLag = p.span(10*ms, time.Second)
 	a.KubeletLag = p.span(20*ms, 2*time.Second)
 	a.ControllerLag = p.span(5*ms, 3*time.Second)
@@ -106,13 +107,13 @@ var faults = []wrong{
 	{"Hang", awsFault(aws.Fault{Hang: true}), noFault, false},
 	{"Garbled", garbled, noFault, false},
 	{"ExpiredToken", func(p *promise) { p.world.AWS.ExpireCredentials(true) }, func(p *promise) { p.world.AWS.ExpireCredentials(false) }, false},
-	{"cut watches", counted("cut watches", func(p *promise) { p.world.CutWatches() }), nothing, true},
-	{"expired watches", counted("expired watches", func(p *promise) { p.world.ExpireWatches() }), nothing, true},
-	{"lagging watches", counted("lagging watches", lagSome), func(p *promise) { p.world.LagWatches("", 0) }, true},
+	{"cut watches", counted("cut watches", func(p *promise) { p.world.Kube.CutWatches() }), nothing, true},
+	{"expired watches", counted("expired watches", func(p *promise) { p.world.Kube.ExpireWatches() }), nothing, true},
+	{"lagging watches", counted("lagging watches", lagSome), func(p *promise) { p.world.Kube.LagWatches("", 0) }, true},
 	{"API server away", counted("API server away", func(p *promise) {
-		p.world.CutWatches()
-		p.world.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
-	}), func(p *promise) { p.world.FailKube(nil, 0) }, true},
+		p.world.Kube.CutWatches()
+		p.world.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+	}), func(p *promise) { p.world.Kube.Fail(nil, 0) }, true},
 	{"leader change", counted("leader change", func(p *promise) { p.world.ChangeLeader() }), nothing, false},
 }
 
@@ -134,7 +135,7 @@ func garbled(p *promise) {
 func lagSome(p *promise) {
 	resources := []string{"", "pods", "services", "endpointslices", "targetgroupbindings", "ingresses"}
 	resource, lag := resources[p.IntN(len(resources))], p.between(time.Second, 20*time.Second)
-	p.world.LagWatches(resource, lag)
+	p.world.Kube.LagWatches(resource, lag)
 	if resource == "" || resource == "pods" {
 		p.lagging = append(p.lagging, [2]time.Duration{p.world.Now() - time.Minute, p.world.Now() + time.Minute})
 	}
@@ -163,42 +164,42 @@ func (e edit) label() string { return e.name }
 var edits = []edit{
 	{"binding switched", func(p *promise, a *promiseApp) bool { return p.bind(a, "green") }, func(p *promise, a *promiseApp) { p.bind(a, a.Name) }, false},
 	{"binding deleted", func(p *promise, a *promiseApp) bool {
-		return p.change(a, func(b *sim.TargetGroupBinding) { p.world.Delete(b) })
+		return p.change(a, func(b *kube.TargetGroupBinding) { p.world.Kube.Delete(b) })
 	}, func(p *promise, a *promiseApp) {
-		if !p.change(a, func(*sim.TargetGroupBinding) {}) {
+		if !p.change(a, func(*kube.TargetGroupBinding) {}) {
 			p.world.AddBinding(a.Namespace, a.Name, a.Name, a.group)
 		}
 	}, false},
 	{"selector switched", func(p *promise, a *promiseApp) bool { return p.selectBy(a, "green") }, func(p *promise, a *promiseApp) { p.selectBy(a, a.Name) }, true},
 	{"Service deleted", func(p *promise, a *promiseApp) bool {
-		return sim.Edit(p.world.World, a.Namespace, a.Name, func(s *corev1.Service) { p.world.After(0, func() { p.world.Delete(s) }) }) == nil
+		return kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(s *corev1.Service) { p.world.After(0, func() { p.world.Kube.Delete(s) }) }) == nil
 	}, func(p *promise, a *promiseApp) {
-		p.world.AddService(a.Namespace, a.Name, map[string]string{"app": a.Name}, a.Port)
+		p.world.Kube.AddService(a.Namespace, a.Name, map[string]string{"app": a.Name}, a.Port)
 	}, true},
 	{"label taken off", func(p *promise, a *promiseApp) bool {
 		r := p.alive(a)
 		if r == nil {
 			return false
 		}
-		p.world.SetLabels(r.Namespace, r.Name, map[string]string{"app": "debug", "deployment": a.Name})
+		p.world.Kube.SetLabels(r.Namespace, r.Name, map[string]string{"app": "debug", "deployment": a.Name})
 		p.world.After(p.between(0, 3*time.Second), func() { p.deleteIn(a, r, a.Grace) })
 		return true
 	}, func(*promise, *promiseApp) {}, true},
 	{"Ingress edited", func(p *promise, a *promiseApp) bool { return a.outerLB != nil && p.route(a, "green") }, func(p *promise, a *promiseApp) { p.route(a, a.Name) }, false},
 	{"Ingress deleted", func(p *promise, a *promiseApp) bool {
-		return a.outerLB != nil && sim.Edit(p.world.World, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) { p.world.After(0, func() { p.world.Remove(i) }) }) == nil
+		return a.outerLB != nil && kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) { p.world.After(0, func() { p.world.Kube.Remove(i) }) }) == nil
 	}, func(p *promise, a *promiseApp) {
 		p.world.AddIngress(a.Namespace, a.Name+"-outer", a.Name, a.outerLB)
 	}, false},
 	{"slice edited", func(p *promise, a *promiseApp) bool {
-		return sim.Edit(p.world.World, a.Namespace, a.Name+"-ipv4-0", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil }) == nil
+		return kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-ipv4-0", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil }) == nil
 	}, func(*promise, *promiseApp) {}, true}, // the next change of a pod mends it
 }
 
 // change edits the application's binding, if there is one.
-func (p *promise) change(a *promiseApp, f func(*sim.TargetGroupBinding)) bool {
-	var b *sim.TargetGroupBinding
-	if sim.Edit(p.world.World, a.Namespace, a.Name, func(x *sim.TargetGroupBinding) { b = x }) != nil || b.DeletionTimestamp != nil {
+func (p *promise) change(a *promiseApp, f func(*kube.TargetGroupBinding)) bool {
+	var b *kube.TargetGroupBinding
+	if kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(x *kube.TargetGroupBinding) { b = x }) != nil || b.DeletionTimestamp != nil {
 		return false
 	}
 	f(b)
@@ -206,15 +207,15 @@ func (p *promise) change(a *promiseApp, f func(*sim.TargetGroupBinding)) bool {
 }
 
 func (p *promise) bind(a *promiseApp, service string) bool {
-	return sim.Edit(p.world.World, a.Namespace, a.Name, func(b *sim.TargetGroupBinding) { b.Spec.ServiceRef.Name = service }) == nil
+	return kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(b *kube.TargetGroupBinding) { b.Spec.ServiceRef.Name = service }) == nil
 }
 
 func (p *promise) selectBy(a *promiseApp, app string) bool {
-	return sim.Edit(p.world.World, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": app} }) == nil
+	return kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": app} }) == nil
 }
 
 func (p *promise) route(a *promiseApp, service string) bool {
-	return sim.Edit(p.world.World, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) {
+	return kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) {
 		i.Spec.Rules[0].HTTP.Paths[0].Backend.Service.Name = service
 	}) == nil
 }
@@ -223,7 +224,7 @@ func (p *promise) play(t *testing.T, change func(*serviceConfig), sum *coverage)
 	cfg := sim.Config{Seed: p.seed, Assumptions: p.assumptions(), NoCheckpoint: p.IntN(5) == 0}
 	inBubble(t, cfg, change, func(b *bubble) {
 		p.world = b
-		b.AddService("default", "green", map[string]string{"app": "green"}, 8080)
+		b.Kube.AddService("default", "green", map[string]string{"app": "green"}, 8080)
 		for i := range 1 + p.IntN(3) {
 			p.addApp(i)
 		}
@@ -277,7 +278,7 @@ func (p *promise) addApp(i int) {
 	p.addSecond(a, second, kind)
 	if p.IntN(6) == 0 {
 		a.publishes = true
-		_ = sim.Edit(p.world.World, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = true })
+		_ = kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = true })
 	}
 	p.apps = append(p.apps, a)
 }
@@ -444,7 +445,7 @@ func (p *promise) again(a *promiseApp, spec sim.PodSpec) {
 // far behind that it still shows the old one at the address.
 func (p *promise) behindTheWatch(a *promiseApp, spec sim.PodSpec) {
 	p.hit["pod too new for the watch"]++
-	p.world.LagWatches("pods", 3*time.Minute)
+	p.world.Kube.LagWatches("pods", 3*time.Minute)
 	p.lagging = append(p.lagging, [2]time.Duration{p.world.Now(), p.world.Now() + 4*time.Minute})
 	r := p.world.AddPod(spec)
 	p.world.After(p.between(90*time.Second, 2*time.Minute), func() {
@@ -452,7 +453,7 @@ func (p *promise) behindTheWatch(a *promiseApp, spec sim.PodSpec) {
 			p.deleteIn(a, r, a.Grace)
 		}
 	})
-	p.world.After(3*time.Minute, func() { p.world.LagWatches("pods", 0) })
+	p.world.After(3*time.Minute, func() { p.world.Kube.LagWatches("pods", 0) })
 }
 
 // planLateBinding puts an application behind an NLB, too, while the watch of
@@ -467,7 +468,7 @@ func (p *promise) planLateBinding(a *promiseApp) {
 		}
 		p.hit["binding too new for the watch"]++
 		a.kinds = append(a.kinds, aws.NLB)
-		p.world.LagWatches("targetgroupbindings", 4*time.Minute)
+		p.world.Kube.LagWatches("targetgroupbindings", 4*time.Minute)
 		late := p.world.AWS.AddTargetGroup(a.Name+"-late", a.Port, p.world.AWS.AddLoadBalancer(a.Name+"-late", aws.NLB))
 		p.world.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
 		p.world.AddClients(late, 5)
@@ -476,7 +477,7 @@ func (p *promise) planLateBinding(a *promiseApp) {
 				p.deleteIn(a, r, a.Grace)
 			}
 		})
-		p.world.After(4*time.Minute, func() { p.world.LagWatches("targetgroupbindings", 0) })
+		p.world.After(4*time.Minute, func() { p.world.Kube.LagWatches("targetgroupbindings", 0) })
 	})
 }
 

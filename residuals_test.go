@@ -40,7 +40,7 @@ func TestBeyondUs(t *testing.T) {
 			name: "somebody else registers the pod in a group that has a binding", outcome: "drained",
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 				s.outer = s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB))
 				s.AddBinding(web, "shop", "shop", s.outer)
 			},
@@ -54,7 +54,7 @@ func TestBeyondUs(t *testing.T) {
 			name: "a tie is lost just before the service starts", prepare: withoutDelay, outcome: "not_registered",
 			stop: func(s *scene) {
 				s.binding.Spec.ServiceRef.Name = "green"
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 				s.run(2 * time.Second)
 				s.restart()
 				s.run(5 * time.Second)
@@ -64,11 +64,11 @@ func TestBeyondUs(t *testing.T) {
 		{
 			name: "a tie comes and goes while the watch is behind", prepare: withoutDelay, outcome: "not_registered",
 			stop: func(s *scene) {
-				s.LagWatches("", 10*time.Minute)
-				s.SetSelector(s.service, map[string]string{"app": "fresh"})
+				s.Kube.LagWatches("", 10*time.Minute)
+				s.Kube.SetSelector(s.service, map[string]string{"app": "fresh"})
 				s.fresh("fresh")
 				s.run(time.Minute)
-				s.SetSelector(s.service, map[string]string{"app": "web"})
+				s.Kube.SetSelector(s.service, map[string]string{"app": "web"})
 				s.run(2 * time.Second)
 				_ = s.DeletePod(web, s.pod.Name)
 			},
@@ -78,11 +78,11 @@ func TestBeyondUs(t *testing.T) {
 			prepare: func(s *scene) {
 				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
 				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
-				s.AddService("front", "web", nil, webPort)
+				s.Kube.AddService("front", "web", nil, webPort)
 				s.AddBinding("front", "web", "web", s.group)
 			},
 			stop: func(s *scene) {
-				s.LagWatches("endpointslices", 10*time.Minute)
+				s.Kube.LagWatches("endpointslices", 10*time.Minute)
 				s.sliceByHand("front", "web-1", webPort)
 				s.AWS.Register(s.group, s.pod.IP, webPort)
 				s.run(time.Minute)

@@ -278,7 +278,7 @@ func TestGoingAway(t *testing.T) {
 // TestNotReadyYet: before the cluster has been read nobody is told to stop.
 func TestNotReadyYet(t *testing.T) {
 	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *bubble) {
-		b.FailKube(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
+		b.Kube.Fail(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
 		b.run(10 * time.Second)
 		c := b.answer(b.ask("10.0.0.1", ""))
 		if f := c.failed(t); c.status != http.StatusServiceUnavailable || f.Error != "unavailable" || c.header.Get("Retry-After") == "" {
@@ -290,7 +290,7 @@ func TestNotReadyYet(t *testing.T) {
 		if c := b.answer(b.get(b.admin.Client(netip.Addr{}), "http://admin/healthz")); c.status != http.StatusOK {
 			t.Errorf("healthz is %d", c.status)
 		}
-		b.FailKube(nil, 0)
+		b.Kube.Fail(nil, 0)
 	})
 }
 
@@ -298,7 +298,7 @@ func TestNotReadyYet(t *testing.T) {
 func TestReplicasShareTheRate(t *testing.T) {
 	inBubble(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, func(c *serviceConfig) { c.ownService = "drain-wait/drain-wait" }, func(b *bubble) {
 		labels := map[string]string{"app": "drain-wait"}
-		b.AddService("drain-wait", "drain-wait", labels, 8080)
+		b.Kube.AddService("drain-wait", "drain-wait", labels, 8080)
 		for i := range 2 {
 			b.AddPod(sim.PodSpec{Namespace: "drain-wait", Name: fmt.Sprint("drain-wait-", i), Labels: labels, Port: 8080})
 		}
@@ -360,7 +360,7 @@ func TestContract(t *testing.T) {
 		s.AWS.Fail(refuse("DescribeTargetHealth"))
 		check(s.answer(s.ask(webIP, ""))) // 502
 		s.AWS.Fail(nil)
-		s.Remove(s.binding)
+		s.Kube.Remove(s.binding)
 		instances(s)
 		s.run(time.Second)
 		check(s.answer(s.ask(webIP, ""))) // 422

@@ -156,7 +156,7 @@ func serveWorld(w *sim.World, address string) (*simulation, error) {
 		return nil, fmt.Errorf("listen for the simulated APIs: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", w.KubeHandler())
+	mux.Handle("/", w.Kube.Handler())
 	mux.Handle("/{$}", w.AWS.Handler())
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	s := &simulation{world: w, url: "http://" + l.Addr().String(), failed: make(chan error, 1)}

@@ -14,6 +14,7 @@ import (
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -193,7 +194,7 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.service.Spec.Ports[0].TargetPort = intstr.FromString("http")
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 			},
 			up: func(s *scene) { // one of the same Service on the same node, at another port
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
@@ -216,13 +217,13 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "no group", outcome: "not_registered", after: 0,
-			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
+			prepare: func(s *scene) { s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
 			also:    targets(0),
 		},
 		{
 			name: "a group of another application", outcome: "not_registered", after: 0,
 			prepare: func(s *scene) {
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 				s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			},
 		},
@@ -247,7 +248,7 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 			},
 		},
 		{
@@ -255,7 +256,7 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 				s.AWS.Fail(refuse("DescribeTargetGroups"))
 			},
 			also: warned("the longer settle time counts"),
@@ -264,11 +265,11 @@ func discoveryCases() []waitCase {
 			name: "EKS Auto Mode", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
-				s.Remove(s.binding)
-				s.ServeGroup(sim.GroupEKS, true)
+				s.Kube.Remove(s.binding)
+				s.Kube.ServeGroup(kube.GroupEKS, true)
 				b := sim.NewBinding(web, "web", "web", s.group)
 				b.APIVersion = "eks.amazonaws.com/v1"
-				s.Apply(b)
+				s.Kube.Apply(b)
 			},
 		},
 		{
@@ -287,7 +288,7 @@ func discoveryCases() []waitCase {
 		{
 			name: "the selector was switched before the deletion", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
-				s.SetSelector(s.service, map[string]string{"app": "green"})
+				s.Kube.SetSelector(s.service, map[string]string{"app": "green"})
 				s.After(2*time.Second, func() { _ = s.DeletePod(web, "web-1") })
 			},
 			early: 3 * time.Second, // the hook, not the deregistration, comes last
@@ -296,13 +297,13 @@ func discoveryCases() []waitCase {
 		{
 			name: "the labels were taken off before the deletion", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
-				s.SetLabels(web, "web-1", map[string]string{"app": "quarantine"})
+				s.Kube.SetLabels(web, "web-1", map[string]string{"app": "quarantine"})
 				s.After(2*time.Second, func() { _ = s.DeletePod(web, "web-1") })
 			},
 		},
 		{
 			name: "instance targets alone", status: http.StatusUnprocessableEntity, after: 0,
-			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Remove(s.binding); instances(s); s.group = nil },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Kube.Remove(s.binding); instances(s); s.group = nil },
 			also:    says("unsupported_targets", "instance targets", "target-type: ip"),
 		},
 		{
@@ -315,16 +316,16 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.service.Spec.PublishNotReadyAddresses = true
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 			},
 		},
 		{
 			name: "publishes not-ready addresses, beside a Service that does not", outcome: "will_not_leave", after: settleALB,
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
-				eager := sim.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
+				eager := kube.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
 				eager.Spec.PublishNotReadyAddresses = true
-				s.Apply(eager)
+				s.Kube.Apply(eager)
 				s.AddBinding(web, "eager", "eager", s.AWS.AddTargetGroup("eager", webPort, s.lb))
 			},
 		},
@@ -357,7 +358,7 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 			},
 			also: says("refused_by_aws", "another account or Region"),
 		},
@@ -365,10 +366,10 @@ func discoveryCases() []waitCase {
 			name: "an unknown target group that does not concern the pod", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 				b := sim.NewBinding(web, "shop", "shop", s.group)
 				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
-				s.Apply(b)
+				s.Kube.Apply(b)
 			},
 		},
 		{
@@ -377,7 +378,7 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "nothing but an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", status: http.StatusNotFound, after: 0,
-			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
+			prepare: func(s *scene) { s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
 			also:    says("Ingress default/wep, which does not exist"),
 		},
 	}
@@ -399,9 +400,9 @@ func targets(n int) func(*testing.T, *scene, server.Answer) {
 func overIPv6(s *scene) {
 	ordinary(aws.ALB)(s)
 	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
-	s.Apply(sim.NewBinding(web, "web", "web", s.group))
+	s.Kube.Apply(sim.NewBinding(web, "web", "web", s.group))
 	s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
-	s.Apply(s.service)
+	s.Kube.Apply(s.service)
 }
 
 // withoutDelay has a group whose targets are gone from the list as soon as they
@@ -410,12 +411,12 @@ func withoutDelay(s *scene) {
 	ordinary(aws.ALB)(s)
 	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
 	s.binding.Spec.TargetGroupARN = s.group.ARN()
-	s.Apply(s.binding)
+	s.Kube.Apply(s.binding)
 }
 
 func nameOnly(s *scene) {
 	s.binding.Spec.TargetGroupARN, s.binding.Spec.TargetGroupName = "", "web"
-	s.Apply(s.binding)
+	s.Kube.Apply(s.binding)
 }
 
 // otherAccount hides the group from all but a role.
@@ -424,7 +425,7 @@ func otherAccount(s *scene) {
 	s.AWS.AddRole(role, "secret")
 	s.AWS.RequireRole(s.group.ARN(), role)
 	s.binding.Spec.IAMRoleARNToAssume, s.binding.Spec.AssumeRoleExternalID = role, "secret"
-	s.Apply(s.binding)
+	s.Kube.Apply(s.binding)
 }
 
 // instances puts instance targets behind the Service.
@@ -453,11 +454,11 @@ func fault(operation string, f aws.Fault) func(string, string) *aws.Fault {
 func unbound(kind aws.Kind, change func(*scene)) func(*scene) {
 	return func(s *scene) {
 		ordinary(kind)(s)
-		s.Remove(s.binding)
+		s.Kube.Remove(s.binding)
 		if kind == aws.NLB {
 			sim.Expose(s.service, s.lb)
-			s.Apply(s.service)
-			s.Remove(sim.NewIngress(web, "web", "web"))
+			s.Kube.Apply(s.service)
+			s.Kube.Remove(sim.NewIngress(web, "web", "web"))
 		}
 		if change != nil {
 			change(s)
@@ -490,7 +491,7 @@ func hostnameCases() []waitCase {
 			prepare: unbound(aws.ALB, func(s *scene) {
 				i := sim.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("dualstack."+strings.ToUpper(s.lb.DNSName())))
-				s.Apply(i)
+				s.Kube.Apply(i)
 			}),
 		}),
 		{
@@ -498,13 +499,13 @@ func hostnameCases() []waitCase {
 			prepare: unbound(aws.ALB, func(s *scene) {
 				i := sim.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("somebody-1.us-east-1.elb.amazonaws.com"))
-				s.Apply(i)
+				s.Kube.Apply(i)
 			}),
 			also: says("unsupported_targets", "ELBv2 knows no such load balancer"),
 		},
 		{
 			name: "an Ingress without address", status: http.StatusNotFound, after: 0,
-			prepare: unbound(aws.ALB, func(s *scene) { s.Apply(sim.NewIngress(web, "web", "web")) }),
+			prepare: unbound(aws.ALB, func(s *scene) { s.Kube.Apply(sim.NewIngress(web, "web", "web")) }),
 			also:    says("Ingress default/web has neither an address nor a TargetGroupBinding"),
 		},
 		{
@@ -517,14 +518,14 @@ func hostnameCases() []waitCase {
 			prepare: unbound(aws.ALB, func(s *scene) {
 				nlb := s.AWS.AddLoadBalancer("nginx", aws.NLB)
 				s.AWS.AddTargetGroup("nginx", webPort, nlb)
-				s.Apply(sim.NewIngress(web, "web", "web", nlb))
+				s.Kube.Apply(sim.NewIngress(web, "web", "web", nlb))
 			}),
 		},
 		byHand(waitCase{
 			name: "of an Ingress that is named, where no binding concerns the pod", query: "ip=IP&namespace=default&ingress=web",
 			outcome: "drained", event: deregistered, after: settleALB,
 			prepare: unbound(aws.ALB, func(s *scene) {
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 				s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			}),
 		}),
@@ -543,9 +544,9 @@ func stayingCases() []waitCase {
 			name: "a liveness restart while the API server is away", outcome: "not_terminating", after: 30 * time.Second,
 			stop: func(s *scene) {
 				restart(s)
-				s.FailKube(func(r *http.Request) bool { return !strings.Contains(r.URL.RawQuery, "watch") }, http.StatusServiceUnavailable)
+				s.Kube.Fail(func(r *http.Request) bool { return !strings.Contains(r.URL.RawQuery, "watch") }, http.StatusServiceUnavailable)
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(30*time.Second, func() { s.FailKube(nil, 0) })
+				s.After(30*time.Second, func() { s.Kube.Fail(nil, 0) })
 			},
 		},
 		{
@@ -555,14 +556,14 @@ func stayingCases() []waitCase {
 		{
 			name: "the hook comes before the watch tells of the deletion", outcome: "drained", event: deregistered, after: settleALB,
 			world: func(c *sim.Config) {
-				c.Assumptions.WatchLag = timeline.Range{Min: 4 * time.Second, Max: 4*time.Second + 1}
+				c.Assumptions.Kube.WatchLag = timeline.Range{Min: 4 * time.Second, Max: 4*time.Second + 1}
 			},
 		},
 		{
 			// The checkpoint comes as late, so the cadence of 5 s has to see it leave.
 			name: "the watch tells of the deletion after the doubts", outcome: "drained", event: deregistered, after: 5*time.Second + settleALB, early: 5 * time.Second,
 			world: func(c *sim.Config) {
-				c.Assumptions.WatchLag = timeline.Range{Min: 8 * time.Second, Max: 8*time.Second + 1}
+				c.Assumptions.Kube.WatchLag = timeline.Range{Min: 8 * time.Second, Max: 8*time.Second + 1}
 			},
 		},
 	}
@@ -617,12 +618,12 @@ func budgetCases() []waitCase {
 		},
 		stuck(waitCase{
 			name: "the API server's clock is ahead", query: "namespace=default", outcome: "budget_spent",
-			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.SkewClock(10 * minute) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Kube.SkewClock(10 * minute) },
 			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
 		}),
 		stuck(waitCase{
 			name: "the API server's clock is behind", query: "namespace=default", outcome: "budget_spent",
-			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.SkewClock(-10 * minute) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Kube.SkewClock(-10 * minute) },
 			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
 		}),
 		{
@@ -708,7 +709,7 @@ func troubleCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.binding.Spec.IAMRoleARNToAssume = "arn:aws:iam::" + aws.AccountID + ":role/none"
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 			},
 			also: says("refused_by_aws"),
 		},
@@ -716,8 +717,8 @@ func troubleCases() []waitCase {
 			name: "the watches are cut and expire in the middle", outcome: "drained", event: deregistered, after: settleALB,
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(time.Second, func() { s.CutWatches() })
-				s.After(6*time.Second, func() { s.ExpireWatches() })
+				s.After(time.Second, func() { s.Kube.CutWatches() })
+				s.After(6*time.Second, func() { s.Kube.ExpireWatches() })
 			},
 		},
 	}

@@ -20,6 +20,7 @@ import (
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -66,12 +67,12 @@ func tieLostCases() (cases []waitCase) {
 		// unseen: only a controller that is there learns of it.
 		unseen bool
 	}{
-		{"binding switched", func(s *scene) { s.binding.Spec.ServiceRef.Name = "green"; s.Apply(s.binding) }, false},
-		{"binding deleted", func(s *scene) { s.Delete(s.binding) }, false},
-		{"binding gone", func(s *scene) { s.Remove(s.binding) }, true},
-		{"selector switched", func(s *scene) { s.SetSelector(s.service, map[string]string{"app": "green"}) }, false},
-		{"label taken off", func(s *scene) { s.SetLabels(web, "web-1", map[string]string{"app": "debug"}) }, false},
-		{"Service deleted", func(s *scene) { s.Delete(s.service) }, false},
+		{"binding switched", func(s *scene) { s.binding.Spec.ServiceRef.Name = "green"; s.Kube.Apply(s.binding) }, false},
+		{"binding deleted", func(s *scene) { s.Kube.Delete(s.binding) }, false},
+		{"binding gone", func(s *scene) { s.Kube.Remove(s.binding) }, true},
+		{"selector switched", func(s *scene) { s.Kube.SetSelector(s.service, map[string]string{"app": "green"}) }, false},
+		{"label taken off", func(s *scene) { s.Kube.SetLabels(web, "web-1", map[string]string{"app": "debug"}) }, false},
+		{"Service deleted", func(s *scene) { s.Kube.Delete(s.service) }, false},
 	}
 	n := 0
 	for _, l := range losses {
@@ -120,8 +121,8 @@ func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitC
 
 // prepare makes the load balancers. The last of the bindings is the scene's.
 func (b behind) prepare(s *scene) {
-	s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
-	s.AddService(web, "green", map[string]string{"app": "green"}, webPort)
+	s.service = s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+	s.Kube.AddService(web, "green", map[string]string{"app": "green"}, webPort)
 	s.AddPod(sim.PodSpec{Namespace: web, Name: "green-1", Labels: map[string]string{"app": "green"}, Port: webPort})
 	for _, kind := range b.kinds {
 		name := "web-" + string(kind)
@@ -136,7 +137,7 @@ func (b behind) prepare(s *scene) {
 func besideCases() []waitCase {
 	// shop is another team's application with a binding.
 	shop := func(s *scene) {
-		s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+		s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 		s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 	}
 	return []waitCase{
@@ -266,19 +267,19 @@ func identityCases() []waitCase {
 		{
 			name: "the address is new to the cache", outcome: "drained", event: deregistered, after: settleALB, early: time.Second, pod: patient,
 			// The watch of pods is a minute behind all the time.
-			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
+			up:   func(s *scene) { s.Kube.LagWatches("pods", time.Minute) },
 			stop: func(s *scene) { s.reuse(30 * time.Second) },
 		},
 		{
 			name: "the address is new to the cache, and the caller names it", query: "ip=IP&namespace=default", outcome: "drained", event: deregistered,
 			after: settleALB, early: time.Second, pod: patient,
-			up:   func(s *scene) { s.LagWatches("pods", 50*time.Second) },
+			up:   func(s *scene) { s.Kube.LagWatches("pods", 50*time.Second) },
 			stop: func(s *scene) { s.reuse(40 * time.Second) },
 		},
 		{
 			name: "a pod that is too new for the cache, by name", query: "pod=web-3&namespace=default", outcome: "drained", event: deregistered,
 			after: settleALB, early: time.Second, pod: patient,
-			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
+			up:   func(s *scene) { s.Kube.LagWatches("pods", time.Minute) },
 			stop: func(s *scene) { s.reuse(30 * time.Second) },
 		},
 	}
@@ -301,7 +302,7 @@ func (s *scene) reuse(lives time.Duration) {
 // lateCases are registrations and looks that come at an unlucky moment.
 func lateCases() []waitCase {
 	slow := func(d time.Duration) func(*sim.Config) {
-		return func(c *sim.Config) { c.Assumptions.KubeLatency = timeline.Range{Min: d, Max: d} }
+		return func(c *sim.Config) { c.Assumptions.Kube.KubeLatency = timeline.Range{Min: d, Max: d} }
 	}
 	return []waitCase{
 		{
@@ -354,7 +355,7 @@ func lateCases() []waitCase {
 			name: "Ingresses cannot be listed, and nothing else leads to a group", status: http.StatusServiceUnavailable, after: 2 * time.Second, early: time.Second,
 			prepare: func(*scene) {},
 			stop: func(s *scene) {
-				s.FailKube(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/ingresses") }, http.StatusForbidden)
+				s.Kube.Fail(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/ingresses") }, http.StatusForbidden)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
@@ -363,8 +364,8 @@ func lateCases() []waitCase {
 			up: func(s *scene) { s.StopController() },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(5*time.Second, func() { s.SkewClock(-28 * time.Second); s.CutWatches() })
-				s.After(12*time.Second, func() { s.SetLabels(web, "web-1", map[string]string{"app": "web", "touched": "yes"}) })
+				s.After(5*time.Second, func() { s.Kube.SkewClock(-28 * time.Second); s.Kube.CutWatches() })
+				s.After(12*time.Second, func() { s.Kube.SetLabels(web, "web-1", map[string]string{"app": "web", "touched": "yes"}) })
 			},
 		},
 	}
@@ -380,13 +381,13 @@ func hostNetworkCases() []waitCase {
 				ordinary(aws.ALB)(s)
 				s.service.Spec.Selector = nil
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(1234) // means nothing without a selector
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 			},
 			up: func(s *scene) { s.sliceByHand(web, "web-1", webPort); s.run(time.Minute) },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(2*time.Second, func() {
-					_ = sim.Edit(s.World, web, "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
+					_ = kube.Edit(s.World.Kube, web, "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
 				})
 			},
 		},
@@ -395,7 +396,7 @@ func hostNetworkCases() []waitCase {
 			stop: func(s *scene) {
 				s.ChangeLeader()
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(9090)
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 				s.run(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
@@ -410,7 +411,7 @@ func hostNetworkCases() []waitCase {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
 				s.run(3 * time.Second)
 				s.ChangeLeader()
-				s.SetLabels(web, "web-1", map[string]string{"app": "debug"})
+				s.Kube.SetLabels(web, "web-1", map[string]string{"app": "debug"})
 				s.run(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
@@ -420,7 +421,7 @@ func hostNetworkCases() []waitCase {
 			prepare: func(s *scene) {
 				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
 				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
-				s.AddService("front", "web", nil, webPort)
+				s.Kube.AddService("front", "web", nil, webPort)
 				s.AddBinding("front", "web", "web", s.group)
 			},
 			up: func(s *scene) {
@@ -441,7 +442,7 @@ func hostNetworkCases() []waitCase {
 func (s *scene) sliceByHand(namespace, pod string, port int32) {
 	name, protocol := "http", corev1.ProtocolTCP
 	yes, no := true, false
-	s.Apply(&discoveryv1.EndpointSlice{
+	s.Kube.Apply(&discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: namespace, Name: "by-hand", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
@@ -459,7 +460,7 @@ func clockCases() []waitCase {
 			name: "the clock of the API server jumps ahead in the middle of the wait", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(5*time.Second, func() { s.SkewClock(10 * time.Minute); s.CutWatches() })
+				s.After(5*time.Second, func() { s.Kube.SkewClock(10 * time.Minute); s.Kube.CutWatches() })
 			},
 		},
 		{
@@ -468,7 +469,7 @@ func clockCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePodIn(web, "web-1", 10*time.Second)
 				s.run(time.Second)
-				s.LagWatches("pods", 2*time.Minute)
+				s.Kube.LagWatches("pods", 2*time.Minute)
 				s.reuse(30 * time.Second)
 			},
 		},
@@ -484,8 +485,8 @@ func apiServerCases() []waitCase {
 				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 			},
 			up: func(s *scene) {
-				s.LagWatches("", time.Hour)
-				s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+				s.Kube.LagWatches("", time.Hour)
+				s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
 				s.AddBinding(web, "web", "web", s.group)
 				s.run(time.Minute)
 			},
@@ -495,8 +496,8 @@ func apiServerCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.run(100 * time.Millisecond) // the watch has told of it
-				s.CutWatches()
-				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+				s.Kube.CutWatches()
+				s.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 			},
 			also: warned("could not be read"),
 		},
@@ -505,8 +506,8 @@ func apiServerCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(5*time.Second, func() {
-					s.CutWatches()
-					s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+					s.Kube.CutWatches()
+					s.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 				})
 			},
 		},
@@ -516,17 +517,17 @@ func apiServerCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.run(100 * time.Millisecond)
-				s.CutWatches()
-				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+				s.Kube.CutWatches()
+				s.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 			},
 		},
 		{
 			name: "the watch of pods is refused, and a new pod asks", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
 			up: func(s *scene) {
-				s.FailKube(func(r *http.Request) bool {
+				s.Kube.Fail(func(r *http.Request) bool {
 					return r.URL.Path == "/api/v1/pods" && r.URL.Query().Has("watch")
 				}, http.StatusForbidden)
-				s.CutWatches()
+				s.Kube.CutWatches()
 			},
 			stop: func(s *scene) { s.reuse(30 * time.Second) },
 		},
@@ -592,7 +593,7 @@ func refusalCases() []waitCase {
 				s.After(10*time.Second, func() {
 					b := sim.NewBinding(web, "foreign", "web", s.group)
 					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
-					s.Apply(b)
+					s.Kube.Apply(b)
 				})
 			},
 		},
@@ -732,10 +733,10 @@ func TestReadinessFollowsTheWatches(t *testing.T) {
 		if status, body := ready(); status != http.StatusOK {
 			t.Fatalf("a quiet cluster makes it unready: %d %s", status, body)
 		}
-		s.FailKube(func(r *http.Request) bool {
+		s.Kube.Fail(func(r *http.Request) bool {
 			return strings.HasSuffix(r.URL.Path, "/services") && r.URL.Query().Has("watch")
 		}, http.StatusForbidden)
-		s.CutWatches()
+		s.Kube.CutWatches()
 		s.run(time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Errorf("a minute without a watch makes it unready: %d %s", status, body)
@@ -744,7 +745,7 @@ func TestReadinessFollowsTheWatches(t *testing.T) {
 		if status, body := ready(); status != http.StatusServiceUnavailable || !strings.Contains(body, "services") {
 			t.Errorf("five minutes without a watch of Services: %d %s", status, body)
 		}
-		s.FailKube(nil, 0)
+		s.Kube.Fail(nil, 0)
 		s.run(2 * time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Errorf("it does not get ready again: %d %s", status, body)

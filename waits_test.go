@@ -12,6 +12,7 @@ import (
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 )
 
 // scene is a bubble with two pods behind one load balancer, under load. The one
@@ -24,7 +25,7 @@ type scene struct {
 	outer   *aws.TargetGroup // that of another load balancer, in some scenes
 	service *corev1.Service
 	ingress bool
-	binding *sim.TargetGroupBinding
+	binding *kube.TargetGroupBinding
 	pod     *sim.PodReport
 	hook    sim.Hook // of the pod
 }
@@ -87,7 +88,7 @@ func ordinary(kind aws.Kind) func(*scene) {
 	return func(s *scene) {
 		s.lb = s.AWS.AddLoadBalancer("web", kind)
 		s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
-		s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+		s.service = s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
 		s.AddIngress(web, "web", "web", s.lb)
 		s.binding = s.AddBinding(web, "web", "web", s.group)
 	}
