@@ -23,6 +23,7 @@ import (
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -45,6 +46,7 @@ var rooms = []struct {
 }{
 	{"AWS", "aws", aws.DefaultAssumptions()},
 	{"The Kubernetes API", "kube", kube.DefaultAssumptions()},
+	{"The AWS Load Balancer Controller (LBC)", "lbc", lbc.DefaultAssumptions()},
 	{"Kubelets, controllers and applications", "", sim.DefaultAssumptions()},
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -20,6 +21,7 @@ import (
 type Assumptions struct {
 	AWS  aws.Assumptions
 	Kube kube.Assumptions
+	LBC  lbc.Assumptions
 
 	// How long the EndpointSlice controller takes to follow a pod. It acts at
 	// once on an idle cluster; the rest is allowance.
@@ -38,49 +40,6 @@ type Assumptions struct {
 	// From SIGTERM until the process exits. It refuses new connections from
 	// the SIGTERM on and finishes those it has.
 	ShutdownTime timeline.Range
-
-	// How long LBC takes from an EndpointSlice change until it acts. Measured
-	// with LBC 3.5 on kube-apiserver 1.37: 5 ms on an idle cluster; the rest is
-	// allowance for its queue.
-	ControllerLag timeline.Range
-	// How long LBC waits before it looks again at targets whose pods wait for
-	// their readiness gates. LBC, pkg/targetgroupbinding/resource_manager.go,
-	// defaultRequeueDuration.
-	ControllerRequeue time.Duration
-	// How many targets LBC registers or deregisters in one call. LBC pull
-	// request #1342: advice of the ELB team.
-	ControllerBatch int
-	// How many TargetGroupBindings LBC reconciles at once. LBC flag
-	// --targetgroupbinding-max-concurrent-reconciles.
-	ControllerWorkers int
-	// First and longest wait of LBC after a failed reconcile, doubled each
-	// time. controller-runtime's default rate limiter.
-	ControllerBackoff timeline.Range
-	// How long LBC's SDK waits before it tries a throttled call again: anything
-	// from nothing to the first, to twice of that before the next try, and so on;
-	// where that would be more than the second, it is the second. AWS SDK for Go,
-	// aws/retry/jitter_backoff.go. With LBC 3.5 a DeregisterTargets was seen at
-	// 0.08, 0.13, 2.87, 10.4 and 15.86 s after a deletion.
-	ControllerRetry timeline.Range
-	// How often LBC tries a call. LBC pkg/aws/aws_config.go.
-	ControllerTries int
-	// How long LBC goes by a list of a group's targets; within that time it asks
-	// for those alone that were not healthy. LBC
-	// pkg/targetgroupbinding/targets_manager.go, defaultTargetsCacheTTL.
-	ControllerCache time.Duration
-	// How long no controller acts when LBC's leader is killed beside another
-	// replica, see [World.ChangeLeader]: the lease has to run out. Measured with
-	// LBC 3.5: 22.9 and 28.2 s until the next DeregisterTargets. LBC
-	// docs/deploy/scaling.md speaks of 15 s to 2 minutes.
-	LeaderGap timeline.Range
-	// The same for the only replica, see [World.RestartController]: a new process
-	// waits 15 to 17 s for the lease after its own start. Measured with LBC 3.5:
-	// 50.9 s for one that was started 30 s after its death.
-	RestartGap timeline.Range
-	// When LBC makes the calls that delete the load balancer of an Ingress, counted
-	// from the Ingress' deletion: DeregisterTargets, DeleteLoadBalancer,
-	// DeleteTargetGroup. Measured with LBC 3.5.
-	StackDeregister, StackDeleteBalancer, StackDeleteGroup time.Duration
 }
 
 // DefaultAssumptions is an ordinary day in an idle Region and a small cluster.
@@ -89,6 +48,7 @@ func DefaultAssumptions() Assumptions {
 	return Assumptions{
 		AWS:  aws.DefaultAssumptions(),
 		Kube: kube.DefaultAssumptions(),
+		LBC:  lbc.DefaultAssumptions(),
 
 		EndpointLag:  timeline.Between(10*ms, 200*ms),
 		KubeletLag:   timeline.Between(20*ms, 500*ms),
@@ -96,21 +56,6 @@ func DefaultAssumptions() Assumptions {
 		StartTime:    timeline.Between(2*time.Second, 5*time.Second),
 		ServiceTime:  timeline.Between(5*ms, 200*ms),
 		ShutdownTime: timeline.Between(500*ms, time.Second),
-
-		ControllerLag:     timeline.Between(5*ms, 300*ms),
-		ControllerRequeue: 15 * time.Second,
-		ControllerBatch:   200,
-		ControllerWorkers: 3,
-		ControllerBackoff: timeline.Between(5*ms, 1000*time.Second),
-		ControllerRetry:   timeline.Between(2*time.Second, 20*time.Second),
-		ControllerTries:   10,
-		ControllerCache:   5 * time.Minute,
-		LeaderGap:         timeline.Between(22*time.Second, 29*time.Second),
-		RestartGap:        timeline.Between(15*time.Second, 51*time.Second),
-
-		StackDeregister:     100 * ms,
-		StackDeleteBalancer: 330 * ms,
-		StackDeleteGroup:    540 * ms,
 	}
 }
 
@@ -159,7 +104,8 @@ func New(cfg Config) *World {
 			}
 		},
 	})
-	w.lbc.init(cfg.Assumptions)
+	w.LBC = lbc.New(w.Timeline, &w.cfg.Assumptions.LBC, w.Kube, w.AWS, w.podsForLBC())
+	w.LBC.NoCheckpoint = cfg.NoCheckpoint
 	w.Kube.OnChange(w.notice)
 	return w
 }

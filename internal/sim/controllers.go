@@ -25,13 +25,13 @@ func (w *World) notice(event string, obj metav1.Object) {
 		w.podChanged(o)
 	case *corev1.Service:
 		w.syncSlicesSoon(o.Namespace, o.Name)
-		w.enqueueBindingsOf(o.Namespace, o.Name)
+		w.LBC.ServiceChanged(o.Namespace, o.Name)
 	case *networkingv1.Ingress:
-		w.ingressChanged(o)
+		w.LBC.IngressChanged(o)
 	case *kube.TargetGroupBinding:
-		w.bindingChanged(event, o)
+		w.LBC.BindingChanged(event, o)
 	case *discoveryv1.EndpointSlice:
-		w.enqueueBindingsOf(o.Namespace, o.Labels[discoveryv1.LabelServiceName])
+		w.LBC.ServiceChanged(o.Namespace, o.Labels[discoveryv1.LabelServiceName])
 	}
 }
 
@@ -39,21 +39,12 @@ func (w *World) podChanged(p *corev1.Pod) {
 	for _, s := range kube.List[corev1.Service](w.Kube, p.Namespace) {
 		if selects(s, p) {
 			w.syncSlicesSoon(s.Namespace, s.Name)
-			w.enqueueBindingsOf(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
+			w.LBC.ServiceChanged(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
 		}
 	}
 	for _, d := range w.deployments {
 		if d.owns(p) {
 			w.syncDeploymentSoon(d)
-		}
-	}
-}
-
-// enqueueBindingsOf has LBC reconcile what refers to a Service, after its lag.
-func (w *World) enqueueBindingsOf(namespace, service string) {
-	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, namespace) {
-		if b.Spec.ServiceRef.Name == service {
-			w.enqueue(b, w.Draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
 		}
 	}
 }

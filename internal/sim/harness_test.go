@@ -32,6 +32,9 @@ import (
 // bindings are the custom resource of LBC.
 var bindings = schema.GroupVersionResource{Group: kube.GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
 
+// checkpointAnnotation is where LBC writes its checkpoint.
+const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
+
 // worldTest is a world in a bubble with the real SDK on its AWS face. Its API
 // takes 100 ms a call: a call acts 50 ms after it was made.
 type worldTest struct {
@@ -170,4 +173,14 @@ func checkCode(t *worldTest, err error, want string) {
 	if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != want {
 		t.Errorf("error %v, want code %s", err, want)
 	}
+}
+
+// bound is the binding of that name as it is now, nil where there is none.
+func (t *worldTest) bound(group, name string) *kube.TargetGroupBinding {
+	for _, b := range kube.List[kube.TargetGroupBinding](t.w.Kube, "shop") {
+		if b.GroupVersionKind().Group == group && b.Name == name {
+			return b
+		}
+	}
+	return nil
 }

@@ -172,9 +172,7 @@ func (w *World) receiver(id aws.TargetID) *pod {
 // new to a pod, or will again: because AWS knows it, or a registration is on its way.
 func (w *World) choosable(p *pod) bool {
 	is := func(id aws.TargetID) bool { return slices.Contains(p.ips, id.IP) && w.receiver(id) == p }
-	return w.AWS.Choosable(is) || slices.ContainsFunc(w.lbc.coming, func(r *registration) bool {
-		return slices.ContainsFunc(r.endpoints, func(e endpointPod) bool { return is(e.id) })
-	})
+	return w.AWS.Choosable(is) || w.LBC.Coming(is)
 }
 
 // targets are where load balancers would send to the container.

@@ -18,6 +18,7 @@ import (
 
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/memnet"
 	"drainwait/internal/sim/timeline"
 )
@@ -44,8 +45,8 @@ func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 		x.g = t.w.AWS.AddTargetGroup("web", 8080, x.lb)
 		labels := map[string]string{"app": "web"}
 		t.w.Kube.AddService("shop", "web", labels, 8080)
-		x.binding = t.w.AddBinding("shop", "web", "web", x.g)
-		t.w.AddIngress("shop", "web", "web", x.lb)
+		x.binding = t.w.LBC.AddBinding("shop", "web", "web", x.g)
+		t.w.LBC.AddIngress("shop", "web", "web", x.lb)
 		x.pod = t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
 		t.run(30 * time.Second)
 		t.want("at first", x.g, podHealthy)
@@ -54,7 +55,7 @@ func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 }
 
 // exists says whether the binding is there.
-func (t *lbcTest) exists() bool { return t.w.binding(keyOf(t.binding)) == t.binding }
+func (t *lbcTest) exists() bool { return t.bound(kube.GroupELBv2, "web") == t.binding }
 
 func (t *lbcTest) checkpoint() string { return t.binding.Annotations[checkpointAnnotation] }
 
@@ -82,7 +83,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			if got != want {
 				t.Errorf("the binding is %s, want %s", got, want)
 			}
-			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()[timestampAnnotation] == "" {
+			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()["elbv2.k8s.aws/checkpoint-timestamp"] == "" {
 				t.Errorf("the binding lacks networking or a timestamp: %v", u.Object)
 			}
 			return nil
@@ -104,7 +105,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 		}
 	})
 	testWorld(t, nil, func(t *worldTest) {
-		nlb := NewBinding("shop", "tcp", "web", t.w.AWS.AddTargetGroup("tcp", 80, t.w.AWS.AddLoadBalancer("tcp", aws.NLB)))
+		nlb := lbc.NewBinding("shop", "tcp", "web", t.w.AWS.AddTargetGroup("tcp", 80, t.w.AWS.AddLoadBalancer("tcp", aws.NLB)))
 		if d := cmp.Diff(map[string]string{"service.k8s.aws/stack-namespace": "shop", "service.k8s.aws/stack-name": "web"}, nlb.Labels); d != "" {
 			t.Errorf("labels for an NLB (-want +got):\n%s", d)
 		}
@@ -138,14 +139,14 @@ func TestDeletedBinding(t *testing.T) {
 
 func TestDeletedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StopController()
+		t.w.LBC.Stop()
 		t.w.Kube.Delete(t.binding)
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
 		if !t.exists() {
 			t.Error("without a leader the binding is gone")
 		}
-		t.run(t.w.ChangeLeader() + 2*time.Second)
+		t.run(t.w.LBC.ChangeLeader() + 2*time.Second)
 		t.want("with a leader", t.g, podDraining)
 		if t.exists() {
 			t.Error("with a leader the binding is there")
@@ -156,7 +157,7 @@ func TestDeletedBindingWithoutLeader(t *testing.T) {
 // TestDeletedBindingOfAPendingPod no longer waits for its gate.
 func TestDeletedBindingOfAPendingPod(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.AddPod(PodSpec{Namespace: "shop", Name: "gated", Labels: map[string]string{"app": "web"}, Port: 8080, Gates: []string{GatePrefix + "web"}})
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "gated", Labels: map[string]string{"app": "web"}, Port: 8080, Gates: []string{lbc.GatePrefix + "web"}})
 		t.run(6 * time.Second)
 		before := kube.ConditionTrue(t.pod2("gated"), corev1.PodReady)
 		t.w.Kube.Delete(t.binding)
@@ -191,7 +192,7 @@ func TestRemovedBinding(t *testing.T) {
 // TestRemovedBindingWithoutLeader: the next leader has never heard of it.
 func TestRemovedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		gap := t.w.ChangeLeader()
+		gap := t.w.LBC.ChangeLeader()
 		t.w.Kube.Remove(t.binding)
 		t.run(gap + time.Minute)
 		t.want("removed", t.g, podHealthy)
@@ -236,12 +237,12 @@ func TestDeletedIngress(t *testing.T) {
 		name string
 		do   func(t *lbcTest)
 	}{
-		{"by the scenario", func(t *lbcTest) { t.w.DeleteIngress("shop", "web") }},
-		{"by anybody", func(t *lbcTest) { t.w.Kube.Delete(NewIngress("shop", "web", "web")) }},
+		{"by the scenario", func(t *lbcTest) { t.w.LBC.DeleteIngress("shop", "web") }},
+		{"by anybody", func(t *lbcTest) { t.w.Kube.Delete(lbc.NewIngress("shop", "web", "web")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fast := func(as *Assumptions) {
-				as.ControllerLag, as.AWS.APILatency = timeline.Between(ms, ms), timeline.Between(ms, ms)
+				as.LBC.Lag, as.AWS.APILatency = timeline.Between(ms, ms), timeline.Between(ms, ms)
 			}
 			testLBC(t, fast, func(t *lbcTest) {
 				t.w.AddClients(t.g, 100)
@@ -280,11 +281,11 @@ func TestDeletedIngress(t *testing.T) {
 
 func TestDeletedIngressWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StopController()
-		t.w.DeleteIngress("shop", "web")
+		t.w.LBC.Stop()
+		t.w.LBC.DeleteIngress("shop", "web")
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
-		gap := t.w.RestartController()
+		gap := t.w.LBC.Restart()
 		t.run(gap + 600*time.Millisecond)
 		if _, ok := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web"); ok || len(t.w.AWS.Groups()) > 0 {
 			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.AWS.Groups()))
@@ -296,9 +297,9 @@ func TestDeletedIngressWithoutLeader(t *testing.T) {
 func TestDeletedIngressOfASharedBalancer(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		other := t.w.AWS.AddTargetGroup("other", 8080, t.lb)
-		t.w.AddBinding("shop", "other", "other", other)
-		t.w.AddIngress("shop", "other", "other", t.lb)
-		t.w.DeleteIngress("shop", "web")
+		t.w.LBC.AddBinding("shop", "other", "other", other)
+		t.w.LBC.AddIngress("shop", "other", "other", t.lb)
+		t.w.LBC.DeleteIngress("shop", "web")
 		t.run(time.Second)
 		if len(t.w.AWS.Balancers()) != 1 || !slices.Equal(t.w.AWS.Groups(), []*aws.TargetGroup{other}) {
 			t.Errorf("%d load balancers and the groups %v are left", len(t.w.AWS.Balancers()), t.w.AWS.Groups())
@@ -316,7 +317,7 @@ func TestSwitchedBackend(t *testing.T) {
 		t.w.AddClients(t.g, 100)
 		t.run(time.Second)
 		log := t.changes()
-		group := t.w.SwitchBackend("shop", "web", "green")
+		group := t.w.LBC.SwitchBackend("shop", "web", "green")
 		began := t.w.Now()
 		t.run(2 * time.Second)
 		order := strings.Join(*log, "\n")
@@ -324,8 +325,9 @@ func TestSwitchedBackend(t *testing.T) {
 		if made < 0 || deleted < made || !strings.Contains(order, "DELETED web") {
 			t.Errorf("the bindings went as\n%s", order)
 		}
-		if i, _ := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web"); backends(i)[0] != "green" {
-			t.Errorf("the Ingress leads to %v", backends(i))
+		i, _ := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web")
+		if to := i.Spec.Rules[0].HTTP.Paths[0].Backend.Service.Name; to != "green" {
+			t.Errorf("the Ingress leads to %v", to)
 		}
 		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 		left := t.pod.DeregisteredByController
@@ -348,16 +350,16 @@ func TestSwitchedBackend(t *testing.T) {
 
 func TestSwitchedBackendWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.ChangeLeader()
-		t.w.StopController() // nor will there be one when that gap is over
+		t.w.LBC.ChangeLeader()
+		t.w.LBC.Stop() // nor will there be one when that gap is over
 		t.w.Kube.AddService("shop", "green", nil, 8080)
-		t.w.SwitchBackend("shop", "web", "green")
+		t.w.LBC.SwitchBackend("shop", "web", "green")
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
-		if t.w.binding(bindingKey{kube.GroupELBv2, "shop", "green"}) != nil {
+		if t.bound(kube.GroupELBv2, "green") != nil {
 			t.Error("without a leader there is a new binding")
 		}
-		t.run(t.w.ChangeLeader() + 2*time.Second)
+		t.run(t.w.LBC.ChangeLeader() + 2*time.Second)
 		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 	})
 }
@@ -375,9 +377,9 @@ func TestGaps(t *testing.T) {
 				t.Errorf("%s: gaps from %v to %v, want %v to %v", what, shortest, longest, lo, hi)
 			}
 		}
-		between("another leader", t.w.ChangeLeader, 22*time.Second, 29*time.Second)
-		between("a restart", t.w.RestartController, 15*time.Second, 51*time.Second)
-		gap := t.w.RestartController()
+		between("another leader", t.w.LBC.ChangeLeader, 22*time.Second, 29*time.Second)
+		between("a restart", t.w.LBC.Restart, 15*time.Second, 51*time.Second)
+		gap := t.w.LBC.Restart()
 		_ = t.w.DeletePod("shop", "a")
 		t.run(gap)
 		t.want("before the gap is over", t.g, podHealthy)
@@ -390,7 +392,7 @@ func TestGaps(t *testing.T) {
 // says so.
 func (t *lbcTest) tries(operation string, f aws.Fault, while func(nth int) bool) *[]time.Duration {
 	at := new([]time.Duration)
-	t.w.FailController(func(op, resource string) *aws.Fault {
+	t.w.LBC.Fail(func(op, resource string) *aws.Fault {
 		if op != operation || resource != t.g.ARN() {
 			return nil
 		}
@@ -409,7 +411,7 @@ func TestThrottledController(t *testing.T) {
 	long := 0 // gaps that are beyond half of their bounds
 	for seed := range 5 {
 		testLBC(t, func(as *Assumptions) {
-			as.ControllerLag.Max += time.Duration(seed) // another draw
+			as.LBC.Lag.Max += time.Duration(seed) // another draw
 			as.AWS.APILatency = timeline.Between(time.Millisecond, time.Millisecond)
 		}, func(t *lbcTest) {
 			for range seed {
@@ -477,7 +479,7 @@ func TestDeletedBindingThatIsRefused(t *testing.T) {
 // TestRefusedController: a refusal fails the reconcile, which is tried again after 5
 // ms, 10 ms and so on.
 func TestRefusedController(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.Latency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
 		t.binding.Spec.ServiceRef.Name = "none" // one event, and no more
 		t.w.Kube.Apply(t.binding)
@@ -495,14 +497,17 @@ func TestRefusedController(t *testing.T) {
 
 // TestRepeatedPasses: however often a binding fails at once, it is tried again once.
 func TestRepeatedPasses(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.KubeLatency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+	testLBC(t, func(as *Assumptions) {
+		as.AWS.APILatency, as.Kube.Latency = timeline.Range{}, timeline.Range{}
+		as.LBC.Lag, as.LBC.LeaderGap = timeline.Range{}, timeline.Range{}
+	}, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
-		t.w.StopController()
+		t.w.LBC.Stop()
 		t.binding.Spec.ServiceRef.Name = "none"
 		t.w.Kube.Apply(t.binding)
-		t.w.lbc.idleTill = t.w.Present()
+		t.w.LBC.ChangeLeader()
 		for i := range 4 {
-			t.w.enqueue(t.binding, time.Duration(i)*time.Millisecond)
+			t.w.After(time.Duration(i)*time.Millisecond, func() { t.w.LBC.ServiceChanged("shop", "none") })
 		}
 		t.run(4 * time.Millisecond)
 		*at = nil
@@ -521,7 +526,7 @@ func TestControllerHangs(t *testing.T) {
 		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
 		t.run(2 * time.Minute)
 		t.want("hanging", t.g, podHealthy)
-		t.run(t.w.ChangeLeader() + time.Second)
+		t.run(t.w.LBC.ChangeLeader() + time.Second)
 		t.want("with another leader", t.g, podDraining)
 	})
 }
@@ -576,7 +581,7 @@ func TestControllerSkips(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.AWS.Deregister(t.g, t.pod.IP, 8080)
 		at := t.tries("DescribeTargetHealth", aws.Fault{}, func(int) bool { return false })
-		t.w.enqueue(t.binding, 0)
+		t.w.LBC.ServiceChanged("shop", "web")
 		t.run(10 * time.Second)
 		if len(*at) > 0 {
 			t.Errorf("LBC asked at %v", *at)
@@ -591,7 +596,7 @@ func TestRolloutCostsCalls(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
 		calls := 0
-		t.w.FailController(func(op, resource string) *aws.Fault {
+		t.w.LBC.Fail(func(op, resource string) *aws.Fault {
 			if op == "DescribeTargetHealth" && resource == g.ARN() {
 				calls++
 			}
@@ -614,7 +619,7 @@ func TestRolloutCostsCalls(t *testing.T) {
 // checkpoint, or takes old work for done.
 func TestStaleCheckpoints(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StaleCheckpoints(time.Hour) // it sees none
+		t.w.LBC.StaleCheckpoints(time.Hour) // it sees none
 		log := t.changes()
 		_ = t.w.DeletePod("shop", "a")
 		t.run(2 * time.Second)
@@ -630,7 +635,7 @@ func TestStaleCheckpoints(t *testing.T) {
 		}
 		t.run(2 * time.Second)
 		t.want("without labels", t.g, podDraining)
-		t.w.StaleCheckpoints(10 * time.Second)
+		t.w.LBC.StaleCheckpoints(10 * time.Second)
 		if err := kube.Edit(t.w.Kube, "shop", "a", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }); err != nil {
 			t.Fatal(err)
 		}
@@ -647,17 +652,17 @@ func TestLateRegistration(t *testing.T) {
 	for _, leader := range []bool{true, false} {
 		t.Run(fmt.Sprintf("leader stays: %v", leader), func(t *testing.T) {
 			testLBC(t, nil, func(t *lbcTest) {
-				t.w.HangRegistration(20 * time.Second)
+				t.w.LBC.HangRegistration(20 * time.Second)
 				b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: map[string]string{"app": "web"}, Port: 8080})
 				t.run(6 * time.Second)
 				p := t.w.pods["shop/b"]
 				if !t.w.choosable(p) {
 					t.Error("a pod whose registration is on its way counts as safe")
 				}
-				t.w.HangRegistration(0)
+				t.w.LBC.HangRegistration(0)
 				_ = t.w.DeletePodIn("shop", "b", 0)
 				if !leader {
-					t.w.StopController()
+					t.w.LBC.Stop()
 				}
 				if t.run(5 * time.Second); !t.w.choosable(p) {
 					t.Error("a registration that AWS has does not count")
@@ -691,12 +696,12 @@ func TestHiddenBinding(t *testing.T) {
 		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
 		g, visible := t.w.AWS.AddTargetGroup("web", 8080, lb), t.w.AWS.AddTargetGroup("visible", 8080, lb)
 		t.w.Kube.AddService("shop", "web", labels, 8080)
-		t.w.AddIngress("shop", "web", "web", lb)
-		b := t.w.AddHiddenBinding("shop", "web", "web", g)
+		t.w.LBC.AddIngress("shop", "web", "web", lb)
+		b := t.w.LBC.AddHiddenBinding("shop", "web", "web", g)
 		if len(b.Labels) > 0 {
 			t.Errorf("it has the labels %v, and nobody knows which it should have", b.Labels)
 		}
-		t.w.AddBinding("shop", "web", "web", visible)
+		t.w.LBC.AddBinding("shop", "web", "web", visible)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080})
 		t.run(30 * time.Second)
 		t.want("hidden", g, podHealthy)

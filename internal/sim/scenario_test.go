@@ -18,6 +18,7 @@ import (
 
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -68,7 +69,7 @@ func TestControllerFollowsBindings(t *testing.T) {
 				s := kube.NewService("shop", "web", labels, 8080)
 				s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "admin", Port: 81, TargetPort: intstr.FromInt(9090)})
-				b := NewBinding("shop", "web", "web", g)
+				b := lbc.NewBinding("shop", "web", "web", g)
 				if tt.change != nil {
 					tt.change(t.w, s, b)
 				}
@@ -85,7 +86,7 @@ func TestControllerFollowsBindings(t *testing.T) {
 					healthy, draining = []string{tt.want + " healthy"}, []string{tt.want + " draining Target.DeregistrationInProgress"}
 				}
 				t.want("ready", g, healthy...)
-				if _, ok := t.w.binding(keyOf(b)).Annotations[checkpointAnnotation]; ok != tt.checkpoint {
+				if _, ok := t.bound(b.GroupVersionKind().Group, "web").Annotations[checkpointAnnotation]; ok != tt.checkpoint {
 					t.Errorf("checkpoint: %v, want %v", ok, tt.checkpoint)
 				}
 				if err := t.w.DeletePod("shop", "a"); err != nil {
@@ -128,16 +129,17 @@ func TestControllerFollowsPods(t *testing.T) {
 			_ = w.DeletePod("shop", "a")
 		}, healthy},
 		{"deletion while the controller is stuck", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) {
-			w.StopController()
+			w.LBC.Stop()
 			_ = w.DeletePod("shop", "a")
 		}, healthy},
 		{"deregistration by hand", func(w *World, _ *corev1.Service, g *aws.TargetGroup) {
-			w.StopController()
+			w.LBC.Stop()
 			w.AWS.Deregister(g, w.Pods()[0].IP, 8080)
 		}, draining},
 		{"deletion of an unhealthy.draining one", func(w *World, _ *corev1.Service, g *aws.TargetGroup) {
 			w.AWS.SetTarget(g, w.Pods()[0].IP, 8080, "unhealthy.draining", "Target.FailedHealthChecks")
-			clear(w.lbc.caches) // or it would take it for healthy
+			w.LBC.Assumptions.LeaderGap = timeline.Range{}
+			w.LBC.ChangeLeader() // a new one does not take it for healthy
 			_ = w.DeletePod("shop", "a")
 			w.After(5*time.Second, func() { w.AWS.SetTarget(g, w.Pods()[0].IP, 8080, "", "") })
 		}, healthy},
@@ -147,10 +149,10 @@ func TestControllerFollowsPods(t *testing.T) {
 				labels := map[string]string{"app": "web"}
 				g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
 				s := t.w.Kube.AddService("shop", "web", labels, 8080)
-				t.w.AddBinding("shop", "web", "web", g)
+				t.w.LBC.AddBinding("shop", "web", "web", g)
 				p := t.w.AddPod(PodSpec{
 					Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute,
-					Gates: []string{GatePrefix + "web"}, Hook: Hook{Hold: true},
+					Gates: []string{lbc.GatePrefix + "web"}, Hook: Hook{Hold: true},
 				})
 				t.run(30 * time.Second)
 				tt.do(t.w, s, g)
@@ -171,7 +173,7 @@ func TestCheckpointWaitsForGates(t *testing.T) {
 	testWorld(t, slow, func(t *worldTest) {
 		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 1, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
 		checkpoint := func() string {
-			return t.w.binding(bindingKey{kube.GroupELBv2, "shop", "web"}).Annotations[checkpointAnnotation]
+			return t.bound(kube.GroupELBv2, "web").Annotations[checkpointAnnotation]
 		}
 		t.run(2 * time.Minute)
 		before := checkpoint()
@@ -304,7 +306,7 @@ func TestEndpointSlices(t *testing.T) {
 func TestSlicesByHand(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
-		t.w.AddBinding("shop", "web", "web", g)
+		t.w.LBC.AddBinding("shop", "web", "web", g)
 		t.w.Kube.AddService("shop", "web", nil, 8080)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080})
 		t.run(10 * time.Second)
@@ -510,8 +512,8 @@ func TestShutdownNode(t *testing.T) {
 func TestIngressNamesBalancers(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		alb, nlb := t.w.AWS.AddLoadBalancer("web", aws.ALB), t.w.AWS.AddLoadBalancer("front", aws.NLB)
-		t.w.AddIngress("shop", "new", "web")
-		t.w.AddIngress("shop", "old", "web", alb, nlb)
+		t.w.LBC.AddIngress("shop", "new", "web")
+		t.w.LBC.AddIngress("shop", "old", "web", alb, nlb)
 		t.w.AddApp(App{Namespace: "tcp", Name: "tcp", Kind: aws.NLB, Port: 443})
 		t.must(func(ctx context.Context) error {
 			l, err := t.kube().NetworkingV1().Ingresses("").List(ctx, metav1.ListOptions{})

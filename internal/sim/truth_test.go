@@ -169,12 +169,12 @@ func TestWillNotLeave(t *testing.T) {
 				s := kube.NewService("shop", "web", labels, 8080)
 				s.Spec.PublishNotReadyAddresses = tt.publish
 				w.Kube.Apply(s)
-				w.AddBinding("shop", "web", "web", g)
+				w.LBC.AddBinding("shop", "web", "web", g)
 				p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
 				w.Run(t.Context(), 30*time.Second)
-				w.cfg.Assumptions.ControllerLag = timeline.Between(time.Second, time.Second) // after the answer
+				w.cfg.Assumptions.LBC.Lag = timeline.Between(time.Second, time.Second) // after the answer
 				if tt.publish {
-					w.cfg.Assumptions.ControllerLag, w.cfg.Assumptions.KubeletLag = timeline.Range{}, timeline.Between(time.Second, time.Second) // before the object is gone
+					w.cfg.Assumptions.LBC.Lag, w.cfg.Assumptions.KubeletLag = timeline.Range{}, timeline.Between(time.Second, time.Second) // before the object is gone
 				}
 				w.cfg.Assumptions.ShutdownTime = timeline.Between(5*time.Second, 5*time.Second)
 				_ = w.DeletePod("shop", "a")
@@ -260,7 +260,7 @@ func TestAddressUsedAgain(t *testing.T) {
 		labels := map[string]string{"app": "web"}
 		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
 		t.w.Kube.AddService("shop", "web", labels, 8080)
-		t.w.AddBinding("shop", "web", "web", g)
+		t.w.LBC.AddBinding("shop", "web", "web", g)
 		spec := PodSpec{
 			Namespace: "shop", Name: "web-0", Labels: labels, Port: 8080, Grace: time.Minute,
 			Hook: Hook{Hold: true}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.9.1")},

@@ -40,7 +40,7 @@ func (s *Cluster) serve(rw http.ResponseWriter, r *http.Request) {
 	x := &watcher{Selection: q.Selection, wake: make(chan struct{}, 1)}
 	defer x.end()
 	var a answer
-	err := s.line.Exchange(r.Context(), q.Key, s.Assumptions.KubeLatency, func() {
+	err := s.line.Exchange(r.Context(), q.Key, s.Assumptions.Latency, func() {
 		a = s.answer(q, x)
 		a.skew = s.skew
 	})

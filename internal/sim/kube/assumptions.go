@@ -10,7 +10,7 @@ import (
 type Assumptions struct {
 	// How long one call to the Kubernetes API takes. Typical of a small
 	// cluster; no published figure.
-	KubeLatency timeline.Range
+	Latency timeline.Range
 	// How long a change takes from the Kubernetes API to a watcher. Measured
 	// with kube-apiserver 1.37 on one machine: a few milliseconds; the rest is
 	// allowance for a busy one.
@@ -24,7 +24,7 @@ type Assumptions struct {
 func DefaultAssumptions() Assumptions {
 	const ms = time.Millisecond
 	return Assumptions{
-		KubeLatency:   timeline.Between(2*ms, 20*ms),
+		Latency:       timeline.Between(2*ms, 20*ms),
 		WatchLag:      timeline.Between(2*ms, 50*ms),
 		BookmarkEvery: timeline.Between(55*time.Second, 65*time.Second),
 	}

@@ -22,6 +22,7 @@ import (
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 )
 
 var bindings = schema.GroupVersionResource{Group: kube.GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
@@ -236,9 +237,9 @@ func TestPatchedPod(t *testing.T) {
 // TestDynamicWrites makes, patches and deletes a binding by the dynamic client.
 func TestDynamicWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.StopController()
+		c.LBC.Stop()
 		g := c.AWS.AddTargetGroup("web", 80, c.AWS.AddLoadBalancer("web", aws.ALB))
-		b := c.AddBinding("shop", "web", "blue", g)
+		b := c.LBC.AddBinding("shop", "web", "blue", g)
 		b.Finalizers = []string{"test/one", "test/two"}
 		c.Kube.Apply(b)
 		c.try(func(ctx context.Context) error {
@@ -285,9 +286,9 @@ func TestDynamicWrites(t *testing.T) {
 // TestWatchTellsOfWrites follows a deletion with a finalizer.
 func TestWatchTellsOfWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.StopController()
+		c.LBC.Stop()
 		g := c.AWS.AddTargetGroup("web", 80, c.AWS.AddLoadBalancer("web", aws.ALB))
-		b := c.AddBinding("shop", "web", "web", g)
+		b := c.LBC.AddBinding("shop", "web", "web", g)
 		b.Finalizers, b.Annotations = []string{"test/one"}, map[string]string{"v": "1"}
 		c.Kube.Apply(b)
 		var events func() []string
@@ -302,7 +303,7 @@ func TestWatchTellsOfWrites(t *testing.T) {
 		at := b.DeletionTimestamp.Time
 		c.run(5 * time.Second)
 		c.Kube.Delete(b) // changes nothing
-		again := sim.NewBinding("shop", "web", "web", g)
+		again := lbc.NewBinding("shop", "web", "web", g)
 		again.Finalizers = b.Finalizers
 		c.Kube.Apply(again)
 		if again.DeletionTimestamp == nil || !again.DeletionTimestamp.Equal(&metav1.Time{Time: at}) {
@@ -311,7 +312,7 @@ func TestWatchTellsOfWrites(t *testing.T) {
 		if err := kube.Edit(c.World.Kube, "shop", "web", func(b *kube.TargetGroupBinding) { b.Finalizers = nil }); err != nil {
 			t.Error(err)
 		}
-		c.Kube.Apply(sim.NewBinding("shop", "web", "web", g))
+		c.Kube.Apply(lbc.NewBinding("shop", "web", "web", g))
 		c.run(time.Second)
 		var got []string
 		for _, e := range events() {

@@ -1,4 +1,6 @@
-package sim
+// Package lbc is a simulated AWS Load Balancer Controller: it follows LBC 3.5 where a
+// pod's way into and out of its target groups is concerned.
+package lbc
 
 import (
 	"crypto/sha256"
@@ -14,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim/aws"
@@ -39,10 +42,21 @@ const bindingFinalizer = "elbv2.k8s.aws/resources"
 // serves. LBC docs/deploy/pod_readiness_gate.md.
 const GatePrefix = "target-health.elbv2.k8s.aws/"
 
-// controller is the AWS Load Balancer Controller: it registers what is ready
+// Controller is the AWS Load Balancer Controller: it registers what is ready
 // behind each TargetGroupBinding and deregisters the rest. A reconcile is a
-// chain of events, of which a few run at a time.
-type controller struct {
+// chain of events, of which a few run at a time. Its methods are for the goroutine
+// that owns the timeline.
+type Controller struct {
+	// Assumptions are looked up each time, and may change meanwhile.
+	Assumptions *Assumptions
+	// NoCheckpoint has it write no checkpoint annotation, as before 2.10.
+	NoCheckpoint bool
+
+	line    *timeline.Timeline
+	cluster *kube.Cluster
+	account *aws.Account
+	pods    Pods
+
 	waiting     []bindingKey                 // in order of arrival
 	queued      map[bindingKey]bool          // the same as a set
 	busy        map[bindingKey]bool          // reconciled now
@@ -62,6 +76,24 @@ type controller struct {
 	fault func(operation, resource string) *aws.Fault
 	hang  time.Duration // how late RegisterTargets takes effect
 	stale time.Duration // how far behind its view of its own checkpoints is
+}
+
+// Pods are the pods as LBC finds them, and what the world notes of them.
+type Pods struct {
+	// Find is the pod of that name, nil where no kubelet has one.
+	Find func(namespace, name string) *corev1.Pod
+	// Over says whether all processes of a pod have ended for good.
+	Over func(*corev1.Pod) bool
+	// SetGate sets a readiness condition of a pod.
+	SetGate func(pod *corev1.Pod, gate corev1.PodConditionType, on bool)
+	// Meant is the UID of the pod that an endpoint is about, where LBC has found one
+	// by the name. It is empty where the address is nobody's any more.
+	Meant func(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) types.UID
+	// Registered is told for which pod LBC has an address registered.
+	Registered func(g *aws.TargetGroup, id aws.TargetID, pod types.UID)
+	// Leaving is told of what AWS deregisters at LBC's wish. What it returns is
+	// called when LBC has heard that it is done.
+	Leaving func(g *aws.TargetGroup, ids []aws.TargetID) (done func())
 }
 
 // owned is what LBC has registered for a binding.
@@ -90,8 +122,8 @@ func keyOf(b *kube.TargetGroupBinding) bindingKey {
 }
 
 // binding is the binding as it is now, nil where there is none.
-func (w *World) binding(k bindingKey) *kube.TargetGroupBinding {
-	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, k.namespace) {
+func (l *Controller) binding(k bindingKey) *kube.TargetGroupBinding {
+	for _, b := range kube.List[kube.TargetGroupBinding](l.cluster, k.namespace) {
 		if keyOf(b) == k {
 			return b
 		}
@@ -99,134 +131,163 @@ func (w *World) binding(k bindingKey) *kube.TargetGroupBinding {
 	return nil
 }
 
-func (c *controller) init(as Assumptions) {
-	c.reset()
-	c.generations, c.owned, c.written = make(map[bindingKey]int64), make(map[bindingKey]*owned), make(map[bindingKey][]written)
-	c.limit = aws.NewBucket(as.AWS.MutateBurst, as.AWS.MutateRate)
+// New makes a controller that leads. Somebody has to tell it what changes in the
+// cluster.
+func New(line *timeline.Timeline, as *Assumptions, cluster *kube.Cluster, account *aws.Account, pods Pods) *Controller {
+	l := &Controller{
+		Assumptions: as,
+		line:        line,
+		cluster:     cluster,
+		account:     account,
+		pods:        pods,
+		generations: make(map[bindingKey]int64),
+		owned:       make(map[bindingKey]*owned),
+		written:     make(map[bindingKey][]written),
+		limit:       aws.NewBucket(account.Assumptions.MutateBurst, account.Assumptions.MutateRate),
+	}
+	l.reset()
+	return l
 }
 
 // reset forgets what a process forgets when it dies. A registration that AWS has
 // already will land.
-func (c *controller) reset() {
-	c.term++
-	c.waiting, c.queued, c.busy = nil, make(map[bindingKey]bool), make(map[bindingKey]bool)
-	c.delayed = make(map[bindingKey]time.Duration)
-	c.failures, c.caches, c.stacks = make(map[bindingKey]int), make(map[string]*targetsCache), make(map[string]bool)
-	c.coming = slices.DeleteFunc(c.coming, func(r *registration) bool { return !r.sent })
+func (l *Controller) reset() {
+	l.term++
+	l.waiting, l.queued, l.busy = nil, make(map[bindingKey]bool), make(map[bindingKey]bool)
+	l.delayed = make(map[bindingKey]time.Duration)
+	l.failures, l.caches, l.stacks = make(map[bindingKey]int), make(map[string]*targetsCache), make(map[string]bool)
+	l.coming = slices.DeleteFunc(l.coming, func(r *registration) bool { return !r.sent })
 }
 
-// StopController has LBC do nothing more, in the middle of its work, until
-// [World.ChangeLeader] or [World.RestartController].
-func (w *World) StopController() {
-	w.lbc.reset()
-	w.lbc.idleTill = math.MaxInt64
+// Stop has LBC do nothing more, in the middle of its work, until
+// [Controller.ChangeLeader] or [Controller.Restart].
+func (l *Controller) Stop() {
+	l.reset()
+	l.idleTill = math.MaxInt64
 }
 
 // ChangeLeader kills LBC's leader beside another replica: nothing is reconciled
 // until the gap is over, and what was in work is begun again. It returns the
 // length of the gap.
-func (w *World) ChangeLeader() time.Duration { return w.leaderless(w.cfg.Assumptions.LeaderGap) }
+func (l *Controller) ChangeLeader() time.Duration { return l.leaderless(l.Assumptions.LeaderGap) }
 
-// RestartController kills the only replica of LBC and starts it again: as with
-// [World.ChangeLeader], but that the new process may wait longer.
-func (w *World) RestartController() time.Duration {
-	return w.leaderless(w.cfg.Assumptions.RestartGap)
+// Restart kills the only replica of LBC and starts it again: as with
+// [Controller.ChangeLeader], but that the new process may wait longer.
+func (l *Controller) Restart() time.Duration {
+	return l.leaderless(l.Assumptions.RestartGap)
 }
 
-// FailController sets what happens to LBC's own calls to ELBv2, as
-// [World.FailAWS] does for those of others: a fault with a code of throttling or
+// Fail sets what happens to LBC's own calls to ELBv2, as
+// [aws.Account.Fail] does for those of others: a fault with a code of throttling or
 // a status of 5xx is tried again by its SDK, with Hang it never hears of the call
 // again, and anything else fails the reconcile. Garble has no meaning here.
-func (w *World) FailController(fault func(operation, resource string) *aws.Fault) {
-	w.lbc.fault = fault
+func (l *Controller) Fail(fault func(operation, resource string) *aws.Fault) {
+	l.fault = fault
 }
 
 // HangRegistration has each call of RegisterTargets that LBC makes from now on
 // take effect that much later, whatever has become of its pods by then. Zero ends
 // that for the calls to come.
-func (w *World) HangRegistration(late time.Duration) { w.lbc.hang = late }
+func (l *Controller) HangRegistration(late time.Duration) { l.hang = late }
 
 // StaleCheckpoints has LBC see the checkpoints that it wrote that much later from
 // now on: it reads them from a cache. It may then leave out to empty one before it
 // acts, or take work for done that is not.
-func (w *World) StaleCheckpoints(behind time.Duration) { w.lbc.stale = behind }
+func (l *Controller) StaleCheckpoints(behind time.Duration) { l.stale = behind }
 
-func (w *World) leaderless(gap timeline.Range) time.Duration {
-	c := &w.lbc
-	d := w.Draw(gap, "leader", "gap")
-	c.reset()
-	c.idleTill = w.Present() + d
-	term := c.term
-	w.At(c.idleTill, func() {
-		if c.term == term {
-			w.lead()
+func (l *Controller) leaderless(gap timeline.Range) time.Duration {
+	d := l.line.Draw(gap, "leader", "gap")
+	l.reset()
+	l.idleTill = l.line.Present() + d
+	term := l.term
+	l.line.At(l.idleTill, func() {
+		if l.term == term {
+			l.lead()
 		}
 	})
 	return d
 }
 
 // led says whether LBC has a leader.
-func (w *World) led() bool { return w.Present() >= w.lbc.idleTill }
+func (l *Controller) led() bool { return l.line.Present() >= l.idleTill }
 
 // lead is what a new leader begins with.
-func (w *World) lead() {
-	for _, b := range kube.List[kube.TargetGroupBinding](w.Kube, "") {
-		w.enqueue(b, 0)
+func (l *Controller) lead() {
+	for _, b := range kube.List[kube.TargetGroupBinding](l.cluster, "") {
+		l.enqueue(b, 0)
 	}
-	w.resumeStacks()
-	backlog := w.lbc.backlog
-	w.lbc.backlog = nil
+	l.resumeStacks()
+	backlog := l.backlog
+	l.backlog = nil
 	for _, f := range backlog {
 		f()
 	}
 }
 
-// bindingChanged has LBC reconcile a binding that is new, has another
+// BindingChanged has LBC reconcile a binding that is new, has another
 // specification, is being deleted, or is gone.
-func (w *World) bindingChanged(event string, b *kube.TargetGroupBinding) {
-	c, k := &w.lbc, keyOf(b)
-	lag := func() time.Duration { return w.Draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name) }
+func (l *Controller) BindingChanged(event string, b *kube.TargetGroupBinding) {
+	k := keyOf(b)
+	lag := func() time.Duration { return l.line.Draw(l.Assumptions.Lag, "controller", b.Name) }
 	switch {
 	case event == "DELETED":
-		delete(c.generations, k)
-		delete(c.written, k)
-		if c.owned[k] != nil && w.led() {
-			w.enqueueKey(k, lag())
+		delete(l.generations, k)
+		delete(l.written, k)
+		if l.owned[k] != nil && l.led() {
+			l.enqueueKey(k, lag())
 		} else {
-			delete(c.owned, k)
+			delete(l.owned, k)
 		}
-	case c.generations[k] != b.Generation:
-		c.generations[k] = b.Generation
-		w.enqueue(b, lag())
+	case l.generations[k] != b.Generation:
+		l.generations[k] = b.Generation
+		l.enqueue(b, lag())
 	}
 }
 
-// enqueue asks for a reconcile of a binding after a lag.
-func (w *World) enqueue(b *kube.TargetGroupBinding, lag time.Duration) { w.enqueueKey(keyOf(b), lag) }
-
-func (w *World) enqueueKey(k bindingKey, lag time.Duration) {
-	w.After(lag, func() {
-		if c := &w.lbc; !c.queued[k] {
-			c.queued[k] = true
-			c.waiting = append(c.waiting, k)
+// ServiceChanged has LBC reconcile what refers to a Service, after its lag: the
+// Service, its pods or its slices have changed.
+func (l *Controller) ServiceChanged(namespace, service string) {
+	for _, b := range kube.List[kube.TargetGroupBinding](l.cluster, namespace) {
+		if b.Spec.ServiceRef.Name == service {
+			l.enqueue(b, l.line.Draw(l.Assumptions.Lag, "controller", b.Name))
 		}
-		w.work()
+	}
+}
+
+// Coming says whether a call of RegisterTargets for such a target is on its way.
+func (l *Controller) Coming(is func(aws.TargetID) bool) bool {
+	return slices.ContainsFunc(l.coming, func(r *registration) bool {
+		return slices.ContainsFunc(r.endpoints, func(e endpointPod) bool { return is(e.id) })
+	})
+}
+
+// enqueue asks for a reconcile of a binding after a lag.
+func (l *Controller) enqueue(b *kube.TargetGroupBinding, lag time.Duration) {
+	l.enqueueKey(keyOf(b), lag)
+}
+
+func (l *Controller) enqueueKey(k bindingKey, lag time.Duration) {
+	l.line.After(lag, func() {
+		if !l.queued[k] {
+			l.queued[k] = true
+			l.waiting = append(l.waiting, k)
+		}
+		l.work()
 	})
 }
 
 // work starts reconciles while there are workers to spare.
-func (w *World) work() {
-	c := &w.lbc
-	for w.led() && len(c.busy) < w.cfg.Assumptions.ControllerWorkers {
-		i := slices.IndexFunc(c.waiting, func(b bindingKey) bool { return !c.busy[b] })
+func (l *Controller) work() {
+	for l.led() && len(l.busy) < l.Assumptions.Workers {
+		i := slices.IndexFunc(l.waiting, func(b bindingKey) bool { return !l.busy[b] })
 		if i < 0 {
 			return
 		}
-		b := c.waiting[i]
-		c.waiting = slices.Delete(c.waiting, i, i+1)
-		delete(c.queued, b)
-		c.busy[b] = true
-		r := &reconcile{w: w, term: c.term, binding: b}
+		b := l.waiting[i]
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		delete(l.queued, b)
+		l.busy[b] = true
+		r := &reconcile{l: l, term: l.term, binding: b}
 		r.start()
 	}
 }
@@ -236,7 +297,7 @@ func (w *World) work() {
 // the readiness gates, write the checkpoint and the status. LBC
 // pkg/targetgroupbinding/resource_manager.go, reconcileWithIPTargetType.
 type reconcile struct {
-	w       *World
+	l       *Controller
 	term    int
 	binding bindingKey
 	tgb     *kube.TargetGroupBinding
@@ -252,58 +313,59 @@ type reconcile struct {
 // by name. Its slice can still be that of an earlier pod of the name, which is then
 // the one that is meant.
 type endpointPod struct {
-	id         aws.TargetID
-	pod, meant *pod // meant is nil where the address is nobody's any more
+	id    aws.TargetID
+	pod   *corev1.Pod
+	meant types.UID // empty where the address is nobody's any more
 }
 
 // step runs f after d unless the leader was lost meanwhile.
 func (r *reconcile) step(d time.Duration, f func()) {
-	r.w.After(d, func() {
-		if r.term == r.w.lbc.term {
+	r.l.line.After(d, func() {
+		if r.term == r.l.term {
 			f()
 		}
 	})
 }
 
 func (r *reconcile) kubeLatency(what string) time.Duration {
-	return r.w.Draw(r.w.cfg.Assumptions.Kube.KubeLatency, what, r.binding.name)
+	return r.l.line.Draw(r.l.cluster.Assumptions.Latency, what, r.binding.name)
 }
 
 // done ends the pass. A positive again asks for another one after that time.
 func (r *reconcile) done(again time.Duration) {
-	c, k := &r.w.lbc, r.binding
-	delete(c.busy, k)
-	at := r.w.Present() + again
-	if planned, ok := c.delayed[k]; again > 0 && (!ok || at < planned) { // of two, the sooner counts
-		c.delayed[k] = at
+	l, k := r.l, r.binding
+	delete(l.busy, k)
+	at := l.line.Present() + again
+	if planned, ok := l.delayed[k]; again > 0 && (!ok || at < planned) { // of two, the sooner counts
+		l.delayed[k] = at
 		r.step(again, func() {
-			if c.delayed[k] == at {
-				delete(c.delayed, k)
-				r.w.enqueueKey(k, 0)
+			if l.delayed[k] == at {
+				delete(l.delayed, k)
+				l.enqueueKey(k, 0)
 			}
 		})
 	}
-	r.w.work()
+	l.work()
 }
 
 // failed ends the pass and asks for another one, later each time.
 func (r *reconcile) failed() {
-	backoff := r.w.cfg.Assumptions.ControllerBackoff
-	n := r.w.lbc.failures[r.binding]
-	r.w.lbc.failures[r.binding] = n + 1
+	backoff := r.l.Assumptions.Backoff
+	n := r.l.failures[r.binding]
+	r.l.failures[r.binding] = n + 1
 	r.done(min(backoff.Min<<min(n, 30), backoff.Max))
 }
 
 func (r *reconcile) start() {
-	w := r.w
-	r.tgb = w.binding(r.binding)
+	l := r.l
+	r.tgb = l.binding(r.binding)
 	if r.tgb == nil {
 		r.orphaned()
 		return
 	}
 	r.ends = r.tgb.DeletionTimestamp != nil
 	var err error
-	if r.group, err = w.groupOf(r.tgb); err != nil {
+	if r.group, err = l.groupOf(r.tgb); err != nil {
 		r.refused(query.AsError(err))
 		return
 	}
@@ -320,23 +382,23 @@ func (r *reconcile) start() {
 }
 
 // groupOf is the target group of a binding.
-func (w *World) groupOf(b *kube.TargetGroupBinding) (*aws.TargetGroup, error) {
+func (l *Controller) groupOf(b *kube.TargetGroupBinding) (*aws.TargetGroup, error) {
 	if arn := b.Spec.TargetGroupARN; arn != "" {
-		return w.AWS.Group(arn)
+		return l.account.Group(arn)
 	}
-	return w.AWS.GroupNamed(b.Spec.TargetGroupName)
+	return l.account.GroupNamed(b.Spec.TargetGroupName)
 }
 
 // write changes the binding, by a call to the API server, and goes on unless the
 // binding is gone.
 func (r *reconcile) write(what string, change func(b *kube.TargetGroupBinding), then func()) {
 	r.step(r.kubeLatency(what), func() {
-		if r.tgb = r.w.binding(r.binding); r.tgb == nil {
+		if r.tgb = r.l.binding(r.binding); r.tgb == nil {
 			r.done(0)
 			return
 		}
 		change(r.tgb)
-		r.w.Kube.Apply(r.tgb)
+		r.l.cluster.Apply(r.tgb)
 		then()
 	})
 }
@@ -356,9 +418,9 @@ func (r *reconcile) addFinalizer(then func()) {
 // resolve finds out what should be registered. Where the checkpoint says that this
 // has been done, LBC does not look further.
 func (r *reconcile) resolve() {
-	w := r.w
-	r.want = w.wanted(r.tgb, r.group)
-	r.hash, r.seen = checkpoint(r.want, r.tgb), w.checkpointSeen(r.tgb)
+	l := r.l
+	r.want = l.wanted(r.tgb, r.group)
+	r.hash, r.seen = checkpoint(r.want, r.tgb), l.checkpointSeen(r.tgb)
 	if r.checkpoints() && r.seen == r.hash {
 		r.observe()
 		return
@@ -377,22 +439,22 @@ func (r *reconcile) resolve() {
 // wanted lists what should be registered: endpoints that are ready, and those
 // whose containers are ready while a readiness gate is not, on a node that is
 // ready. A terminating endpoint is neither. LBC pkg/backend/endpoint_resolver.go.
-func (w *World) wanted(b *kube.TargetGroupBinding, g *aws.TargetGroup) []endpointPod {
+func (l *Controller) wanted(b *kube.TargetGroupBinding, g *aws.TargetGroup) []endpointPod {
 	var want []endpointPod
 	family := discoveryv1.AddressTypeIPv4
 	if g.IPv6() {
 		family = discoveryv1.AddressTypeIPv6
 	}
-	portName, ok := w.portName(b)
-	for _, s := range w.Kube.SlicesOf(b.Namespace, b.Spec.ServiceRef.Name) {
+	portName, ok := l.portName(b)
+	for _, s := range l.cluster.SlicesOf(b.Namespace, b.Spec.ServiceRef.Name) {
 		i := slices.IndexFunc(s.Ports, func(p discoveryv1.EndpointPort) bool { return value(p.Name) == portName && p.Port != nil })
 		if !ok || s.AddressType != family || i < 0 {
 			continue
 		}
 		for _, e := range s.Endpoints {
-			if p, ip, belongs := w.endpointOf(b.Namespace, &e); belongs {
+			if p, ip, belongs := l.endpointOf(b.Namespace, &e); belongs {
 				id := aws.TargetID{IP: ip, Port: int(*s.Ports[i].Port)}
-				want = append(want, endpointPod{id, p, w.meant(&e, p, id)})
+				want = append(want, endpointPod{id, p, l.pods.Meant(&e, p, id)})
 			}
 		}
 	}
@@ -403,30 +465,19 @@ func (w *World) wanted(b *kube.TargetGroupBinding, g *aws.TargetGroup) []endpoin
 // endpointOf is the pod and the address of an endpoint, and whether the endpoint
 // should be registered. The pod is looked for by its name in the namespace of the
 // Service, whatever else the endpoint says of it.
-func (w *World) endpointOf(namespace string, e *discoveryv1.Endpoint) (*pod, netip.Addr, bool) {
+func (l *Controller) endpointOf(namespace string, e *discoveryv1.Endpoint) (*corev1.Pod, netip.Addr, bool) {
 	if e.TargetRef == nil || e.TargetRef.Kind != "Pod" || len(e.Addresses) == 0 {
 		return nil, netip.Addr{}, false
 	}
-	p := w.pods[key(namespace, e.TargetRef.Name)]
+	p := l.pods.Find(namespace, e.TargetRef.Name)
 	ip, err := netip.ParseAddr(e.Addresses[0])
 	if p == nil || err != nil {
 		return nil, netip.Addr{}, false
 	}
 	ready, terminating := e.Conditions.Ready == nil || *e.Conditions.Ready, value(e.Conditions.Terminating)
-	gated := len(p.obj.Spec.ReadinessGates) > 0 && !terminating &&
-		kube.ConditionTrue(p.obj, corev1.ContainersReady) && w.Kube.NodeReady(p.obj.Spec.NodeName)
+	gated := len(p.Spec.ReadinessGates) > 0 && !terminating &&
+		kube.ConditionTrue(p, corev1.ContainersReady) && l.cluster.NodeReady(p.Spec.NodeName)
 	return p, ip, ready || gated
-}
-
-// meant is the pod that an endpoint is about, where LBC found p by the name.
-func (w *World) meant(e *discoveryv1.Endpoint, p *pod, id aws.TargetID) *pod {
-	if q := w.byUID[e.TargetRef.UID]; q != nil {
-		return q
-	}
-	if slices.Contains(p.ips, id.IP) {
-		return p
-	}
-	return w.receiver(id)
 }
 
 // value is what p points to, or nothing.
@@ -439,8 +490,8 @@ func value[T any](p *T) (v T) {
 
 // portName is the name of the Service's port that a binding refers to by name
 // or number.
-func (w *World) portName(b *kube.TargetGroupBinding) (string, bool) {
-	s, ok := kube.Get[corev1.Service](w.Kube, b.Namespace, b.Spec.ServiceRef.Name)
+func (l *Controller) portName(b *kube.TargetGroupBinding) (string, bool) {
+	s, ok := kube.Get[corev1.Service](l.cluster, b.Namespace, b.Spec.ServiceRef.Name)
 	if !ok {
 		return "", false
 	}
@@ -459,7 +510,7 @@ func (w *World) portName(b *kube.TargetGroupBinding) (string, bool) {
 func checkpoint(want []endpointPod, b *kube.TargetGroupBinding) string {
 	var ids []string
 	for _, e := range want {
-		ids = append(ids, fmt.Sprintf("%s:%d", e.id, e.pod.obj.CreationTimestamp.UnixMilli()))
+		ids = append(ids, fmt.Sprintf("%s:%d", e.id, e.pod.CreationTimestamp.UnixMilli()))
 	}
 	slices.Sort(ids)
 	written, err := json.Marshal(b.Spec)
@@ -471,13 +522,13 @@ func checkpoint(want []endpointPod, b *kube.TargetGroupBinding) string {
 }
 
 // checkpointSeen is a binding's checkpoint as LBC's cache has it; see
-// [World.StaleCheckpoints].
-func (w *World) checkpointSeen(b *kube.TargetGroupBinding) string {
+// [Controller.StaleCheckpoints].
+func (l *Controller) checkpointSeen(b *kube.TargetGroupBinding) string {
 	seen := b.Annotations[checkpointAnnotation]
-	if log := w.lbc.written[keyOf(b)]; w.lbc.stale > 0 && len(log) > 0 {
+	if log := l.written[keyOf(b)]; l.stale > 0 && len(log) > 0 {
 		seen = ""
 		for _, x := range log {
-			if x.at <= w.Present()-w.lbc.stale {
+			if x.at <= l.line.Present()-l.stale {
 				seen = x.value
 			}
 		}
@@ -496,8 +547,8 @@ func (r *reconcile) difference() (drop []aws.TargetID, add []endpointPod) {
 		if !listed[e.id] {
 			add = append(add, e)
 		} else if r.group.IsRegistered(e.id) {
-			r.w.owners[place{r.group, e.id}] = e.meant // the address may have been given to another one meanwhile
-			r.w.lbc.own(r.binding, r.group).targets[e.id] = true
+			r.l.pods.Registered(r.group, e.id, e.meant) // the address may have been given to another one meanwhile
+			r.l.own(r.binding, r.group).targets[e.id] = true
 		}
 	}
 	for _, t := range r.targets {
@@ -510,7 +561,7 @@ func (r *reconcile) difference() (drop []aws.TargetID, add []endpointPod) {
 
 // checkpoints says whether LBC writes them. Nothing says that EKS Auto Mode does.
 func (r *reconcile) checkpoints() bool {
-	return !r.w.cfg.NoCheckpoint && r.binding.group != kube.GroupEKS
+	return !r.l.NoCheckpoint && r.binding.group != kube.GroupEKS
 }
 
 // annotate writes the checkpoint unless LBC believes that it is there.
@@ -524,9 +575,9 @@ func (r *reconcile) annotate(value string, then func()) {
 			b.Annotations = make(map[string]string)
 		}
 		b.Annotations[checkpointAnnotation] = value
-		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.w.Kube.Time(r.w.Present()).Unix(), 10)
-		log := append(r.w.lbc.written[r.binding], written{r.w.Present(), value})
-		r.w.lbc.written[r.binding] = log[max(0, len(log)-10):]
+		b.Annotations[timestampAnnotation] = strconv.FormatInt(r.l.cluster.Time(r.l.line.Present()).Unix(), 10)
+		log := append(r.l.written[r.binding], written{r.l.line.Present(), value})
+		r.l.written[r.binding] = log[max(0, len(log)-10):]
 	}, then)
 }
 
@@ -536,34 +587,22 @@ func (r *reconcile) deregister(drop []aws.TargetID, then func()) {
 		then()
 		return
 	}
-	w, c := r.w, &r.w.lbc
-	batch := drop[:min(len(drop), w.cfg.Assumptions.ControllerBatch)]
-	var left []*pod
+	l := r.l
+	batch := drop[:min(len(drop), l.Assumptions.Batch)]
+	var done func()
 	act := func() {
-		left = w.deregister(r.group, batch)
-		if o := c.owned[r.binding]; o != nil {
+		done = l.pods.Leaving(r.group, l.account.DeregisterTargets(r.group, batch))
+		if o := l.owned[r.binding]; o != nil {
 			for _, id := range batch {
 				delete(o.targets, id)
 			}
 		}
 	}
 	r.call("DeregisterTargets", act, func() {
-		for _, p := range left {
-			p.deregistered(w.Present(), true)
-		}
-		c.remember(r.group, batch)
+		done()
+		l.remember(r.group, batch)
 		r.deregister(drop[len(batch):], then)
 	})
-}
-
-// deregister is LBC's DeregisterTargets. It returns the pods that leave.
-func (w *World) deregister(g *aws.TargetGroup, ids []aws.TargetID) (left []*pod) {
-	for _, id := range w.AWS.DeregisterTargets(g, ids) {
-		if p := w.owners[place{g, id}]; p != nil {
-			left = append(left, p)
-		}
-	}
-	return left
 }
 
 // register makes the RegisterTargets calls, a batch each.
@@ -574,45 +613,46 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 		r.gates(add)
 		return
 	}
-	w, c := r.w, &r.w.lbc
-	to := min(len(add), from+w.cfg.Assumptions.ControllerBatch)
+	l := r.l
+	to := min(len(add), from+l.Assumptions.Batch)
 	x := &registration{endpoints: add[from:to]}
 	var ids []aws.TargetID
 	for _, e := range x.endpoints {
 		ids = append(ids, e.id)
 	}
-	c.coming = append(c.coming, x)
+	l.coming = append(l.coming, x)
 	r.send(&controllerCall{
-		operation: "RegisterTargets", late: c.hang, sent: &x.sent,
+		operation: "RegisterTargets", late: l.hang, sent: &x.sent,
 		act: func() {
-			c.landed(x)
-			w.AWS.RegisterTargets(r.group, ids)
-			o := c.own(r.binding, r.group)
+			l.landed(x)
+			l.account.RegisterTargets(r.group, ids)
+			o := l.own(r.binding, r.group)
 			for _, e := range x.endpoints {
-				w.owners[place{r.group, e.id}], o.targets[e.id] = e.meant, true
+				l.pods.Registered(r.group, e.id, e.meant)
+				o.targets[e.id] = true
 			}
 		},
 		then: func() {
-			c.remember(r.group, ids)
+			l.remember(r.group, ids)
 			r.registerFrom(add, to)
 		},
-		refused: func() { c.landed(x) },
+		refused: func() { l.landed(x) },
 	})
 }
 
 // landed is the end of a registration's way, good or bad.
-func (c *controller) landed(x *registration) {
-	c.coming = slices.DeleteFunc(c.coming, func(y *registration) bool { return x == y })
+func (l *Controller) landed(x *registration) {
+	l.coming = slices.DeleteFunc(l.coming, func(y *registration) bool { return x == y })
 }
 
 // own is what LBC has registered for a binding. Of a binding whose group was
 // switched it forgets what is in the old one, which stays there: LBC's webhook
 // does not let a group be switched.
-func (c *controller) own(k bindingKey, g *aws.TargetGroup) *owned {
-	o := c.owned[k]
+func (l *Controller) own(k bindingKey, g *aws.TargetGroup) *owned {
+	o := l.owned[k]
 	if o == nil || o.arn != g.ARN() {
 		o = &owned{g.ARN(), make(map[aws.TargetID]bool)}
-		c.owned[k] = o
+		l.owned[k] = o
 	}
 	return o
 }
@@ -620,14 +660,14 @@ func (c *controller) own(k bindingKey, g *aws.TargetGroup) *owned {
 // orphaned is a pass over a binding that is gone: what LBC had registered for it
 // is deregistered, and nothing else.
 func (r *reconcile) orphaned() {
-	o := r.w.lbc.owned[r.binding]
-	delete(r.w.lbc.owned, r.binding)
+	o := r.l.owned[r.binding]
+	delete(r.l.owned, r.binding)
 	if o == nil {
 		r.done(0)
 		return
 	}
 	var err error
-	if r.group, err = r.w.AWS.Group(o.arn); err != nil {
+	if r.group, err = r.l.account.Group(o.arn); err != nil {
 		r.done(0)
 		return
 	}
@@ -644,24 +684,25 @@ func (r *reconcile) orphaned() {
 // release is the end of a binding that is being deleted: the pods' gates are no
 // longer waited for, and the finalizer goes. LBC, updatePodAsHealthyForDeletedTGB.
 func (r *reconcile) release() {
-	delete(r.w.lbc.owned, r.binding)
+	delete(r.l.owned, r.binding)
 	gate := corev1.PodConditionType(GatePrefix + r.binding.name)
-	for _, obj := range kube.List[corev1.Pod](r.w.Kube, r.binding.namespace) {
-		if p := r.w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.gated(gate) && !kube.ConditionTrue(obj, gate) && !p.over {
-			r.w.setCondition(obj, gate, true)
-			r.w.setConditions(p)
+	for _, obj := range kube.List[corev1.Pod](r.l.cluster, r.binding.namespace) {
+		if p := r.l.pods.Find(obj.Namespace, obj.Name); p != nil && r.l.waits(p, gate) {
+			r.l.pods.SetGate(p, gate, true)
 		}
 	}
 	r.write("finalizer", func(b *kube.TargetGroupBinding) {
 		b.Finalizers = slices.DeleteFunc(b.Finalizers, func(f string) bool { return f == bindingFinalizer })
 	}, func() {
-		delete(r.w.lbc.failures, r.binding)
+		delete(r.l.failures, r.binding)
 		r.done(0)
 	})
 }
 
-func (p *pod) gated(gate corev1.PodConditionType) bool {
-	return slices.ContainsFunc(p.obj.Spec.ReadinessGates, func(g corev1.PodReadinessGate) bool { return g.ConditionType == gate })
+// waits says whether a pod lives that has a readiness gate which is not true.
+func (l *Controller) waits(p *corev1.Pod, gate corev1.PodConditionType) bool {
+	return slices.Contains(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: gate}) &&
+		!kube.ConditionTrue(p, gate) && !l.pods.Over(p)
 }
 
 // gates sets the readiness condition of each pod that waits for it; the targets of
@@ -671,18 +712,17 @@ func (r *reconcile) gates(added []endpointPod) {
 	gate := corev1.PodConditionType(GatePrefix + r.tgb.Name)
 	pending := false
 	for _, e := range r.want {
-		if !e.pod.gated(gate) || kube.ConditionTrue(e.pod.obj, gate) || e.pod.over {
+		if !r.l.waits(e.pod, gate) {
 			continue
 		}
 		healthy := !slices.Contains(added, e) && slices.ContainsFunc(r.targets, func(t aws.TargetHealth) bool {
 			return t.ID == e.id && t.State == "healthy"
 		})
 		pending = pending || !healthy
-		r.w.setCondition(e.pod.obj, gate, healthy)
-		r.w.setConditions(e.pod)
+		r.l.pods.SetGate(e.pod, gate, healthy)
 	}
 	if pending {
-		r.done(r.w.cfg.Assumptions.ControllerRequeue)
+		r.done(r.l.Assumptions.Requeue)
 		return
 	}
 	r.annotate(r.hash, r.observe)
@@ -690,7 +730,7 @@ func (r *reconcile) gates(added []endpointPod) {
 
 // observe writes the status and ends a pass that has succeeded.
 func (r *reconcile) observe() {
-	delete(r.w.lbc.failures, r.binding)
+	delete(r.l.failures, r.binding)
 	if seen := r.tgb.Status.ObservedGeneration; seen != nil && *seen == r.tgb.Generation {
 		r.done(0)
 		return

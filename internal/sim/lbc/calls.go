@@ -1,4 +1,4 @@
-package sim
+package lbc
 
 import (
 	"math"
@@ -25,8 +25,8 @@ func leaving(t aws.TargetHealth) bool {
 
 // remember notes that LBC has registered or deregistered targets: it will ask for
 // them.
-func (c *controller) remember(g *aws.TargetGroup, ids []aws.TargetID) {
-	cache := c.caches[g.ARN()]
+func (l *Controller) remember(g *aws.TargetGroup, ids []aws.TargetID) {
+	cache := l.caches[g.ARN()]
 	if cache == nil {
 		return
 	}
@@ -48,11 +48,10 @@ func (r *reconcile) all() []aws.TargetID {
 // list finds the group's targets, and goes on. From a list that is not too old LBC
 // asks only for those that were not healthy.
 func (r *reconcile) list(then func()) {
-	c := &r.w.lbc
-	cache := c.caches[r.group.ARN()]
-	if cache == nil || r.w.Present() >= cache.until {
+	cache := r.l.caches[r.group.ARN()]
+	if cache == nil || r.l.line.Present() >= cache.until {
 		r.describe(nil, func(found []aws.TargetHealth) {
-			c.caches[r.group.ARN()] = &targetsCache{r.w.Present() + r.w.cfg.Assumptions.ControllerCache, found}
+			r.l.caches[r.group.ARN()] = &targetsCache{r.l.line.Present() + r.l.Assumptions.Cache, found}
 			r.targets = slices.Clone(found)
 			then()
 		})
@@ -103,18 +102,18 @@ func (r *reconcile) call(operation string, act, then func()) {
 // send makes a call: it waits for LBC's own limit, travels, is throttled, refused
 // or acts, and travels back. The SDK in LBC tries again what was throttled.
 func (r *reconcile) send(c *controllerCall) {
-	w := r.w
-	if c.operation != "DescribeTargetHealth" && !w.lbc.limit.Take(w.Present()) {
+	l := r.l
+	if c.operation != "DescribeTargetHealth" && !l.limit.Take(l.line.Present()) {
 		r.step(100*time.Millisecond, func() { r.send(c) })
 		return
 	}
 	c.tries++
-	d := w.Draw(w.cfg.Assumptions.AWS.APILatency, "controller", r.binding.name)
+	d := l.line.Draw(l.account.Assumptions.APILatency, "controller", r.binding.name)
 	r.step(d/2, func() {
 		err, hangs := r.refusal(c.operation)
 		switch {
 		case hangs:
-		case err != nil && temporary(err) && c.tries < w.cfg.Assumptions.ControllerTries:
+		case err != nil && temporary(err) && c.tries < l.Assumptions.Tries:
 			r.step(d-d/2+r.retryDelay(c.tries), func() { r.send(c) })
 		case err != nil:
 			if c.refused != nil {
@@ -137,7 +136,7 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 	if c.sent != nil {
 		*c.sent = true
 	}
-	r.w.After(c.late, func() {
+	r.l.line.After(c.late, func() {
 		c.act()
 		r.step(back, c.then)
 	})
@@ -146,13 +145,13 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 // refusal is the error that a call of LBC gets, nil for none, and whether it gets
 // no answer at all.
 func (r *reconcile) refusal(operation string) (err *query.Error, hangs bool) {
-	w := r.w
-	if w.lbc.fault != nil {
-		if f := w.lbc.fault(operation, r.group.ARN()); f != nil {
+	l := r.l
+	if l.fault != nil {
+		if f := l.fault(operation, r.group.ARN()); f != nil {
 			return &query.Error{Status: f.Status, Code: f.Code, Message: f.Message}, f.Hang
 		}
 	}
-	if err := w.AWS.Refusal(operation, r.group.ARN()); err != nil {
+	if err := l.account.Refusal(operation, r.group.ARN()); err != nil {
 		return query.AsError(err), false
 	}
 	return nil, false
@@ -165,9 +164,9 @@ func temporary(e *query.Error) bool {
 
 // retryDelay is how long LBC's SDK waits after so many tries.
 func (r *reconcile) retryDelay(tries int) time.Duration {
-	retry := r.w.cfg.Assumptions.ControllerRetry
+	retry := r.l.Assumptions.Retry
 	if bound := retry.Min << (tries - 1); float64(retry.Min)*math.Pow(2, float64(tries-1)) <= float64(retry.Max) {
-		return r.w.Draw(timeline.Between(0, bound), "retry", r.binding.name)
+		return r.l.line.Draw(timeline.Between(0, bound), "retry", r.binding.name)
 	}
 	return retry.Max
 }
@@ -179,7 +178,7 @@ func (r *reconcile) refused(err *query.Error) {
 		r.failed()
 		return
 	}
-	if r.w.binding(r.binding) == nil {
+	if r.l.binding(r.binding) == nil {
 		r.done(0)
 		return
 	}
