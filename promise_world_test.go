@@ -74,7 +74,7 @@ func (p *promise) assumptions() sim.Assumptions {
 	a.Kube.WatchLag = p.span(2*ms, time.Second)
 	a.EndpointLag = p.span(10*ms, time.Second)
 	a.KubeletLag = p.span(20*ms, 2*time.Second)
-	a.ControllerLag = p.span(5*ms, 3*time.Second)
+	a.LBC.Lag = p.span(5*ms, 3*time.Second)
 	a.AWS.RegistrationTime = p.span(5*time.Second, 60*time.Second)
 	a.AWS.DeregistrationDelay = []time.Duration{0, 5 * time.Second, 30 * time.Second, 300 * time.Second}[p.IntN(4)]
 	// Within the settle times that ship, which are the judged ones: 20 and 120 s.
@@ -114,7 +114,7 @@ var faults = []wrong{
 		p.world.Kube.CutWatches()
 		p.world.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 	}), func(p *promise) { p.world.Kube.Fail(nil, 0) }, true},
-	{"leader change", counted("leader change", func(p *promise) { p.world.ChangeLeader() }), nothing, false},
+	{"leader change", counted("leader change", func(p *promise) { p.world.LBC.ChangeLeader() }), nothing, false},
 }
 
 func awsFault(f aws.Fault) func(*promise) {
@@ -167,7 +167,7 @@ var edits = []edit{
 		return p.change(a, func(b *kube.TargetGroupBinding) { p.world.Kube.Delete(b) })
 	}, func(p *promise, a *promiseApp) {
 		if !p.change(a, func(*kube.TargetGroupBinding) {}) {
-			p.world.AddBinding(a.Namespace, a.Name, a.Name, a.group)
+			p.world.LBC.AddBinding(a.Namespace, a.Name, a.Name, a.group)
 		}
 	}, false},
 	{"selector switched", func(p *promise, a *promiseApp) bool { return p.selectBy(a, "green") }, func(p *promise, a *promiseApp) { p.selectBy(a, a.Name) }, true},
@@ -189,7 +189,7 @@ var edits = []edit{
 	{"Ingress deleted", func(p *promise, a *promiseApp) bool {
 		return a.outerLB != nil && kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) { p.world.After(0, func() { p.world.Kube.Remove(i) }) }) == nil
 	}, func(p *promise, a *promiseApp) {
-		p.world.AddIngress(a.Namespace, a.Name+"-outer", a.Name, a.outerLB)
+		p.world.LBC.AddIngress(a.Namespace, a.Name+"-outer", a.Name, a.outerLB)
 	}, false},
 	{"slice edited", func(p *promise, a *promiseApp) bool {
 		return kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-ipv4-0", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil }) == nil
@@ -294,12 +294,12 @@ func (p *promise) addSecond(a *promiseApp, how int, kind aws.Kind) {
 	delay := []time.Duration{0, 30 * time.Second, 300 * time.Second}[p.IntN(3)]
 	a.second = p.world.AWS.AddGroup(aws.TargetGroupSpec{Name: name, Port: a.Port, Balancer: lb, DeregistrationDelay: &delay})
 	if how == 1 {
-		p.world.AddBinding(a.Namespace, name, a.Name, a.second)
+		p.world.LBC.AddBinding(a.Namespace, name, a.Name, a.second)
 		return
 	}
 	a.outerLB = lb
-	p.world.AddHiddenBinding(a.Namespace, name, a.Name, a.second)
-	p.world.AddIngress(a.Namespace, a.Name+"-outer", a.Name, lb)
+	p.world.LBC.AddHiddenBinding(a.Namespace, name, a.Name, a.second)
+	p.world.LBC.AddIngress(a.Namespace, a.Name+"-outer", a.Name, lb)
 }
 
 // planRollouts rolls an application three times in twelve minutes.
@@ -470,7 +470,7 @@ func (p *promise) planLateBinding(a *promiseApp) {
 		a.kinds = append(a.kinds, aws.NLB)
 		p.world.Kube.LagWatches("targetgroupbindings", 4*time.Minute)
 		late := p.world.AWS.AddTargetGroup(a.Name+"-late", a.Port, p.world.AWS.AddLoadBalancer(a.Name+"-late", aws.NLB))
-		p.world.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
+		p.world.LBC.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
 		p.world.AddClients(late, 5)
 		p.world.After(p.between(90*time.Second, 2*time.Minute), func() {
 			if r := p.alive(a); r != nil && !p.isAway() {

@@ -30,7 +30,7 @@ func TestBeyondUs(t *testing.T) {
 		{
 			name: "a RegisterTargets hangs, and no look ever listed the pod", prepare: ordinary(aws.ALB), outcome: "drained",
 			stop: func(s *scene) {
-				s.HangRegistration(time.Minute)
+				s.LBC.HangRegistration(time.Minute)
 				s.fresh("web")
 				s.run(10 * time.Second)
 				_ = s.DeletePod(web, s.pod.Name)
@@ -42,7 +42,7 @@ func TestBeyondUs(t *testing.T) {
 				ordinary(aws.ALB)(s)
 				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
 				s.outer = s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB))
-				s.AddBinding(web, "shop", "shop", s.outer)
+				s.LBC.AddBinding(web, "shop", "shop", s.outer)
 			},
 			stop: func(s *scene) {
 				s.AWS.Register(s.outer, s.pod.IP, webPort)
@@ -79,7 +79,7 @@ func TestBeyondUs(t *testing.T) {
 				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
 				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 				s.Kube.AddService("front", "web", nil, webPort)
-				s.AddBinding("front", "web", "web", s.group)
+				s.LBC.AddBinding("front", "web", "web", s.group)
 			},
 			stop: func(s *scene) {
 				s.Kube.LagWatches("endpointslices", 10*time.Minute)

@@ -140,7 +140,7 @@ func (r rollout) plan(w *sim.World, url string, ready func() bool, done func(row
 		w.AddClients(group, simLoad)
 		onDelete := func(nth int) {
 			if r.scenario.leaderChange && nth == 2 {
-				w.ChangeLeader()
+				w.LBC.ChangeLeader()
 			}
 		}
 		w.Rollout(deployment, onDelete, func() {

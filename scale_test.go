@@ -11,6 +11,7 @@ import (
 	"drainwait/internal/server"
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -22,7 +23,7 @@ func (b *bubble) addApps(n int, hook sim.Hook) {
 		b.AddApp(a)
 		b.AddPod(sim.PodSpec{
 			Namespace: web, Name: a.Name + "-1", Labels: map[string]string{"app": a.Name}, Port: webPort,
-			Grace: 5 * time.Minute, Gates: []string{sim.GatePrefix + a.Name}, Hook: hook,
+			Grace: 5 * time.Minute, Gates: []string{lbc.GatePrefix + a.Name}, Hook: hook,
 		})
 	}
 }

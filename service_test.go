@@ -124,7 +124,7 @@ func TestEqualCallsCountOnce(t *testing.T) {
 // pod with the same address, is not answered with the end of the first.
 func TestEachCallHasItsBudget(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.StopController()
+		s.LBC.Stop()
 		_ = s.DeletePod(web, "web-1")
 		first := s.ask(webIP, "max-delay=25")
 		s.run(9 * time.Second)
@@ -143,7 +143,7 @@ func TestEachCallHasItsBudget(t *testing.T) {
 // groups. It can be that of a proxy.
 func TestCallerThatIsNoPod(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.StopController()
+		s.LBC.Stop()
 		s.AWS.Register(s.group, addr("10.9.9.9"), webPort)
 		s.run(time.Minute)
 		c := s.answer(s.ask("10.9.9.9", "namespace=default"))

@@ -15,6 +15,7 @@ import (
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -68,7 +69,7 @@ func ordinaryCases() []waitCase {
 		{
 			name: "returns to healthy while it settles", outcome: "drained",
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				s.AWS.SetTarget(s.group, s.pod.IP, webPort, "draining", "Target.DeregistrationInProgress")
 				_ = s.DeletePod(web, "web-1")
 				s.After(10*time.Second, func() { s.AWS.SetTarget(s.group, s.pod.IP, webPort, "healthy", "") })
@@ -91,7 +92,7 @@ func ordinaryCases() []waitCase {
 		{
 			name: "comes late, and a neighbour's wait has seen it leave", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				neighbour := s.ask(webIP, "pod=web-2&namespace=default&max-delay=50&settle=40")
 				s.run(4 * time.Second) // it has looked once, and looks again after 5 s
@@ -115,7 +116,7 @@ func ordinaryCases() []waitCase {
 		{
 			name: "the group vanishes", outcome: "drained", after: 10*time.Second + settleALB, early: 5 * time.Second,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(5*time.Second, func() { s.AWS.DeleteTargetGroup(s.group) })
@@ -127,7 +128,7 @@ func ordinaryCases() []waitCase {
 // addPending adds a pod whose readiness gate is never served: its target stays in
 // its registration, and the checkpoint empty.
 func (s *scene) addPending() {
-	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{sim.GatePrefix + "web"}})
+	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{lbc.GatePrefix + "web"}})
 	s.AWS.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
 	s.run(30 * time.Second)
 }
@@ -147,7 +148,7 @@ func discoveryCases() []waitCase {
 			name: "an identity filter would match nothing", outcome: "budget_spent", query: "ip=IP&namespace=default&max-delay=30", after: 30 * time.Second,
 			// The pod is registered at a port that is neither the group's nor its own.
 			up: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				s.AWS.RemoveTarget(s.group, s.pod.IP, webPort)
 				s.AWS.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
 			},
@@ -160,7 +161,7 @@ func discoveryCases() []waitCase {
 					s.AWS.SetTarget(s.group, s.pod.IP, 9999, "", "")
 					s.AWS.Deregister(s.group, s.pod.IP, 9999)
 				})
-				s.StopController()
+				s.LBC.Stop()
 			},
 			pod: func(p *sim.PodSpec) { p.Hook.MaxDelay = 2 * time.Minute },
 			stop: func(s *scene) {
@@ -173,7 +174,7 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				nlb := s.AWS.AddLoadBalancer("tcp", aws.NLB)
-				s.AddBinding(web, "tcp", "web", s.AWS.AddTargetGroup("tcp", webPort, nlb))
+				s.LBC.AddBinding(web, "tcp", "web", s.AWS.AddTargetGroup("tcp", webPort, nlb))
 			},
 			also: targets(2),
 		},
@@ -224,7 +225,7 @@ func discoveryCases() []waitCase {
 			name: "a group of another application", outcome: "not_registered", after: 0,
 			prepare: func(s *scene) {
 				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
+				s.LBC.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			},
 		},
 		{
@@ -267,7 +268,7 @@ func discoveryCases() []waitCase {
 				ordinary(aws.ALB)(s)
 				s.Kube.Remove(s.binding)
 				s.Kube.ServeGroup(kube.GroupEKS, true)
-				b := sim.NewBinding(web, "web", "web", s.group)
+				b := lbc.NewBinding(web, "web", "web", s.group)
 				b.APIVersion = "eks.amazonaws.com/v1"
 				s.Kube.Apply(b)
 			},
@@ -281,7 +282,7 @@ func discoveryCases() []waitCase {
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(9*time.Second, func() { s.AWS.Deregister(group, s.pod.IP, webPort) })
-				s.After(10*time.Second, func() { s.AddBinding(web, "late", "web", group) })
+				s.After(10*time.Second, func() { s.LBC.AddBinding(web, "late", "web", group) })
 			},
 			also: targets(2),
 		},
@@ -326,13 +327,13 @@ func discoveryCases() []waitCase {
 				eager := kube.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
 				eager.Spec.PublishNotReadyAddresses = true
 				s.Kube.Apply(eager)
-				s.AddBinding(web, "eager", "eager", s.AWS.AddTargetGroup("eager", webPort, s.lb))
+				s.LBC.AddBinding(web, "eager", "eager", s.AWS.AddTargetGroup("eager", webPort, s.lb))
 			},
 		},
 		{
 			name: "an address that no pod has", query: "ip=10.9.9.9&namespace=default", outcome: "drained", after: 5*time.Second + settleALB, // LBC is done, so looks are rare
 			up: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				s.AWS.Register(s.group, addr("10.9.9.9"), webPort)
 				s.run(time.Minute)
 			},
@@ -367,7 +368,7 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
 				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				b := sim.NewBinding(web, "shop", "shop", s.group)
+				b := lbc.NewBinding(web, "shop", "shop", s.group)
 				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
 				s.Kube.Apply(b)
 			},
@@ -400,7 +401,7 @@ func targets(n int) func(*testing.T, *scene, server.Answer) {
 func overIPv6(s *scene) {
 	ordinary(aws.ALB)(s)
 	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
-	s.Kube.Apply(sim.NewBinding(web, "web", "web", s.group))
+	s.Kube.Apply(lbc.NewBinding(web, "web", "web", s.group))
 	s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
 	s.Kube.Apply(s.service)
 }
@@ -432,7 +433,7 @@ func otherAccount(s *scene) {
 func instances(s *scene) {
 	group := s.AWS.AddGroup(aws.TargetGroupSpec{Name: "nodes", Port: 30080, Balancer: s.lb, TargetType: "instance"})
 	s.AWS.RegisterNamed(group, "i-0123456789abcdef0", 30080)
-	s.AddBinding(web, "nodes", "web", group)
+	s.LBC.AddBinding(web, "nodes", "web", group)
 }
 
 // refuse denies an operation of AWS.
@@ -456,9 +457,9 @@ func unbound(kind aws.Kind, change func(*scene)) func(*scene) {
 		ordinary(kind)(s)
 		s.Kube.Remove(s.binding)
 		if kind == aws.NLB {
-			sim.Expose(s.service, s.lb)
+			lbc.Expose(s.service, s.lb)
 			s.Kube.Apply(s.service)
-			s.Kube.Remove(sim.NewIngress(web, "web", "web"))
+			s.Kube.Remove(lbc.NewIngress(web, "web", "web"))
 		}
 		if change != nil {
 			change(s)
@@ -489,7 +490,7 @@ func hostnameCases() []waitCase {
 		byHand(waitCase{
 			name: "in capitals, with a prefix", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: unbound(aws.ALB, func(s *scene) {
-				i := sim.NewIngress(web, "web", "web")
+				i := lbc.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("dualstack."+strings.ToUpper(s.lb.DNSName())))
 				s.Kube.Apply(i)
 			}),
@@ -497,7 +498,7 @@ func hostnameCases() []waitCase {
 		{
 			name: "of a load balancer that is none of ours", status: http.StatusUnprocessableEntity, after: 0,
 			prepare: unbound(aws.ALB, func(s *scene) {
-				i := sim.NewIngress(web, "web", "web")
+				i := lbc.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("somebody-1.us-east-1.elb.amazonaws.com"))
 				s.Kube.Apply(i)
 			}),
@@ -505,7 +506,7 @@ func hostnameCases() []waitCase {
 		},
 		{
 			name: "an Ingress without address", status: http.StatusNotFound, after: 0,
-			prepare: unbound(aws.ALB, func(s *scene) { s.Kube.Apply(sim.NewIngress(web, "web", "web")) }),
+			prepare: unbound(aws.ALB, func(s *scene) { s.Kube.Apply(lbc.NewIngress(web, "web", "web")) }),
 			also:    says("Ingress default/web has neither an address nor a TargetGroupBinding"),
 		},
 		{
@@ -518,7 +519,7 @@ func hostnameCases() []waitCase {
 			prepare: unbound(aws.ALB, func(s *scene) {
 				nlb := s.AWS.AddLoadBalancer("nginx", aws.NLB)
 				s.AWS.AddTargetGroup("nginx", webPort, nlb)
-				s.Kube.Apply(sim.NewIngress(web, "web", "web", nlb))
+				s.Kube.Apply(lbc.NewIngress(web, "web", "web", nlb))
 			}),
 		},
 		byHand(waitCase{
@@ -526,7 +527,7 @@ func hostnameCases() []waitCase {
 			outcome: "drained", event: deregistered, after: settleALB,
 			prepare: unbound(aws.ALB, func(s *scene) {
 				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
+				s.LBC.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			}),
 		}),
 	}
@@ -571,7 +572,7 @@ func stayingCases() []waitCase {
 
 func budgetCases() []waitCase {
 	stuck := func(c waitCase) waitCase { // LBC does nothing
-		c.up = func(s *scene) { s.StopController() }
+		c.up = func(s *scene) { s.LBC.Stop() }
 		return c
 	}
 	const minute = time.Minute
@@ -607,7 +608,7 @@ func budgetCases() []waitCase {
 		}),
 		{
 			name: "the grace period is shortened in the middle", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 16 * time.Second, early: time.Second, // 20 s from the first deletion, less a fifth
-			up: func(s *scene) { s.StopController() },
+			up: func(s *scene) { s.LBC.Stop() },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(10*time.Second, func() { _ = s.DeletePodIn(web, "web-1", 20*time.Second) })
@@ -651,7 +652,7 @@ func troubleCases() []waitCase {
 		return waitCase{
 			name: name, outcome: "drained", after: 32 * time.Second, pod: longer,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(2*time.Second, func() { on(s) })
@@ -690,8 +691,8 @@ func troubleCases() []waitCase {
 		slow,
 		forGood(waitCase{
 			name: "throttling for good", outcome: "budget_spent", query: "max-delay=60",
-			world: func(c *sim.Config) { c.Assumptions.LeaderGap = timeline.Range{Min: time.Hour, Max: time.Hour} },
-			up:    func(s *scene) { s.ChangeLeader() },
+			world: func(c *sim.Config) { c.Assumptions.LBC.LeaderGap = timeline.Range{Min: time.Hour, Max: time.Hour} },
+			up:    func(s *scene) { s.LBC.ChangeLeader() },
 			after: time.Minute,
 			also: func(t *testing.T, _ *scene, a server.Answer) {
 				if !strings.Contains(a.LastError, "Throttling") {

@@ -21,6 +21,7 @@ import (
 	"drainwait/internal/sim"
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -105,7 +106,7 @@ func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitC
 		pod:  patient, prepare: b.prepare, outcome: "drained", event: departed, after: settleALB,
 		stop: func(s *scene) {
 			if b.away {
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 			}
 			lose(s)
 			s.After(before, func() { _ = s.DeletePod(web, "web-1") })
@@ -128,7 +129,7 @@ func (b behind) prepare(s *scene) {
 		name := "web-" + string(kind)
 		s.lb = s.AWS.AddLoadBalancer(name, kind)
 		s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: name, Port: webPort, Balancer: s.lb, DeregistrationDelay: &b.delay})
-		s.binding = s.AddBinding(web, name, "web", s.group)
+		s.binding = s.LBC.AddBinding(web, name, "web", s.group)
 	}
 }
 
@@ -138,7 +139,7 @@ func besideCases() []waitCase {
 	// shop is another team's application with a binding.
 	shop := func(s *scene) {
 		s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-		s.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
+		s.LBC.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 	}
 	return []waitCase{
 		byHand(waitCase{
@@ -197,7 +198,7 @@ func outer(s *scene) {
 	ordinary(aws.ALB)(s)
 	lb := s.AWS.AddLoadBalancer("outer", aws.ALB)
 	s.outer = s.AWS.AddTargetGroup("outer", webPort, lb)
-	s.AddIngress(web, "outer", "web", lb)
+	s.LBC.AddIngress(web, "outer", "web", lb)
 }
 
 func leavesOuterLate(s *scene) {
@@ -229,7 +230,7 @@ func identityCases() []waitCase {
 			name: "a pod made anew under its name, and the hook names no address", query: "pod=web-1&namespace=default&max-delay=240",
 			pod: patient, outcome: "budget_spent", after: 4 * time.Minute, // both count, and the new one stays
 			stop: func(s *scene) {
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 				_ = s.ForceDelete(web, "web-1")
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
 			},
@@ -239,7 +240,7 @@ func identityCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.ForceDelete(web, "web-1")
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
-				s.StopController()
+				s.LBC.Stop()
 			},
 		},
 		{
@@ -256,7 +257,7 @@ func identityCases() []waitCase {
 				ordinary(aws.ALB)(s)
 				nlb := s.AWS.AddLoadBalancer("tcp", aws.NLB)
 				s.outer = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "tcp", Port: webPort, Balancer: nlb, DeregistrationDelay: new(time.Duration)})
-				s.AddBinding(web, "tcp", "web", s.outer)
+				s.LBC.AddBinding(web, "tcp", "web", s.outer)
 			},
 			stop: func(s *scene) {
 				s.AddClients(s.outer, 20)
@@ -302,12 +303,12 @@ func (s *scene) reuse(lives time.Duration) {
 // lateCases are registrations and looks that come at an unlucky moment.
 func lateCases() []waitCase {
 	slow := func(d time.Duration) func(*sim.Config) {
-		return func(c *sim.Config) { c.Assumptions.Kube.KubeLatency = timeline.Range{Min: d, Max: d} }
+		return func(c *sim.Config) { c.Assumptions.Kube.Latency = timeline.Range{Min: d, Max: d} }
 	}
 	return []waitCase{
 		{
 			name: "registered after the first look, and taken out again", pod: patient, outcome: "drained", event: deregistered, after: settleALB + 5*time.Second,
-			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.StopController() },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.LBC.Stop() },
 			world: func(c *sim.Config) {
 				c.NoCheckpoint = true
 				c.Assumptions.AWS.RegistrationTime = timeline.Range{Min: time.Millisecond, Max: time.Millisecond}
@@ -324,7 +325,7 @@ func lateCases() []waitCase {
 			name: "back in a group that settled long ago", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
 			prepare: func(s *scene) {
 				behind{kinds: []aws.Kind{aws.NLB, aws.ALB}, delay: 5 * time.Minute}.prepare(s)
-				s.StopController()
+				s.LBC.Stop()
 				s.outer = s.group
 			},
 			up: func(s *scene) {
@@ -342,7 +343,7 @@ func lateCases() []waitCase {
 		{
 			name: "one look in the middle is refused", query: "max-delay=50", outcome: "drained", event: deregistered, after: settleALB + 5*time.Second, early: 5 * time.Second,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				_ = s.DeletePod(web, "web-1")
 				s.runUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(4*time.Second, func() { s.AWS.Fail(refuse("DescribeTargetHealth")) })
@@ -361,7 +362,7 @@ func lateCases() []waitCase {
 		},
 		{
 			name: "the clock of the API server steps back in the middle", query: "namespace=default", outcome: "budget_spent", event: deleted, after: 5*time.Minute - 5*time.Second, early: 2 * time.Second,
-			up: func(s *scene) { s.StopController() },
+			up: func(s *scene) { s.LBC.Stop() },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(5*time.Second, func() { s.Kube.SkewClock(-28 * time.Second); s.Kube.CutWatches() })
@@ -394,7 +395,7 @@ func hostNetworkCases() []waitCase {
 		{
 			name: "the target port is edited while the controller is away", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
 			stop: func(s *scene) {
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(9090)
 				s.Kube.Apply(s.service)
 				s.run(time.Second)
@@ -410,7 +411,7 @@ func hostNetworkCases() []waitCase {
 			stop: func(s *scene) {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
 				s.run(3 * time.Second)
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 				s.Kube.SetLabels(web, "web-1", map[string]string{"app": "debug"})
 				s.run(time.Second)
 				_ = s.DeletePod(web, "web-1")
@@ -422,7 +423,7 @@ func hostNetworkCases() []waitCase {
 				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
 				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 				s.Kube.AddService("front", "web", nil, webPort)
-				s.AddBinding("front", "web", "web", s.group)
+				s.LBC.AddBinding("front", "web", "web", s.group)
 			},
 			up: func(s *scene) {
 				s.sliceByHand("front", "web-1", webPort)
@@ -487,7 +488,7 @@ func apiServerCases() []waitCase {
 			up: func(s *scene) {
 				s.Kube.LagWatches("", time.Hour)
 				s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
-				s.AddBinding(web, "web", "web", s.group)
+				s.LBC.AddBinding(web, "web", "web", s.group)
 				s.run(time.Minute)
 			},
 		},
@@ -559,7 +560,7 @@ func answerCases() (cases []waitCase) {
 			name: a.name, pod: patient, outcome: "drained", after: after + settleALB, early: after - 29*time.Second,
 			world: func(c *sim.Config) { c.NoCheckpoint = true }, // so that looks are frequent
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				if !good {
 					s.AWS.Fail(fault("DescribeTargetHealth", a.Fault))
 				}
@@ -591,7 +592,7 @@ func refusalCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(10*time.Second, func() {
-					b := sim.NewBinding(web, "foreign", "web", s.group)
+					b := lbc.NewBinding(web, "foreign", "web", s.group)
 					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
 					s.Kube.Apply(b)
 				})
@@ -691,7 +692,7 @@ func (b *lockedBuffer) String() string {
 // and its trouble is none.
 func TestDeletedGroup(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.StopController()
+		s.LBC.Stop()
 		_ = s.DeletePod(web, "web-1")
 		c := s.ask(webIP, "max-delay=60")
 		s.run(5 * time.Second)

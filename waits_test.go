@@ -89,8 +89,8 @@ func ordinary(kind aws.Kind) func(*scene) {
 		s.lb = s.AWS.AddLoadBalancer("web", kind)
 		s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 		s.service = s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
-		s.AddIngress(web, "web", "web", s.lb)
-		s.binding = s.AddBinding(web, "web", "web", s.group)
+		s.LBC.AddIngress(web, "web", "web", s.lb)
+		s.binding = s.LBC.AddBinding(web, "web", "web", s.group)
 	}
 }
 
@@ -210,7 +210,7 @@ func TestStates(t *testing.T) {
 		return waitCase{
 			name: strings.TrimSuffix(state+", "+reason, ", "),
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				s.AWS.SetTarget(s.group, s.pod.IP, webPort, state, reason)
 				_ = s.DeletePod(web, "web-1")
@@ -254,7 +254,7 @@ func TestStates(t *testing.T) {
 		outcome: "drained", after: settleALB,
 		prepare: withoutDelay,
 		stop: func(s *scene) {
-			s.StopController()
+			s.LBC.Stop()
 			s.AWS.Deregister(s.group, s.pod.IP, webPort)
 			_ = s.DeletePod(web, "web-1")
 		},

@@ -126,7 +126,7 @@ func (c *controller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		lag := as.ControllerLag
+		lag := as.LBC.Lag
 		time.Sleep(scaled(lag.Min + rand.N(lag.Max-lag.Min)))
 		if c.paused.Load() {
 			continue
@@ -134,9 +134,9 @@ func (c *controller) run(ctx context.Context) {
 		switch pending, err := c.reconcileAll(ctx); {
 		case err != nil && ctx.Err() == nil:
 			c.tb.Logf("LBC: %v", err)
-			again.Reset(scaled(as.ControllerRequeue) / 10)
+			again.Reset(scaled(as.LBC.Requeue) / 10)
 		case pending:
-			again.Reset(scaled(as.ControllerRequeue))
+			again.Reset(scaled(as.LBC.Requeue))
 		}
 	}
 }
