@@ -8,8 +8,9 @@ import (
 	"drainwait/internal/sim/lbc"
 )
 
-// App is an application behind a load balancer, as LBC sets it up for an
-// Ingress (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to the target group bears its name.
+// App is an application behind a load balancer, as LBC sets it up for an Ingress
+// (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to
+// the target group bears its name.
 type App struct {
 	Namespace, Name string
 	Kind            aws.Kind

@@ -206,7 +206,7 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	w.giveAddresses(p)
 	w.Kube.Apply(p.obj)
 	p.report.UID = p.obj.UID
-	w.byUID[p.obj.UID] = p
+	w.byUID[p.obj.UID], w.byObject[p.obj] = p, p
 	w.run(p, node)
 	return p.report
 }

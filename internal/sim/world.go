@@ -1,6 +1,20 @@
+// Package sim is one simulated world to prove drain-wait in: an AWS account with
+// load balancers that learn late, a Kubernetes cluster with its controllers and
+// kubelets, and clients that count every failed request.
+//
+// It has an HTTP face for each API, true enough that the real AWS SDK and the
+// real client-go work against it: [aws.Account.Handler] (the Query APIs of ELBv2
+// and STS) and [kube.Cluster.Handler] (reads, watches and writes of what it has).
+// It runs in real time over sockets, or in virtual time inside a testing/synctest
+// bubble. It imports no package of this project but its own rooms, so it cannot
+// inherit mistakes.
+//
+// What it takes for granted about the world, each number with its source, is in
+// [Assumptions]; docs/simulator.md is made from there.
 package sim
 
 import (
+	"net/http"
 	"net/netip"
 	"slices"
 
@@ -14,23 +28,42 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// World is one simulated AWS account and one simulated Kubernetes cluster on a
-// single time line.
+// Config makes a world.
+type Config struct {
+	// Seed decides everything that is drawn by chance.
+	Seed uint64
+	// Speed is how many seconds of world time pass in one real second.
+	Speed float64
+	// Assumptions are the world's numbers.
+	Assumptions Assumptions
+	// Quiesce returns when nothing else can happen at this instant. In a
+	// synctest bubble it is synctest.Wait; elsewhere nil.
+	Quiesce func()
+	// HookClient makes the HTTP client of the hook that runs in the pod with
+	// this address; nil for one client that calls from the host's address.
+	HookClient func(pod netip.Addr) *http.Client
+	// NoCheckpoint makes LBC write no checkpoint annotation, as before 2.10.
+	NoCheckpoint bool
+}
+
+// World is one simulated AWS account and one simulated Kubernetes cluster on one
+// timeline. Its own part are the pods and who runs them, the controllers apart from
+// LBC, and the clients.
 //
 // All state belongs to the goroutine that is inside Run: controllers, kubelets,
 // load balancer nodes and clients are events, not goroutines. Code outside reaches
 // the state through the HTTP faces or through Do. See [timeline.Timeline].
 type World struct {
 	*timeline.Timeline
-	cfg     Config
-	planned map[string]bool // work that a controller will come to; see soon
-
 	AWS  *aws.Account
 	Kube *kube.Cluster
 	LBC  *lbc.Controller
 
+	cfg         Config
+	planned     map[string]bool             // work that a controller will come to; see soon
 	pods        map[string]*pod             // by namespace/name; those whose object exists
 	byUID       map[types.UID]*pod          // all that ever were
+	byObject    map[*corev1.Pod]*pod        // the same
 	listeners   map[aws.TargetID]*container // who last listened there
 	outside     map[aws.TargetID]bool       // who listens there that is no pod of the world's
 	owners      map[place]*pod              // whose address it was when it was registered there
@@ -39,6 +72,40 @@ type World struct {
 	deployments []*Deployment
 	clients     []*clients
 	reports     []*PodReport
+}
+
+// New makes an empty world whose clock starts now. It does nothing until
+// Run. In a synctest bubble it must be called inside.
+func New(cfg Config) *World {
+	if cfg.Speed == 0 {
+		cfg.Speed = 1
+	}
+	w := &World{
+		Timeline:  timeline.New(cfg.Seed, cfg.Speed, cfg.Quiesce),
+		cfg:       cfg,
+		planned:   make(map[string]bool),
+		pods:      make(map[string]*pod),
+		byUID:     make(map[types.UID]*pod),
+		byObject:  make(map[*corev1.Pod]*pod),
+		listeners: make(map[aws.TargetID]*container),
+		outside:   make(map[aws.TargetID]bool),
+		owners:    make(map[place]*pod),
+		addresses: make(map[netip.Addr]*pod),
+	}
+	w.Kube = kube.New(w.Timeline, &w.cfg.Assumptions.Kube, kube.Kubelets{Delete: w.deleteIfRun, Updated: w.updated})
+	w.AWS = aws.New(w.Timeline, &w.cfg.Assumptions.AWS, aws.Hosts{
+		Listening:  w.listening,
+		Registered: func(g *aws.TargetGroup, id aws.TargetID) { w.owners[place{g, id}] = w.receiver(id) },
+		Deregistered: func(g *aws.TargetGroup, id aws.TargetID) {
+			if p := w.owners[place{g, id}]; p != nil {
+				p.deregistered(w.Present(), false)
+			}
+		},
+	})
+	w.LBC = lbc.New(w.Timeline, &w.cfg.Assumptions.LBC, w.Kube, w.AWS, w.podsForLBC())
+	w.LBC.NoCheckpoint = cfg.NoCheckpoint
+	w.Kube.OnChange(w.notice)
+	return w
 }
 
 // place is where a target can be registered.
@@ -57,14 +124,14 @@ func (w *World) podsForLBC() lbc.Pods {
 			}
 			return nil
 		},
-		Over: func(obj *corev1.Pod) bool { return w.byUID[obj.UID].over },
+		Over: func(obj *corev1.Pod) bool { return w.byObject[obj].over },
 		SetGate: func(obj *corev1.Pod, gate corev1.PodConditionType, on bool) {
 			w.setCondition(obj, gate, on)
-			w.setConditions(w.byUID[obj.UID])
+			w.setConditions(w.byObject[obj])
 		},
 		Meant: w.meant,
-		Registered: func(g *aws.TargetGroup, id aws.TargetID, pod types.UID) {
-			w.owners[place{g, id}] = w.byUID[pod]
+		Registered: func(g *aws.TargetGroup, id aws.TargetID, obj *corev1.Pod) {
+			w.owners[place{g, id}] = w.byObject[obj]
 		},
 		Leaving: func(g *aws.TargetGroup, ids []aws.TargetID) func() {
 			var left []*pod
@@ -84,15 +151,15 @@ func (w *World) podsForLBC() lbc.Pods {
 
 // meant is the pod that an endpoint is about, where one was found by the name: its
 // slice can still be that of an earlier pod of the name.
-func (w *World) meant(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) types.UID {
+func (w *World) meant(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) *corev1.Pod {
 	if p := w.byUID[e.TargetRef.UID]; p != nil {
-		return p.obj.UID
+		return p.obj
 	}
-	if slices.Contains(w.byUID[found.UID].ips, id.IP) {
-		return found.UID
+	if slices.Contains(w.byObject[found].ips, id.IP) {
+		return found
 	}
 	if p := w.receiver(id); p != nil {
-		return p.obj.UID
+		return p.obj
 	}
-	return ""
+	return nil
 }

@@ -54,7 +54,7 @@ func validARN(kind, arn string) error {
 	return nil
 }
 
-// validARN is the same as the world refuses it; see [World.ForeignNotFound].
+// validARN is the same as the account refuses it; see [Account.ForeignNotFound].
 func (c *call) validARN(kind, arn string) error {
 	err := validARN(kind, arn)
 	parts := strings.SplitN(arn, ":", 6)

@@ -21,10 +21,9 @@ import (
 
 // Handler is the Kubernetes API of the cluster: discovery, and get, list, watch,
 // create, update, patch and delete of what it has tables for, but that pods come
-// from the world alone. It knows no users and no
-// admission, validates next to nothing, and answers in JSON only. Limit and
-// continue have no effect: a list is always whole. There is no server-side apply
-// and no dry run.
+// from the world alone. It knows no users and no admission, validates next to
+// nothing, and answers in JSON only. Limit and continue have no effect: a list is
+// always whole. There is no server-side apply and no dry run.
 func (s *Cluster) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 // answer is what goes back to the client; after it, a watch goes on.

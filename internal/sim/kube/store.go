@@ -276,8 +276,8 @@ func (r *row) countGeneration(obj metav1.Object) {
 }
 
 // Remove takes an object away at once, as if its finalizers had been stripped
-// first, and tells the watchers; see [Cluster.Delete]. What its kubelet knows of a
-// pod stays.
+// first, and tells the watchers; see [Cluster.Delete]. A pod that a kubelet runs is
+// deleted with DeletePod of the world.
 func (s *Cluster) Remove(obj metav1.Object) {
 	t := s.tableOf(obj)
 	i, found := t.find(obj.GetNamespace(), obj.GetName())

@@ -16,7 +16,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim/aws"
@@ -86,11 +85,11 @@ type Pods struct {
 	Over func(*corev1.Pod) bool
 	// SetGate sets a readiness condition of a pod.
 	SetGate func(pod *corev1.Pod, gate corev1.PodConditionType, on bool)
-	// Meant is the UID of the pod that an endpoint is about, where LBC has found one
-	// by the name. It is empty where the address is nobody's any more.
-	Meant func(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) types.UID
+	// Meant is the pod that an endpoint is about, where LBC has found one by the name;
+	// nil where the address is nobody's any more.
+	Meant func(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) *corev1.Pod
 	// Registered is told for which pod LBC has an address registered.
-	Registered func(g *aws.TargetGroup, id aws.TargetID, pod types.UID)
+	Registered func(g *aws.TargetGroup, id aws.TargetID, meant *corev1.Pod)
 	// Leaving is told of what AWS deregisters at LBC's wish. What it returns is
 	// called when LBC has heard that it is done.
 	Leaving func(g *aws.TargetGroup, ids []aws.TargetID) (done func())
@@ -313,9 +312,8 @@ type reconcile struct {
 // by name. Its slice can still be that of an earlier pod of the name, which is then
 // the one that is meant.
 type endpointPod struct {
-	id    aws.TargetID
-	pod   *corev1.Pod
-	meant types.UID // empty where the address is nobody's any more
+	id         aws.TargetID
+	pod, meant *corev1.Pod // meant is nil where the address is nobody's any more
 }
 
 // step runs f after d unless the leader was lost meanwhile.
