@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/memnet"
 )
 
 // service stands in for the replicas of a service, in a synctest bubble. Each
@@ -33,7 +33,7 @@ type service struct {
 
 // replica answers after a time, or breaks the connection then, or refuses it.
 type replica struct {
-	listener   *sim.Listener
+	listener   *memnet.Listener
 	refuses    bool
 	after      time.Duration
 	status     int // 0 to break the connection
@@ -44,7 +44,7 @@ type replica struct {
 const drained = `{"outcome": "drained", "warnings": ["container log has no preStop hook"]}`
 
 func (s *service) add(r replica) {
-	r.listener = sim.NewListener()
+	r.listener = memnet.NewListener()
 	s.replicas = append(s.replicas, &r)
 	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		switch req.Method + " " + req.URL.Path {

@@ -13,6 +13,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -20,13 +21,17 @@ import (
 	"time"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/timeline"
 )
 
 //go:embed simulator.md.tmpl
 var page string
 
 func main() {
-	text, err := generate("internal/sim/assumptions.go")
+	text, err := generate("internal/sim")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "simulatordoc:", err)
 		os.Exit(1)
@@ -34,47 +39,48 @@ func main() {
 	os.Stdout.Write(text)
 }
 
+// rooms are the packages that assume something, below internal/sim.
+var rooms = []struct {
+	title, dir string
+	values     any
+}{
+	{"AWS", "aws", aws.DefaultAssumptions()},
+	{"The Kubernetes API", "kube", kube.DefaultAssumptions()},
+	{"The AWS Load Balancer Controller (LBC)", "lbc", lbc.DefaultAssumptions()},
+	{"Kubelets, controllers and applications", "", sim.DefaultAssumptions()},
+}
+
+// tails are the values of the variables of type Tail: a value cannot be looked up
+// by its name.
+var tails = map[string]aws.Tail{"TypicalTail": aws.TypicalTail, "WorstTail": aws.WorstTail}
+
 // row is one line of a table.
 type row struct{ Name, Value, Comment string }
 
-// tails are the values of the package's variables of type Tail: a value cannot
-// be looked up by its name.
-var tails = map[string]sim.Tail{"TypicalTail": sim.TypicalTail, "WorstTail": sim.WorstTail}
+// table is what one room assumes.
+type table struct {
+	Title string
+	Rows  []row
+}
 
-func generate(source string) ([]byte, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.ParseComments|parser.SkipObjectResolution)
-	if err != nil {
-		return nil, err
-	}
+func generate(root string) ([]byte, error) {
 	var data struct {
-		Assumptions []row
-		Tails       []tailRow
+		Rooms []table
+		Tails []tailRow
 	}
-	for _, d := range file.Decls {
-		gen, ok := d.(*ast.GenDecl)
-		if !ok {
-			continue
+	for _, r := range rooms {
+		source := filepath.Join(root, r.dir, "assumptions.go")
+		rows, tails, err := read(source, r.values)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", source, err)
 		}
-		for _, s := range gen.Specs {
-			switch s := s.(type) {
-			case *ast.TypeSpec:
-				if s.Name.Name == "Assumptions" {
-					data.Assumptions, err = fields(s.Type.(*ast.StructType), sim.DefaultAssumptions())
-				}
-			case *ast.ValueSpec:
-				if name := s.Names[0].Name; strings.HasSuffix(name, "Tail") {
-					var r tailRow
-					r, err = tail(name, gen.Doc.Text())
-					data.Tails = append(data.Tails, r)
-				}
-			}
-			if err != nil {
-				return nil, err
-			}
+		if len(rows) == 0 {
+			return nil, fmt.Errorf("%s: no assumptions", source)
 		}
+		data.Rooms, data.Tails = append(data.Rooms, table{r.title, rows}), append(data.Tails, tails...)
 	}
-	if len(data.Assumptions) == 0 || len(data.Tails) != len(tails) {
-		return nil, fmt.Errorf("%s: found %d assumptions and %d tails", source, len(data.Assumptions), len(data.Tails))
+	if len(data.Tails) != len(tails) {
+		return nil, fmt.Errorf("found %d tails, want %d", len(data.Tails), len(tails))
 	}
 	t, err := template.New("page").Parse(page)
 	if err != nil {
@@ -85,11 +91,46 @@ func generate(source string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// read takes the assumptions and the tails out of a file. Their values are given.
+func read(source string, values any) (rows []row, tails []tailRow, err error) {
+	file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range file.Decls {
+		gen, ok := d.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, s := range gen.Specs {
+			switch s := s.(type) {
+			case *ast.TypeSpec:
+				if s.Name.Name == "Assumptions" {
+					rows, err = fields(s.Type.(*ast.StructType), values)
+				}
+			case *ast.ValueSpec:
+				if name := s.Names[0].Name; strings.HasSuffix(name, "Tail") {
+					var r tailRow
+					r, err = tail(name, gen.Doc.Text())
+					tails = append(tails, r)
+				}
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return rows, tails, nil
+}
+
 // fields makes a row of each group of fields that share a comment.
 func fields(s *ast.StructType, values any) ([]row, error) {
 	var rows []row
 	v := reflect.ValueOf(values)
 	for _, f := range s.Fields.List {
+		if x, ok := f.Type.(*ast.SelectorExpr); ok && x.Sel.Name == "Assumptions" {
+			continue // another room's
+		}
 		var names, texts []string
 		for _, n := range f.Names {
 			names = append(names, "`"+n.Name+"`")
@@ -108,7 +149,7 @@ type tailRow struct{ Name, ALB, NLB, Comment string }
 func tail(name, comment string) (tailRow, error) {
 	t, ok := tails[name]
 	if !ok {
-		return tailRow{}, fmt.Errorf("sim.%s is not among the tails of hack/simulatordoc", name)
+		return tailRow{}, fmt.Errorf("aws.%s is not among the tails of hack/simulatordoc", name)
 	}
 	_, why, _ := strings.Cut(prose(comment), " is ") // past the name that a doc comment begins with
 	return tailRow{t.Name, format(t.ALB), format(t.NLB), why}, nil
@@ -116,7 +157,7 @@ func tail(name, comment string) (tailRow, error) {
 
 func format(value any) string {
 	switch v := value.(type) {
-	case sim.Range:
+	case timeline.Range:
 		return format(v.Min) + " to " + format(v.Max)
 	case time.Duration:
 		switch {
@@ -126,7 +167,7 @@ func format(value any) string {
 			return fmt.Sprintf("%d ms", v/time.Millisecond)
 		}
 		return v.String()
-	case sim.Tail:
+	case aws.Tail:
 		return v.Name
 	default:
 		return fmt.Sprint(v)

@@ -8,7 +8,7 @@ import (
 )
 
 func TestPageIsUpToDate(t *testing.T) {
-	want, err := generate("../../internal/sim/assumptions.go")
+	want, err := generate("../../internal/sim")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"drainwait/internal/rollout"
 	"drainwait/internal/service"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // demoOptions are the flags of `demo`.
@@ -226,7 +227,7 @@ func (o demoOptions) printTable(out io.Writer, results []rollout.Result, took ti
 			fmt.Fprintln(out)
 		}
 	}
-	typical, worst, settle := sim.TypicalTail, sim.WorstTail, drain.DefaultConfig()
+	typical, worst, settle := aws.TypicalTail, aws.WorstTail, drain.DefaultConfig()
 	fmt.Fprintf(out, `
 After deregistration a load balancer goes on sending for up to %.0f s (ALB) or
 %.0f s (NLB); in the worst tail for %.0f s or %.0f s, which the settle times that

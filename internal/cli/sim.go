@@ -15,6 +15,7 @@ import (
 	"drainwait/internal/api"
 	"drainwait/internal/rollout"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // worldOptions say what is in the world of `sim` and of `serve --simulate`.
@@ -123,7 +124,7 @@ func startWorld(o worldOptions, log *slog.Logger) (*runningWorld, error) {
 		hook = sim.Hook{URL: o.hookURL, MaxDelay: time.Minute, Fallback: rollout.Fallback}
 	}
 	deployment, group := w.AddApp(sim.App{
-		Namespace: simNamespace, Name: simApp, Kind: sim.ALB, Replicas: o.replicas, Port: 8080,
+		Namespace: simNamespace, Name: simApp, Kind: aws.ALB, Replicas: o.replicas, Port: 8080,
 		Grace: 90 * time.Second, Hook: hook,
 	})
 	s, err := newSimulation(w, o.listenAddress)
@@ -179,7 +180,7 @@ func (f *worldFiles) write() (err error) {
 	}
 	for name, text := range map[string]string{
 		"kubeconfig":  fmt.Sprintf(kubeconfigText, f.url),
-		"credentials": fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", sim.AccessKeyID, sim.SecretAccessKey),
+		"credentials": fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", aws.AccessKeyID, aws.SecretAccessKey),
 		"env":         "export " + strings.Join(environment, "\nexport ") + "\n",
 	} {
 		if err := os.WriteFile(f.path(name), []byte(text), 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"drainwait/internal/service"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // simulation is a world that runs in real time behind a listener on loopback.
@@ -37,8 +38,8 @@ func newSimulation(w *sim.World, address string) (*simulation, error) {
 		return nil, fmt.Errorf("listen for the simulated APIs: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", w.KubeHandler())
-	mux.Handle("/{$}", w.AWSHandler())
+	mux.Handle("/", w.Kube.Handler())
+	mux.Handle("/{$}", w.AWS.Handler())
 	return &simulation{
 		world: w, url: "http://" + l.Addr().String(), failed: make(chan error, 1), listener: l,
 		server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second},
@@ -70,8 +71,8 @@ func (s *simulation) stop() {
 
 // connect leads a service into the world.
 func (s *simulation) connect(c *service.Config) {
-	c.AWS.Region = sim.Region
-	c.AWS.Credentials = credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, "")
+	c.AWS.Region = aws.Region
+	c.AWS.Credentials = credentials.NewStaticCredentialsProvider(aws.AccessKeyID, aws.SecretAccessKey, "")
 	c.AWS.BaseEndpoint = &s.url
 	c.Kubernetes = &rest.Config{Host: s.url}
 }

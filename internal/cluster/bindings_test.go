@@ -15,7 +15,7 @@ import (
 
 	"drainwait/internal/cluster/kube"
 	"drainwait/internal/cluster/ties"
-	"drainwait/internal/sim"
+	simkube "drainwait/internal/sim/kube"
 )
 
 const eksBinding = `
@@ -105,22 +105,22 @@ func TestBindingGroups(t *testing.T) {
 	}{
 		{"one is served", func(*world) {}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"the other appears", func(w *world) {
-			w.ServeGroup(sim.GroupEKS, true)
+			w.Kube.ServeGroup(simkube.GroupEKS, true)
 			w.pass(absentRetry + time.Second)
 		}, []string{"tgb-auto", "tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"one disappears", func(w *world) {
-			w.ServeGroup(sim.GroupELBv2, false)
+			w.Kube.ServeGroup(simkube.GroupELBv2, false)
 			w.pass(time.Minute)
 		}, nil, false},
 		{"one disappears and comes back", func(w *world) {
-			w.ServeGroup(sim.GroupELBv2, false)
+			w.Kube.ServeGroup(simkube.GroupELBv2, false)
 			w.pass(time.Minute)
-			w.ServeGroup(sim.GroupELBv2, true)
+			w.Kube.ServeGroup(simkube.GroupELBv2, true)
 			w.pass(absentRetry + time.Second)
 		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"one is refused later on", func(w *world) {
-			w.FailKube(lists, http.StatusForbidden)
-			w.CutWatches()
+			w.Kube.Fail(lists, http.StatusForbidden)
+			w.Kube.CutWatches()
 			w.pass(time.Minute)
 		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"the API server goes away", func(w *world) {
@@ -132,23 +132,23 @@ func TestBindingGroups(t *testing.T) {
 				"{kind: TargetGroupBinding, metadata: {name: tgb-late}}", "recover")
 		}, []string{"tgb-blue", "tgb-late", "tgb-nodes"}, false},
 		{"a version is no longer served", func(w *world) {
-			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
-			w.ServeVersion(sim.GroupELBv2, "v1", true)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1", true)
 			w.pass(time.Minute)
 		}, nil, true},
 		{"no version is served any longer", func(w *world) {
-			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false)
 			w.pass(time.Minute)
 		}, nil, true},
 		{"a version is served again", func(w *world) {
-			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false)
 			w.pass(time.Minute)
-			w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", true)
 			w.pass(absentRetry + time.Second)
 		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 		{"discovery is refused when one disappears", func(w *world) {
-			w.FailKube(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/apis/elbv2.k8s.aws") && !lists(r) }, http.StatusForbidden)
-			w.ServeGroup(sim.GroupELBv2, false)
+			w.Kube.Fail(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/apis/elbv2.k8s.aws") && !lists(r) }, http.StatusForbidden)
+			w.Kube.ServeGroup(simkube.GroupELBv2, false)
 			w.pass(time.Minute)
 		}, []string{"tgb-blue", "tgb-nodes", "tgb-web"}, false},
 	} {
@@ -180,8 +180,8 @@ func TestBindingGroupsAtStart(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, Config{}, func(t *testing.T, w *world) {
 				w.apply(bindings + sep + eksBinding)
-				w.ServeGroup(sim.GroupELBv2, tt.elbv2)
-				w.ServeGroup(sim.GroupEKS, tt.eks)
+				w.Kube.ServeGroup(simkube.GroupELBv2, tt.elbv2)
+				w.Kube.ServeGroup(simkube.GroupEKS, tt.eks)
 				defer w.begin()()
 				w.pass(time.Second)
 				if err := w.Ready(); err != nil {
@@ -240,7 +240,7 @@ func TestOnCheckpoint(t *testing.T) {
 				t.Errorf("after %q, heard (-want +got):\n%s", tt.step, d)
 			}
 		}
-		w.ServeGroup(sim.GroupELBv2, false)
+		w.Kube.ServeGroup(simkube.GroupELBv2, false)
 		w.pass(time.Minute)
 		if d := cmp.Diff([]string{`arn:web "" false`}, c.news()); d != "" {
 			t.Errorf("when the group is gone, heard (-want +got):\n%s", d)

@@ -26,6 +26,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"drainwait/internal/sim"
+	simkube "drainwait/internal/sim/kube"
+	"drainwait/internal/sim/memnet"
 )
 
 func TestMain(m *testing.M) {
@@ -59,7 +61,7 @@ func inWorld(t *testing.T, cfg Config, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sim.New(sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions(), Quiesce: synctest.Wait})
 		defer w.Close()
-		down, api := new(atomic.Bool), sim.Transport(w.KubeHandler())
+		down, api := new(atomic.Bool), memnet.Transport(w.Kube.Handler())
 		cfg.REST = &rest.Config{Host: "http://cluster", Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 			if down.Load() {
 				return nil, syscall.ECONNREFUSED
@@ -139,19 +141,19 @@ func (w *world) do(steps ...string) {
 	for _, s := range steps {
 		switch s {
 		case "cut": // watches end, and go on where they were
-			w.CutWatches()
+			w.Kube.CutWatches()
 		case "expire": // watches cannot go on where they were
-			w.ExpireWatches()
+			w.Kube.ExpireWatches()
 			w.pass(time.Minute)
 		case "refuse": // the API server cannot be reached
 			w.down.Store(true)
-			w.CutWatches()
+			w.Kube.CutWatches()
 		case "fail": // it answers 503, and client-go lists again when that is over
-			w.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
-			w.CutWatches()
+			w.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+			w.Kube.CutWatches()
 		case "recover":
 			w.down.Store(false)
-			w.FailKube(nil, 0)
+			w.Kube.Fail(nil, 0)
 			w.pass(2 * time.Minute) // client-go tries again after a minute at the latest
 		default:
 			if text, ok := strings.CutPrefix(s, "remove "); ok {
@@ -169,7 +171,7 @@ func (w *world) do(steps ...string) {
 func (w *world) apply(text string) {
 	w.t.Helper()
 	for _, obj := range parse(w.t, text) {
-		w.Apply(obj)
+		w.Kube.Apply(obj)
 	}
 }
 
@@ -177,7 +179,7 @@ func (w *world) apply(text string) {
 func (w *world) remove(text string) {
 	w.t.Helper()
 	for _, obj := range parse(w.t, text) {
-		w.Remove(obj)
+		w.Kube.Remove(obj)
 	}
 }
 
@@ -211,7 +213,7 @@ func parse(t *testing.T, text string) []metav1.Object {
 		case "Ingress":
 			obj = new(networkingv1.Ingress)
 		case "TargetGroupBinding":
-			obj = new(sim.TargetGroupBinding)
+			obj = new(simkube.TargetGroupBinding)
 		default:
 			t.Fatalf("unknown kind %q in:\n%s", kind.Kind, text)
 		}
@@ -296,7 +298,7 @@ func TestReady(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			own := Config{OwnService: "own/drain-wait", OnReplicas: func(int) {}}
 			inWorld(t, own, func(t *testing.T, w *world) {
-				w.FailKube(tt.match, tt.status)
+				w.Kube.Fail(tt.match, tt.status)
 				defer w.begin()()
 				w.pass(time.Minute)
 				err := w.Ready()
@@ -306,7 +308,7 @@ func TestReady(t *testing.T) {
 				if err != nil && !strings.Contains(err.Error(), tt.names) {
 					t.Errorf("%q does not name %s", err, tt.names)
 				}
-				w.FailKube(nil, 0)
+				w.Kube.Fail(nil, 0)
 				w.pass(2 * time.Minute)
 				if err := w.Ready(); err != nil || !w.Synced() {
 					t.Errorf("not ready when the trouble is over: %v", err)
@@ -321,7 +323,7 @@ func TestReady(t *testing.T) {
 func TestListsAreNotSlowedDown(t *testing.T) {
 	cfg := Config{Namespaces: strings.Fields("a b c d e f g h i j")}
 	inWorld(t, cfg, func(t *testing.T, w *world) {
-		w.FailKube(func(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") }, http.StatusUnprocessableEntity)
+		w.Kube.Fail(func(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") }, http.StatusUnprocessableEntity)
 		defer w.begin()()
 		w.pass(time.Second)
 		if err := w.Ready(); err != nil {

@@ -75,7 +75,7 @@ func TestIdentify(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, tt.before, func(t *testing.T, w *world) {
-				w.LagWatches("pods", time.Hour)
+				w.Kube.LagWatches("pods", time.Hour)
 				w.do(tt.after...)
 				p, err := w.identify(tt.ref)
 				got := ""
@@ -100,7 +100,7 @@ func TestIdentify(t *testing.T) {
 
 func TestIdentifyOnlyServedNamespaces(t *testing.T) {
 	inIndexed(t, Config{Namespaces: []string{"one", "two"}}, "", func(t *testing.T, w *world) {
-		w.LagWatches("pods", time.Hour)
+		w.Kube.LagWatches("pods", time.Hour)
 		w.do(at("two/a", "10.0.0.1", "") + at("three/b", "10.0.0.2", ""))
 		if p, err := w.identify(PodRef{IP: netip.MustParseAddr("10.0.0.1")}); err != nil || p.Key() != "two/a" {
 			t.Errorf("%v, error %v", p, err)
@@ -119,12 +119,12 @@ func TestIdentifyTrouble(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(name, " ", status), func(t *testing.T) {
 				inIndexed(t, Config{}, at("default/a", "10.0.0.1", ""), func(t *testing.T, w *world) {
-					w.FailKube(func(r *http.Request) bool { return !r.URL.Query().Has("watch") }, status)
+					w.Kube.Fail(func(r *http.Request) bool { return !r.URL.Query().Has("watch") }, status)
 					p, err := w.identify(ref)
 					if p != nil || err == nil || errors.Is(err, ErrNoPod) || errors.Is(err, ErrAmbiguous) {
 						t.Errorf("%v and error %v", p, err)
 					}
-					w.FailKube(nil, 0)
+					w.Kube.Fail(nil, 0)
 					if _, err := w.identify(ref); errors.Is(err, ErrNoPod) != (name == "search") || err != nil && name != "search" {
 						t.Errorf("when it is over, error %v", err)
 					}
@@ -152,7 +152,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 	web, blue := tgb("one", "web", "one"), tgb("two", "blue", "two")
 	const deleted = "{kind: Pod, metadata: {name: a, labels: {app: web}, deletionTimestamp: '2000-01-01T00:05:00Z', deletionGracePeriodSeconds: 20, finalizers: [x/y]}, status: {phase: Running, podIP: 10.0.0.1}}"
 	inIndexed(t, Config{}, web+sep+blue+sep+service("web", "app: web")+sep+slice("blue", "kind: Pod, name: a"), func(t *testing.T, w *world) {
-		w.LagWatches("pods", time.Hour)
+		w.Kube.LagWatches("pods", time.Hour)
 		w.do(deleted)
 		began := time.Now()
 		p, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
@@ -197,7 +197,7 @@ func TestIdentifyIsRemembered(t *testing.T) {
 // where it shows no address yet.
 func TestPodThatOnlyALiveReadShowsIsOlder(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
-		w.LagWatches("pods", time.Hour)
+		w.Kube.LagWatches("pods", time.Hour)
 		w.do(noStatus)
 		p, err := w.identify(PodRef{Namespace: "default", Pod: "a"})
 		if err != nil || w.since(p).IsZero() {
@@ -214,7 +214,7 @@ func TestRefresh(t *testing.T) {
 		if w.Refresh(old) != old {
 			t.Error("another pod although nothing is newer")
 		}
-		w.LagWatches("pods", time.Minute)
+		w.Kube.LagWatches("pods", time.Minute)
 		w.do(second)
 		if w.Refresh(old) != old {
 			t.Error("another pod although nothing newer is known")
@@ -230,7 +230,7 @@ func TestRefresh(t *testing.T) {
 			t.Error("the cache has heard of it")
 		}
 		w.pass(2 * time.Minute)
-		w.LagWatches("pods", 0)
+		w.Kube.LagWatches("pods", 0)
 		if len(w.reads.List()) > 0 {
 			t.Error("what was read live is kept although the cache has it")
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"drainwait/internal/sim"
+	simkube "drainwait/internal/sim/kube"
 )
 
 // lists asks for live lists of the default namespace until they are known, for d
@@ -34,7 +34,7 @@ func (w *world) liveLists(since time.Time, ingresses bool, d time.Duration) (kno
 // countLists counts the live lists by resource: those without a resourceVersion.
 func countLists(w *world) map[string]int {
 	n := make(map[string]int)
-	w.FailKube(func(r *http.Request) bool {
+	w.Kube.Fail(func(r *http.Request) bool {
 		if q := r.URL.Query(); !q.Has("watch") && strings.Contains(r.URL.Path, "/namespaces/default/") {
 			if q.Get("resourceVersion") != "" {
 				w.t.Error("a list from a cache: " + r.URL.String())
@@ -133,15 +133,15 @@ func TestListsTrouble(t *testing.T) {
 		{"Ingresses fail", func(w *world) { w.failLists("ingresses", 500) }, false, "ingresses"},
 		{"bindings fail", func(w *world) { w.failLists("targetgroupbindings", 503) }, false, "targetgroupbindings"},
 		{"bindings answer 404 although they are served", func(w *world) { w.failLists("targetgroupbindings", 404) }, false, "targetgroupbindings"},
-		{"the group is gone", func(w *world) { w.ServeGroup(sim.GroupELBv2, false) }, true, ""},
-		{"the version is gone", func(w *world) { w.ServeVersion(sim.GroupELBv2, "v1beta1", false) }, false, "targetgroupbindings"},
+		{"the group is gone", func(w *world) { w.Kube.ServeGroup(simkube.GroupELBv2, false) }, true, ""},
+		{"the version is gone", func(w *world) { w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false) }, false, "targetgroupbindings"},
 		{"another version is there", func(w *world) {
-			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
-			w.ServeVersion(sim.GroupELBv2, "v1", true)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1", true)
 		}, false, "targetgroupbindings"},
 		{"the group is gone, and discovery is refused", func(w *world) {
-			w.ServeGroup(sim.GroupELBv2, false)
-			w.FailKube(func(r *http.Request) bool {
+			w.Kube.ServeGroup(simkube.GroupELBv2, false)
+			w.Kube.Fail(func(r *http.Request) bool {
 				return strings.HasPrefix(r.URL.Path, "/apis/elbv2.k8s.aws") && !strings.HasSuffix(r.URL.Path, "bindings")
 			}, 403)
 		}, false, "targetgroupbindings"},
@@ -160,9 +160,9 @@ func TestListsTrouble(t *testing.T) {
 				if !strings.Contains(err.Error(), tt.names) || woken < 8 || woken > 11 {
 					t.Errorf("asked %d times again in five seconds; error %v", woken, err)
 				}
-				w.FailKube(nil, 0)
-				w.ServeGroup(sim.GroupELBv2, true)
-				w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
+				w.Kube.Fail(nil, 0)
+				w.Kube.ServeGroup(simkube.GroupELBv2, true)
+				w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", true)
 				if known, _, err := w.liveLists(began, true, 2*time.Second); !known || err != nil {
 					t.Errorf("when it is over: known %t, error %v", known, err)
 				}
@@ -172,7 +172,7 @@ func TestListsTrouble(t *testing.T) {
 }
 
 func (w *world) failLists(resource string, status int) {
-	w.FailKube(func(r *http.Request) bool {
+	w.Kube.Fail(func(r *http.Request) bool {
 		return strings.HasSuffix(r.URL.Path, "/namespaces/default/"+resource) && !r.URL.Query().Has("watch")
 	}, status)
 }
@@ -215,7 +215,7 @@ func TestListsTie(t *testing.T) {
 				wake := make(chan struct{}, 1)
 				p := w.Index.Pod("default", "a")
 				defer w.Watch(p, wake)()
-				w.LagWatches("", time.Hour)
+				w.Kube.LagWatches("", time.Hour)
 				w.do(tt.live...)
 				if known, _, err := w.liveLists(time.Now(), true, time.Second); !known {
 					t.Fatal(err)
@@ -245,7 +245,7 @@ func TestListsAndWatches(t *testing.T) {
 			w.do(noStatus, pod("app: web"))
 			p := w.Index.Pod("default", "a")
 			stop := w.Watch(p, make(chan struct{}, 1))
-			w.LagWatches("targetgroupbindings", time.Hour)
+			w.Kube.LagWatches("targetgroupbindings", time.Hour)
 			w.do(one)
 			if known, _, err := w.liveLists(time.Now(), false, time.Second); !known {
 				t.Fatal(err)
@@ -268,7 +268,7 @@ func TestListsAndWatches(t *testing.T) {
 	})
 	t.Run("seen by the watch", func(t *testing.T) {
 		begin(t, func(w *world, p *Pod, stop func()) {
-			w.LagWatches("targetgroupbindings", 0)
+			w.Kube.LagWatches("targetgroupbindings", 0)
 			w.pass(time.Second)
 			stop()
 			check(t, w, p, "one")
@@ -278,7 +278,7 @@ func TestListsAndWatches(t *testing.T) {
 		begin(t, func(w *world, p *Pod, stop func()) {
 			defer stop()
 			w.do("remove " + one)
-			w.LagWatches("targetgroupbindings", 0)
+			w.Kube.LagWatches("targetgroupbindings", 0)
 			w.pass(time.Second)
 			check(t, w, p, "one-")
 		})
@@ -287,7 +287,7 @@ func TestListsAndWatches(t *testing.T) {
 		begin(t, func(w *world, p *Pod, stop func()) {
 			defer stop()
 			w.do(tgb("one", "web", "two"))
-			w.LagWatches("targetgroupbindings", 0)
+			w.Kube.LagWatches("targetgroupbindings", 0)
 			w.pass(time.Second)
 			check(t, w, p, "one one-")
 		})
@@ -317,7 +317,7 @@ func TestListsAndOtherPorts(t *testing.T) {
 					w.do(noStatus, "{kind: Pod, metadata: {name: a, labels: {app: web}}, spec: {hostNetwork: true}, status: {phase: Running, podIP: 10.0.0.1}}")
 					p := w.Index.Pod("default", "a")
 					defer w.Watch(p, make(chan struct{}, 1))()
-					w.LagWatches("", time.Hour)
+					w.Kube.LagWatches("", time.Hour)
 					w.do(named(after))
 					if known, _, err := w.liveLists(time.Now(), false, time.Second); !known {
 						t.Fatal(err)

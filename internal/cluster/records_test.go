@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"drainwait/internal/cluster/ties"
-	"drainwait/internal/sim"
+	simkube "drainwait/internal/sim/kube"
 )
 
 // What package ties keeps.
@@ -77,8 +77,8 @@ func TestFormerBindings(t *testing.T) {
 		})
 	}
 	for name, end := range map[string]func(w *world){
-		"the group is no longer served":   func(w *world) { w.ServeGroup(sim.GroupELBv2, false) },
-		"the version is no longer served": func(w *world) { w.ServeVersion(sim.GroupELBv2, "v1beta1", false) },
+		"the group is no longer served":   func(w *world) { w.Kube.ServeGroup(simkube.GroupELBv2, false) },
+		"the version is no longer served": func(w *world) { w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inIndexed(t, Config{}, service("web", "app: web")+sep+web, func(t *testing.T, w *world) {
@@ -88,8 +88,8 @@ func TestFormerBindings(t *testing.T) {
 				if d := cmp.Diff([]string{"tgb-web-"}, w.candidates(w.Index.Pod("default", "a"))); d != "" {
 					t.Errorf("candidates (-want +got):\n%s", d)
 				}
-				w.ServeGroup(sim.GroupELBv2, true)
-				w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
+				w.Kube.ServeGroup(simkube.GroupELBv2, true)
+				w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", true)
 				w.pass(absentRetry + time.Second)
 				if d := cmp.Diff([]string{"tgb-web"}, w.candidates(w.Index.Pod("default", "a"))); d != "" {
 					t.Errorf("when it is back, candidates (-want +got):\n%s", d)
@@ -106,7 +106,7 @@ func TestFormerBindingsWithSkew(t *testing.T) {
 		for _, pause := range []time.Duration{0, time.Minute} {
 			t.Run(fmt.Sprint(skew, " ", pause), func(t *testing.T) {
 				inWorld(t, Config{}, func(t *testing.T, w *world) {
-					w.SkewClock(skew)
+					w.Kube.SkewClock(skew)
 					w.apply(service("web", "app: web") + sep + web)
 					defer w.begin()()
 					w.pass(20 * time.Second)
@@ -381,17 +381,17 @@ func TestGaps(t *testing.T) {
 				if got := w.candidates(w.Index.Pod("default", "a")); got != nil {
 					t.Errorf("candidates %q before a gap", got)
 				}
-				w.CutWatches(tt.resource)
+				w.Kube.CutWatches(tt.resource)
 				w.pass(time.Minute)
 				if got := w.candidates(w.Index.Pod("default", "a")); got != nil {
 					t.Errorf("candidates %q after the routine end of a watch", got)
 				}
-				w.FailKube(func(r *http.Request) bool {
+				w.Kube.Fail(func(r *http.Request) bool {
 					return strings.HasSuffix(r.URL.Path, "/"+tt.resource) && r.URL.Query().Has("watch") && !r.URL.Query().Has("sendInitialEvents")
 				}, http.StatusGone)
-				w.CutWatches(tt.resource)
+				w.Kube.CutWatches(tt.resource)
 				w.pass(5 * time.Second)
-				w.FailKube(nil, 0)
+				w.Kube.Fail(nil, 0)
 				w.pass(time.Minute)
 				if d := cmp.Diff([]string{"one?"}, w.candidates(w.Index.Pod("default", "a"))); d != "" {
 					t.Errorf("after a gap (-want +got):\n%s", d)
@@ -470,7 +470,7 @@ func TestFormersAreKeptAndDropped(t *testing.T) {
 
 // end makes a former binding, cleared or not.
 func (w *world) end(namespace, name string, cleared bool) {
-	b := &ties.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: sim.GroupELBv2}
+	b := &ties.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, API: simkube.GroupELBv2}
 	b.ServiceRef.Name = "web"
 	b.TargetGroupARN = "arn:" + namespace + "/" + name
 	w.bindingChanged(nil, b)

@@ -36,7 +36,7 @@ func TestOnReplicas(t *testing.T) {
 	}
 	inWorld(t, cfg, func(t *testing.T, w *world) {
 		// Whoever may not read all namespaces can still read our own.
-		w.FailKube(func(r *http.Request) bool { return !strings.Contains(r.URL.Path, "/namespaces/") }, http.StatusForbidden)
+		w.Kube.Fail(func(r *http.Request) bool { return !strings.Contains(r.URL.Path, "/namespaces/") }, http.StatusForbidden)
 		w.apply(own("v4", a))
 		defer w.begin()()
 		w.pass(time.Second)

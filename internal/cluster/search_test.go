@@ -21,7 +21,7 @@ type searcher struct {
 // watchSearches makes w note each search. Nothing fails.
 func watchSearches(w *world) *searcher {
 	s := &searcher{world: w}
-	w.FailKube(func(r *http.Request) bool {
+	w.Kube.Fail(func(r *http.Request) bool {
 		if ip, ok := strings.CutPrefix(r.URL.Query().Get("fieldSelector"), "status.podIP="); ok {
 			s.asked, s.at = append(s.asked, ip), append(s.at, time.Now())
 			if r.URL.Query().Get("resourceVersion") != "" {
@@ -134,12 +134,12 @@ func TestSearchThatNobodyWaitsForIsNotMade(t *testing.T) {
 // The trouble of one is not kept for the next.
 func TestSearchTroubleIsNotKept(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
-		w.FailKube(func(r *http.Request) bool { return r.URL.Query().Has("fieldSelector") }, http.StatusServiceUnavailable)
+		w.Kube.Fail(func(r *http.Request) bool { return r.URL.Query().Has("fieldSelector") }, http.StatusServiceUnavailable)
 		who := PodRef{IP: netip.MustParseAddr("10.9.9.9")}
 		if _, err := w.identify(who); err == nil || errors.Is(err, ErrNoPod) || !strings.Contains(err.Error(), "10.9.9.9") {
 			t.Errorf("error %v", err)
 		}
-		w.FailKube(nil, 0)
+		w.Kube.Fail(nil, 0)
 		if _, err := w.identify(who); !errors.Is(err, ErrNoPod) {
 			t.Errorf("error %v", err)
 		}

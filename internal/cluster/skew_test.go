@@ -14,7 +14,7 @@ func TestSkew(t *testing.T) {
 	for _, skew := range []time.Duration{0, 90 * time.Second, -90 * time.Second, 1500 * time.Millisecond} {
 		t.Run(skew.String(), func(t *testing.T) {
 			inWorld(t, Config{}, func(t *testing.T, w *world) {
-				w.SkewClock(skew)
+				w.Kube.SkewClock(skew)
 				defer w.begin()()
 				_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 45 * time.Second, Hook: sim.Hook{Hold: true}})
 				w.pass(20 * time.Second)
@@ -45,7 +45,7 @@ func TestSkewChanges(t *testing.T) {
 		if w.skew() != 0 {
 			t.Errorf("skew %s, want none", w.skew())
 		}
-		w.SkewClock(-time.Hour)
+		w.Kube.SkewClock(-time.Hour)
 		w.pass(10 * time.Second)
 		w.do("cut")
 		if got := w.skew(); got < -time.Hour || got > -time.Hour+time.Second {
@@ -60,7 +60,7 @@ func TestSkewThatIsTooLarge(t *testing.T) {
 		t.Run(skew.String(), func(t *testing.T) {
 			var log bytes.Buffer
 			inWorld(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, w *world) {
-				w.SkewClock(skew)
+				w.Kube.SkewClock(skew)
 				defer w.begin()()
 				w.pass(20 * time.Second)
 				w.do("cut", "cut")

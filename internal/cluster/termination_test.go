@@ -46,8 +46,8 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 			inIndexed(t, Config{}, ready+sep+node, func(t *testing.T, w *world) {
 				p := w.Index.Pod("default", "a")
 				// The caches hear of nothing more, so what is said comes from elsewhere.
-				w.FailKube(func(r *http.Request) bool { return r.URL.Query().Has("watch") || strings.HasSuffix(r.URL.Path, "s") }, http.StatusServiceUnavailable)
-				w.CutWatches()
+				w.Kube.Fail(func(r *http.Request) bool { return r.URL.Query().Has("watch") || strings.HasSuffix(r.URL.Path, "s") }, http.StatusServiceUnavailable)
+				w.Kube.CutWatches()
 				for _, s := range tt.step {
 					w.do(s)
 				}
@@ -77,7 +77,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 		t.Run(tt.name, func(t *testing.T) {
 			inIndexed(t, Config{}, ready+sep+node, func(t *testing.T, w *world) {
 				p := w.Index.Pod("default", "a")
-				w.FailKube(func(r *http.Request) bool { return strings.Contains(r.URL.Path, tt.path) }, tt.status)
+				w.Kube.Fail(func(r *http.Request) bool { return strings.Contains(r.URL.Path, tt.path) }, tt.status)
 				var (
 					got bool
 					err error
@@ -158,8 +158,8 @@ func TestStaleEventsDoNotUndelete(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
 		_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 60 * time.Second, Hook: sim.Hook{Hold: true}})
 		w.pass(20 * time.Second)
-		w.LagWatches("pods", 20*time.Second)
-		w.SetLabels("default", "a", map[string]string{"x": "y"})
+		w.Kube.LagWatches("pods", 20*time.Second)
+		w.Kube.SetLabels("default", "a", map[string]string{"x": "y"})
 		w.pass(10 * time.Second)
 		kill := time.Now().Add(60 * time.Second)
 		if err := w.DeletePod("default", "a"); err != nil {
@@ -184,7 +184,7 @@ func TestNotTerminatingSeesADeletion(t *testing.T) {
 	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
 		_ = w.AddPod(sim.PodSpec{Namespace: "default", Name: "a", Port: 80, Grace: 60 * time.Second, Hook: sim.Hook{Hold: true}})
 		w.pass(20 * time.Second)
-		w.LagWatches("pods", time.Hour)
+		w.Kube.LagWatches("pods", time.Hour)
 		if err := w.DeletePod("default", "a"); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/sim"
+	simkube "drainwait/internal/sim/kube"
 )
 
 func TestWatch(t *testing.T) {
@@ -105,7 +105,7 @@ func TestWatchGroupGone(t *testing.T) {
 	inIndexed(t, Config{}, bindings, func(t *testing.T, w *world) {
 		wake := make(chan struct{}, 1)
 		defer w.Watch(w.Address("default", netip.MustParseAddr("10.9.9.9")), wake)()
-		w.ServeGroup(sim.GroupELBv2, false)
+		w.Kube.ServeGroup(simkube.GroupELBv2, false)
 		w.pass(time.Minute)
 		if len(wake) != 1 {
 			t.Error("not woken")

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/sim"
+	simkube "drainwait/internal/sim/kube"
 )
 
 func netipAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -34,10 +34,10 @@ func TestQuietWatchesAreReady(t *testing.T) {
 func TestOldWatchesAreNotReady(t *testing.T) {
 	cut := func(path string) func(w *world, resource string) {
 		return func(w *world, resource string) {
-			w.FailKube(func(r *http.Request) bool {
+			w.Kube.Fail(func(r *http.Request) bool {
 				return strings.HasSuffix(r.URL.Path, path) && r.URL.Query().Has("watch")
 			}, http.StatusForbidden)
-			w.CutWatches(resource)
+			w.Kube.CutWatches(resource)
 		}
 	}
 	for _, tt := range []struct {
@@ -89,12 +89,12 @@ func TestOldDiscoveryIsNotReady(t *testing.T) {
 		if err := w.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
 		}
-		w.FailKube(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/apis/eks.amazonaws.com") }, http.StatusForbidden)
+		w.Kube.Fail(func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/apis/eks.amazonaws.com") }, http.StatusForbidden)
 		w.pass(maxAge + time.Minute)
 		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "eks.amazonaws.com") {
 			t.Errorf("ready: %v", err)
 		}
-		w.FailKube(nil, 0)
+		w.Kube.Fail(nil, 0)
 		w.pass(time.Minute)
 		if err := w.Ready(); err != nil {
 			t.Errorf("when it is over, not ready: %v", err)
@@ -110,12 +110,12 @@ func TestVersionNoLongerServed(t *testing.T) {
 		ready bool
 		log   string
 	}{
-		{"the version", sim.GroupELBv2, func(w *world) { w.ServeVersion(sim.GroupELBv2, "v1beta1", false) }, false, "no longer serves the version"},
-		{"the version, another is there", sim.GroupELBv2, func(w *world) {
-			w.ServeVersion(sim.GroupELBv2, "v1beta1", false)
-			w.ServeVersion(sim.GroupELBv2, "v1", true)
+		{"the version", simkube.GroupELBv2, func(w *world) { w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false) }, false, "no longer serves the version"},
+		{"the version, another is there", simkube.GroupELBv2, func(w *world) {
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", false)
+			w.Kube.ServeVersion(simkube.GroupELBv2, "v1", true)
 		}, false, "no longer serves the version"},
-		{"the group", sim.GroupELBv2, func(w *world) { w.ServeGroup(sim.GroupELBv2, false) }, true, "no longer serves TargetGroupBindings of this API group"},
+		{"the group", simkube.GroupELBv2, func(w *world) { w.Kube.ServeGroup(simkube.GroupELBv2, false) }, true, "no longer serves TargetGroupBindings of this API group"},
 	} {
 		for _, late := range []bool{true, false} {
 			t.Run(tt.name, func(t *testing.T) {
@@ -137,8 +137,8 @@ func TestVersionNoLongerServed(t *testing.T) {
 					if n := strings.Count(log.String(), tt.log); late && n != 1 || n > 1 {
 						t.Errorf("told %d times:\n%s", n, &log)
 					}
-					w.ServeGroup(sim.GroupELBv2, true)
-					w.ServeVersion(sim.GroupELBv2, "v1beta1", true)
+					w.Kube.ServeGroup(simkube.GroupELBv2, true)
+					w.Kube.ServeVersion(simkube.GroupELBv2, "v1beta1", true)
 					w.pass(time.Minute)
 					if err := w.Ready(); err != nil {
 						t.Errorf("when it is back, not ready: %v", err)
@@ -152,9 +152,9 @@ func TestVersionNoLongerServed(t *testing.T) {
 // Without Auto Mode, the group of EKS can be there with other kinds.
 func TestGroupOfEKSWithoutBindings(t *testing.T) {
 	inWorld(t, Config{}, func(t *testing.T, w *world) {
-		w.ServeGroup(sim.GroupEKS, true)
-		w.ServeVersion(sim.GroupEKS, "v1", false)
-		w.ServeVersion(sim.GroupEKS, "v1alpha1", true)
+		w.Kube.ServeGroup(simkube.GroupEKS, true)
+		w.Kube.ServeVersion(simkube.GroupEKS, "v1", false)
+		w.Kube.ServeVersion(simkube.GroupEKS, "v1alpha1", true)
 		defer w.begin()()
 		w.pass(time.Second)
 		if err := w.Ready(); err != nil {
@@ -164,9 +164,9 @@ func TestGroupOfEKSWithoutBindings(t *testing.T) {
 			t.Errorf("lists are not known: %v", err)
 		}
 		// But once its bindings were seen, they do not vanish like that.
-		w.ServeVersion(sim.GroupEKS, "v1", true)
+		w.Kube.ServeVersion(simkube.GroupEKS, "v1", true)
 		w.pass(time.Minute)
-		w.ServeVersion(sim.GroupEKS, "v1", false)
+		w.Kube.ServeVersion(simkube.GroupEKS, "v1", false)
 		w.pass(time.Minute)
 		if err := w.Ready(); err == nil {
 			t.Error("ready although the version has gone")

@@ -17,7 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
-	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
+	"drainwait/internal/sim/memnet"
 )
 
 func TestAssumedRole(t *testing.T) {
@@ -25,8 +26,8 @@ func TestAssumedRole(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("owned")
 		e.inWorld(func() {
-			e.world.AddRole(role, externalID)
-			e.world.RequireRole(g.ARN, role)
+			e.world.AWS.AddRole(role, externalID)
+			e.world.AWS.RequireRole(g.ARN, role)
 		})
 		for _, tt := range []struct {
 			group Group
@@ -62,9 +63,9 @@ func TestRoleSessionIsRenewed(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
 		g.RoleARN = role
-		e.inWorld(func() { e.world.AddRole(role, "") })
-		for _, fault := range []*sim.Fault{{Hang: true}, {Status: 503, Code: "ServiceUnavailable"}, {Status: 400, Code: "Throttling"}, {Status: 400, Code: "ExpiredTokenException"}} {
-			e.fault = func(operation, _ string) *sim.Fault {
+		e.inWorld(func() { e.world.AWS.AddRole(role, "") })
+		for _, fault := range []*simaws.Fault{{Hang: true}, {Status: 503, Code: "ServiceUnavailable"}, {Status: 400, Code: "Throttling"}, {Status: 400, Code: "ExpiredTokenException"}} {
+			e.fault = func(operation, _ string) *simaws.Fault {
 				if operation == "AssumeRole" {
 					return fault
 				}
@@ -154,7 +155,7 @@ func TestNoCredentials(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				transport := http.RoundTripper(unreachable{})
 				if tt.answer != nil {
-					transport = sim.Transport(tt.answer)
+					transport = memnet.Transport(tt.answer)
 				}
 				client := &http.Client{Transport: transport, Timeout: 10 * time.Second} // see NewClients
 				cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("us-east-1"), config.WithHTTPClient(client),

@@ -21,6 +21,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
+	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
 const ms = time.Millisecond
@@ -39,7 +42,7 @@ type env struct {
 
 	mu      sync.Mutex // guards what follows
 	arrived []arrival
-	fault   func(operation, resource string) *sim.Fault
+	fault   func(operation, resource string) *simaws.Fault
 }
 
 // arrival is a call of the Watcher or of e.elb, by when it was sent.
@@ -53,22 +56,22 @@ type arrival struct {
 func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, as := DefaultConfig(), sim.DefaultAssumptions()
-		as.APILatency = sim.Range{Min: 100 * ms, Max: 100 * ms}
-		as.RegistrationTime = sim.Range{Min: time.Second, Max: time.Second}
+		as.AWS.APILatency = timeline.Range{Min: 100 * ms, Max: 100 * ms}
+		as.AWS.RegistrationTime = timeline.Range{Min: time.Second, Max: time.Second}
 		if change != nil {
 			change(&cfg, &as)
 		}
 		world := sim.New(sim.Config{Seed: 1, Assumptions: as, Quiesce: synctest.Wait})
 		defer world.Close()
 		sdk := aws.Config{
-			Region:       sim.Region,
-			Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
-			HTTPClient:   &http.Client{Transport: sim.Transport(world.AWSHandler())},
+			Region:       simaws.Region,
+			Credentials:  credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
+			HTTPClient:   &http.Client{Transport: memnet.Transport(world.AWS.Handler())},
 			BaseEndpoint: aws.String("http://aws.invalid"),
 			Retryer:      func() aws.Retryer { return aws.NopRetryer{} },
 		}
 		e := &env{T: t, world: world, cfg: sdk, elb: elbv2.NewFromConfig(sdk), began: time.Now(), metrics: prometheus.NewRegistry()}
-		world.FailAWS(e.arrive)
+		world.AWS.Fail(e.arrive)
 		e.watcher = New(cfg, NewClients(sdk, "").For, e.metrics)
 		running, stop := context.WithCancel(t.Context())
 		defer stop()
@@ -85,7 +88,7 @@ func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)
 }
 
 // arrive hears of each call when it acts.
-func (e *env) arrive(operation, resource string) *sim.Fault {
+func (e *env) arrive(operation, resource string) *simaws.Fault {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.arrived = append(e.arrived, arrival{(e.now() - 50*ms).Truncate(ms), operation, resource})
@@ -101,12 +104,12 @@ func (e *env) now() time.Duration { return time.Since(e.began) }
 func (e *env) sleepUntil(at time.Duration) { time.Sleep(at - e.now()) }
 
 // fail makes all calls fail from now on; nil ends it.
-func (e *env) fail(f *sim.Fault) {
+func (e *env) fail(f *simaws.Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.fault = nil
 	if f != nil {
-		e.fault = func(string, string) *sim.Fault { return f }
+		e.fault = func(string, string) *simaws.Fault { return f }
 	}
 }
 
@@ -160,7 +163,9 @@ func (e *env) checkCalls(what string, want map[string]int) {
 
 // group makes a target group behind a load balancer of its own.
 func (e *env) group(name string) (g Group) {
-	e.inWorld(func() { g.ARN = e.world.AddTargetGroup(name, 80, e.world.AddLoadBalancer(name, sim.ALB)).ARN() })
+	e.inWorld(func() {
+		g.ARN = e.world.AWS.AddTargetGroup(name, 80, e.world.AWS.AddLoadBalancer(name, simaws.ALB)).ARN()
+	})
 	return g
 }
 
@@ -283,14 +288,14 @@ func TestErrors(t *testing.T) {
 		hint    string
 	}{
 		{name: "no group's ARN", arn: strings.Replace(arnOf, "targetgroup/", "loadbalancer/app/none/01", 1), decides: ErrRefused, code: "ValidationError", hint: "--aws-region"},
-		{name: "denied", prepare: func(e *env) { e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"}) }, decides: ErrRefused, code: "AccessDenied", hint: "grant elasticloadbalancing:DescribeTargetHealth"},
-		{name: "unknown key", prepare: func(e *env) { e.fail(&sim.Fault{Status: 403, Code: "InvalidClientTokenId"}) }, decides: ErrRefused, code: "InvalidClientTokenId", hint: "IRSA"},
-		{name: "throttled", prepare: func(e *env) { e.fail(&sim.Fault{Status: 400, Code: "Throttling"}) }, code: "Throttling"},
-		{name: "throttled in other words", prepare: func(e *env) { e.fail(&sim.Fault{Status: 400, Code: "ThrottlingException"}) }, code: "ThrottlingException"},
-		{name: "health unavailable", prepare: func(e *env) { e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"}) }, code: "HealthUnavailable"},
-		{name: "out of order", prepare: func(e *env) { e.fail(&sim.Fault{Status: 503, Code: "ServiceUnavailable"}) }, code: "ServiceUnavailable"},
-		{name: "no answer", prepare: func(e *env) { e.fail(&sim.Fault{Hang: true}) }, code: "timeout"},
-		{name: "expired", prepare: func(e *env) { e.inWorld(func() { e.world.ExpireCredentials(true) }) }, code: "ExpiredToken"},
+		{name: "denied", prepare: func(e *env) { e.fail(&simaws.Fault{Status: 403, Code: "AccessDenied"}) }, decides: ErrRefused, code: "AccessDenied", hint: "grant elasticloadbalancing:DescribeTargetHealth"},
+		{name: "unknown key", prepare: func(e *env) { e.fail(&simaws.Fault{Status: 403, Code: "InvalidClientTokenId"}) }, decides: ErrRefused, code: "InvalidClientTokenId", hint: "IRSA"},
+		{name: "throttled", prepare: func(e *env) { e.fail(&simaws.Fault{Status: 400, Code: "Throttling"}) }, code: "Throttling"},
+		{name: "throttled in other words", prepare: func(e *env) { e.fail(&simaws.Fault{Status: 400, Code: "ThrottlingException"}) }, code: "ThrottlingException"},
+		{name: "health unavailable", prepare: func(e *env) { e.fail(&simaws.Fault{Status: 500, Code: "HealthUnavailable"}) }, code: "HealthUnavailable"},
+		{name: "out of order", prepare: func(e *env) { e.fail(&simaws.Fault{Status: 503, Code: "ServiceUnavailable"}) }, code: "ServiceUnavailable"},
+		{name: "no answer", prepare: func(e *env) { e.fail(&simaws.Fault{Hang: true}) }, code: "timeout"},
+		{name: "expired", prepare: func(e *env) { e.inWorld(func() { e.world.AWS.ExpireCredentials(true) }) }, code: "ExpiredToken"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			run(t, nil, func(e *env) {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 func (e *env) describe(g Group) (info GroupInfo, err error) {
@@ -44,11 +45,11 @@ func TestDescribe(t *testing.T) {
 	run(t, nil, func(e *env) {
 		var http, tcp, owned Group
 		e.inWorld(func() {
-			http.ARN = e.world.AddTargetGroup("http", 80, nil).ARN()
-			tcp.ARN = e.world.AddTargetGroup("tcp", 80, e.world.AddLoadBalancer("tcp", sim.NLB)).ARN()
-			owned.ARN = e.world.AddTargetGroup("owned", 80, nil).ARN()
-			e.world.AddRole(role, externalID)
-			e.world.RequireRole(owned.ARN, role)
+			http.ARN = e.world.AWS.AddTargetGroup("http", 80, nil).ARN()
+			tcp.ARN = e.world.AWS.AddTargetGroup("tcp", 80, e.world.AWS.AddLoadBalancer("tcp", aws.NLB)).ARN()
+			owned.ARN = e.world.AWS.AddTargetGroup("owned", 80, nil).ARN()
+			e.world.AWS.AddRole(role, externalID)
+			e.world.AWS.RequireRole(owned.ARN, role)
 		})
 		theirs := Group{ARN: owned.ARN, RoleARN: role, ExternalID: externalID}
 		for _, tt := range []struct {
@@ -146,8 +147,8 @@ func TestSinceCounts(t *testing.T) {
 				var hostname string
 				var g Group
 				e.inWorld(func() {
-					lb := e.world.AddLoadBalancer("web", sim.ALB)
-					hostname, g.ARN = lb.DNSName(), e.world.AddTargetGroup("web", 80, lb).ARN()
+					lb := e.world.AWS.AddLoadBalancer("web", aws.ALB)
+					hostname, g.ARN = lb.DNSName(), e.world.AWS.AddTargetGroup("web", 80, lb).ARN()
 				})
 				ask := question(e, hostname, g)
 				if err := e.ask(time.Second, ask); err != nil { // which resolves the host name
@@ -196,7 +197,7 @@ func TestSinceCounts(t *testing.T) {
 
 // A refusal is remembered for half a minute; then who heard it is woken, once.
 func TestRefusalIsRemembered(t *testing.T) {
-	denied := &sim.Fault{Status: 403, Code: "AccessDenied"}
+	denied := &aws.Fault{Status: 403, Code: "AccessDenied"}
 	run(t, nil, func(e *env) {
 		g := e.group("web")
 		e.fail(denied)
@@ -330,7 +331,7 @@ func TestLookOfPollerServes(t *testing.T) {
 func TestNothingLeaks(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
-		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		e.fail(&aws.Fault{Status: 500, Code: "HealthUnavailable"})
 		w := e.watcher
 		wakes := func() (n int) {
 			w.mu.Lock()
@@ -365,7 +366,7 @@ func TestNothingLeaks(t *testing.T) {
 
 func TestTroubleOfLongAgo(t *testing.T) {
 	run(t, nil, func(e *env) {
-		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		e.fail(&aws.Fault{Status: 500, Code: "HealthUnavailable"})
 		g := e.group("web")
 		for _, pause := range []time.Duration{0, 1200 * ms, 10 * time.Second} {
 			time.Sleep(pause)
@@ -380,7 +381,7 @@ func TestTroubleOfLongAgo(t *testing.T) {
 // A question that failed is not asked again sooner because others come.
 func TestPauseIsKept(t *testing.T) {
 	run(t, nil, func(e *env) {
-		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		e.fail(&aws.Fault{Status: 500, Code: "HealthUnavailable"})
 		wake := newWake()
 		for i := range 10 {
 			if _, known, _ := e.watcher.Look(Group{ARN: "a"}, e.began, true, wake); known {
@@ -403,7 +404,7 @@ func TestCheck(t *testing.T) {
 	const role = "arn:aws:iam::210987654321:role/drain"
 	run(t, nil, func(e *env) {
 		g := e.group("web")
-		e.inWorld(func() { e.world.AddRole(role, "") })
+		e.inWorld(func() { e.world.AWS.AddRole(role, "") })
 		for _, g := range []Group{g, {}, {ARN: g.ARN, RoleARN: role}} {
 			if err := e.watcher.Check(e.Context(), g); err != nil {
 				e.Errorf("%v: %v", g, err)
@@ -412,11 +413,11 @@ func TestCheck(t *testing.T) {
 		if err := e.watcher.Check(e.Context(), Group{ARN: g.ARN, RoleARN: role + "-none"}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), g.ARN) {
 			e.Errorf("with no role: %v", err)
 		}
-		e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"})
+		e.fail(&aws.Fault{Status: 403, Code: "AccessDenied"})
 		if err := e.watcher.Check(e.Context(), g); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "grant elasticloadbalancing:DescribeTargetGroups") {
 			e.Errorf("without permission: %v", err)
 		}
-		e.fail(&sim.Fault{Hang: true})
+		e.fail(&aws.Fault{Hang: true})
 		ctx, cancel := context.WithTimeout(e.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
@@ -436,10 +437,10 @@ func TestCheck(t *testing.T) {
 
 func TestTroubleIsWaitedOut(t *testing.T) {
 	for name, begin := range map[string]func(*env){
-		"throttled":    func(e *env) { e.fail(&sim.Fault{Status: 400, Code: "Throttling"}) },
-		"out of order": func(e *env) { e.fail(&sim.Fault{Status: 503, Code: "ServiceUnavailable"}) },
-		"no answer":    func(e *env) { e.fail(&sim.Fault{Hang: true}) },
-		"expired":      func(e *env) { e.inWorld(func() { e.world.ExpireCredentials(true) }) },
+		"throttled":    func(e *env) { e.fail(&aws.Fault{Status: 400, Code: "Throttling"}) },
+		"out of order": func(e *env) { e.fail(&aws.Fault{Status: 503, Code: "ServiceUnavailable"}) },
+		"no answer":    func(e *env) { e.fail(&aws.Fault{Hang: true}) },
+		"expired":      func(e *env) { e.inWorld(func() { e.world.AWS.ExpireCredentials(true) }) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(e *env) {
@@ -466,7 +467,7 @@ func TestTroubleIsWaitedOut(t *testing.T) {
 					e.fail(nil)
 				})
 				if name == "expired" {
-					e.inWorld(func() { e.world.ExpireCredentials(false) })
+					e.inWorld(func() { e.world.AWS.ExpireCredentials(false) })
 				}
 				if info, err := e.describe(g); err != nil || info.Group != g {
 					e.Errorf("in the end: %v, %v", info, err)
@@ -485,18 +486,18 @@ func TestGroupsByHostname(t *testing.T) {
 		var alb, nlb, bare string
 		var web, api, tcp Group
 		e.inWorld(func() {
-			lb := e.world.AddLoadBalancer("k8s-shop-front", sim.ALB)
+			lb := e.world.AWS.AddLoadBalancer("k8s-shop-front", aws.ALB)
 			alb = lb.DNSName()
-			web.ARN = e.world.AddTargetGroup("web", 80, lb).ARN()
-			api.ARN = e.world.AddTargetGroup("api", 80, lb).ARN()
-			lb = e.world.AddLoadBalancer("k8s-shop-tcp", sim.NLB)
+			web.ARN = e.world.AWS.AddTargetGroup("web", 80, lb).ARN()
+			api.ARN = e.world.AWS.AddTargetGroup("api", 80, lb).ARN()
+			lb = e.world.AWS.AddLoadBalancer("k8s-shop-tcp", aws.NLB)
 			nlb = lb.DNSName()
-			tcp.ARN = e.world.AddTargetGroup("tcp", 80, lb).ARN()
-			bare = e.world.AddLoadBalancer("bare", sim.ALB).DNSName()
+			tcp.ARN = e.world.AWS.AddTargetGroup("tcp", 80, lb).ARN()
+			bare = e.world.AWS.AddLoadBalancer("bare", aws.ALB).DNSName()
 		})
-		e.fault = func(operation, resource string) *sim.Fault {
+		e.fault = func(operation, resource string) *aws.Fault {
 			if operation == "DescribeLoadBalancers" && strings.HasPrefix(resource, "-") {
-				return &sim.Fault{Status: 400, Code: "ValidationError"}
+				return &aws.Fault{Status: 400, Code: "ValidationError"}
 			}
 			return nil
 		}
@@ -554,18 +555,18 @@ func TestBehindReadsAllPages(t *testing.T) {
 		var want []GroupInfo
 		e.inWorld(func() {
 			for i := range 900 { // three pages
-				hostname = e.world.AddLoadBalancer(fmt.Sprint("lb", i), sim.ALB).DNSName()
+				hostname = e.world.AWS.AddLoadBalancer(fmt.Sprint("lb", i), aws.ALB).DNSName()
 			}
-			lb := e.world.AddLoadBalancer("last", sim.ALB)
+			lb := e.world.AWS.AddLoadBalancer("last", aws.ALB)
 			for i := range 450 { // two pages
-				want = append(want, GroupInfo{Group{ARN: e.world.AddTargetGroup(fmt.Sprint("g", i), 80, lb).ARN()}, "ip", ALB})
+				want = append(want, GroupInfo{Group{ARN: e.world.AWS.AddTargetGroup(fmt.Sprint("g", i), 80, lb).ARN()}, "ip", ALB})
 			}
 			hostname = lb.DNSName()
 		})
 		// Once the name is gone the search goes by the list.
-		e.fault = func(operation, resource string) *sim.Fault {
+		e.fault = func(operation, resource string) *aws.Fault {
 			if operation == "DescribeLoadBalancers" && resource == "last" {
-				return &sim.Fault{Status: 400, Code: "LoadBalancerNotFound"}
+				return &aws.Fault{Status: 400, Code: "LoadBalancerNotFound"}
 			}
 			return nil
 		}
@@ -587,10 +588,10 @@ func TestBehindDenied(t *testing.T) {
 	for _, operation := range []string{"DescribeLoadBalancers", "DescribeTargetGroups"} {
 		run(t, nil, func(e *env) {
 			var hostname string
-			e.inWorld(func() { hostname = e.world.AddLoadBalancer("web", sim.ALB).DNSName() })
-			e.fault = func(op, _ string) *sim.Fault {
+			e.inWorld(func() { hostname = e.world.AWS.AddLoadBalancer("web", aws.ALB).DNSName() })
+			e.fault = func(op, _ string) *aws.Fault {
 				if op == operation {
-					return &sim.Fault{Status: 403, Code: "AccessDenied"}
+					return &aws.Fault{Status: 403, Code: "AccessDenied"}
 				}
 				return nil
 			}
@@ -648,14 +649,14 @@ func TestAnswersAreBounded(t *testing.T) {
 func TestBalancerIsRemembered(t *testing.T) {
 	run(t, nil, func(e *env) {
 		var hostname string
-		var lb *sim.LoadBalancer
+		var lb *aws.LoadBalancer
 		e.inWorld(func() {
-			lb = e.world.AddLoadBalancer("web", sim.ALB)
+			lb = e.world.AWS.AddLoadBalancer("web", aws.ALB)
 			hostname = lb.DNSName()
 		})
 		for i := range 3 {
 			var g Group
-			e.inWorld(func() { g.ARN = e.world.AddTargetGroup(fmt.Sprint("g", i), 80, lb).ARN() })
+			e.inWorld(func() { g.ARN = e.world.AWS.AddTargetGroup(fmt.Sprint("g", i), 80, lb).ARN() })
 			if groups, err := e.groupsByHostname(hostname); err != nil || len(groups) != i+1 || groups[i].Group != g {
 				e.Errorf("the newest group is missing: %v, %v", groups, err)
 			}
@@ -665,12 +666,12 @@ func TestBalancerIsRemembered(t *testing.T) {
 		_, _ = e.groupsByHostname(hostname)
 		e.checkCalls("then", map[string]int{"DescribeLoadBalancers OK": 2, "DescribeTargetGroups OK": 4})
 		gone := true
-		e.fault = func(operation, _ string) *sim.Fault {
+		e.fault = func(operation, _ string) *aws.Fault {
 			if operation != "DescribeTargetGroups" || !gone {
 				return nil
 			}
 			gone = false
-			return &sim.Fault{Status: 400, Code: "LoadBalancerNotFound"}
+			return &aws.Fault{Status: 400, Code: "LoadBalancerNotFound"}
 		}
 		if groups, err := e.groupsByHostname(hostname); err != nil || len(groups) != 3 {
 			e.Errorf("anew: %v, %v", groups, err)

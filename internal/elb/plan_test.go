@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/timeline"
 )
 
 const never = 24 * time.Hour
@@ -110,7 +112,7 @@ func TestPlans(t *testing.T) {
 					case fail:
 						e.fail(nil)
 						if what != "" {
-							e.fail(&sim.Fault{Status: 500, Code: string(what)})
+							e.fail(&aws.Fault{Status: 500, Code: string(what)})
 						}
 					}
 				}
@@ -134,7 +136,7 @@ func TestGoneIsConfirmedOnce(t *testing.T) {
 		s := e.watcher.Subscribe(g, nil, Plan{}, wake)
 		defer s.Close()
 		e.await("first look", s, wake, time.Second, anyLook)
-		e.fail(&sim.Fault{Status: 400, Code: "TargetGroupNotFound"})
+		e.fail(&aws.Fault{Status: 400, Code: "TargetGroupNotFound"})
 		e.await("the end", s, wake, 6*time.Second, func(l *Look, err error) bool { return l.Gone && err == nil }) // the look at 5 s
 		s.Update(nil, e.plan(plan{confirm: 25 * time.Second}))
 		e.sleepUntil(26 * time.Second)
@@ -216,18 +218,18 @@ func TestLookWakesWhomItConcerns(t *testing.T) {
 		subs[3].Update(ips[2:3], Plan{})
 		woken("other addresses", 3)
 
-		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		e.fail(&aws.Fault{Status: 500, Code: "HealthUnavailable"})
 		time.Sleep(2 * time.Second)
 		woken("looks begin to fail", 0, 1, 2, 3)
 		time.Sleep(5 * time.Second)
 		woken("looks still fail")
-		e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"})
+		e.fail(&aws.Fault{Status: 403, Code: "AccessDenied"})
 		time.Sleep(2 * time.Second)
 		woken("they fail for good", 0, 1, 2, 3)
 		e.fail(nil)
 		time.Sleep(refusedFor)
 		woken("they succeed", 0, 1, 2, 3)
-		e.fail(&sim.Fault{Status: 400, Code: "TargetGroupNotFound"})
+		e.fail(&aws.Fault{Status: 400, Code: "TargetGroupNotFound"})
 		time.Sleep(2 * time.Second)
 		woken("the group is gone", 0, 1, 2, 3)
 	})
@@ -322,7 +324,7 @@ func TestWhatIsUrgent(t *testing.T) {
 
 // Looks that confirm keep a moment from each other.
 func TestConfirmsKeepAMoment(t *testing.T) {
-	quick := func(_ *Config, as *sim.Assumptions) { as.APILatency = sim.Range{Min: 20 * ms, Max: 20 * ms} }
+	quick := func(_ *Config, as *sim.Assumptions) { as.AWS.APILatency = timeline.Range{Min: 20 * ms, Max: 20 * ms} }
 	run(t, quick, func(e *env) {
 		g := e.group("web")
 		e.began = time.Now()
@@ -369,12 +371,12 @@ func TestCrowd(t *testing.T) {
 func (e *env) crowd(apps, least int) {
 	const budget, settle = 60 * time.Second, 20 * time.Second
 	ip := netip.MustParseAddr("10.0.0.1")
-	var groups []*sim.TargetGroup
+	var groups []*aws.TargetGroup
 	e.inWorld(func() {
 		for i := range apps {
 			name := fmt.Sprint("g", i)
-			g := e.world.AddTargetGroup(name, 80, e.world.AddLoadBalancer(name, sim.ALB))
-			e.world.Register(g, ip, 80)
+			g := e.world.AWS.AddTargetGroup(name, 80, e.world.AWS.AddLoadBalancer(name, aws.ALB))
+			e.world.AWS.Register(g, ip, 80)
 			e.watcher.Checkpoint(g.ARN(), "h", true)
 			groups = append(groups, g)
 		}
@@ -390,7 +392,7 @@ func (e *env) crowd(apps, least int) {
 			if i >= 20 {
 				time.Sleep(250 * ms)
 			}
-			e.inWorld(func() { e.world.Deregister(g, ip, 80) })
+			e.inWorld(func() { e.world.AWS.Deregister(g, ip, 80) })
 			e.watcher.Checkpoint(g.ARN(), "deregistered", true)
 		}
 	}()

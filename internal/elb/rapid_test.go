@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // step is one thing that happens to a Watcher.
@@ -108,15 +108,15 @@ func (e *env) play(todo []step) (broken []string) {
 		case "whole":
 			e.watcher.SetShare(1)
 		case "throttle":
-			e.fail(&sim.Fault{Status: 400, Code: "Throttling"})
+			e.fail(&aws.Fault{Status: 400, Code: "Throttling"})
 		case "break":
-			e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+			e.fail(&aws.Fault{Status: 500, Code: "HealthUnavailable"})
 		case "hang":
-			e.fail(&sim.Fault{Hang: true})
+			e.fail(&aws.Fault{Hang: true})
 		case "heal":
 			e.fail(nil)
 		case "refuse":
-			e.fail(&sim.Fault{Status: 403, Code: "AccessDenied"})
+			e.fail(&aws.Fault{Status: 403, Code: "AccessDenied"})
 		case "look":
 			_, _, _ = e.watcher.Look(groups[s.group], time.Now(), s.sub%2 == 0, newWake())
 		case "describe":

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 func TestManySubscribersCostOnePoller(t *testing.T) {
@@ -110,7 +111,7 @@ func TestLeaveInTheMiddleOfALook(t *testing.T) {
 func TestCloseReleasesEverybody(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")
-		e.fail(&sim.Fault{Hang: true})
+		e.fail(&aws.Fault{Hang: true})
 		wake := newWake()
 		s := e.join(g, wake)
 		defer s.Close()
@@ -275,7 +276,7 @@ func TestHungCallEndsAtTimeout(t *testing.T) {
 		defer s.Close()
 		e.await("first look", s, wake, time.Second, anyLook)
 		seen, _ := s.Latest()
-		e.fail(&sim.Fault{Hang: true})
+		e.fail(&aws.Fault{Hang: true})
 		e.sleepUntil(13900 * ms) // the looks at 5 s and, as that failed, at 8 s and 11 s hang
 		e.fail(nil)
 		if look, err := s.Latest(); look != seen || err == nil || errors.Is(err, ErrRefused) {
@@ -299,7 +300,7 @@ func TestFailedLookIsAskedForAgain(t *testing.T) {
 		s := e.join(g, newWake())
 		defer s.Close()
 		e.sleepUntil(3 * time.Second)
-		e.fail(&sim.Fault{Status: 500, Code: "HealthUnavailable"})
+		e.fail(&aws.Fault{Status: 500, Code: "HealthUnavailable"})
 		s.confirm()
 		e.sleepUntil(5500 * ms)
 		e.fail(nil)
@@ -320,7 +321,7 @@ func TestThrottlingHalvesTheRate(t *testing.T) {
 		if got := e.watcher.Rate(); got != 5 {
 			e.Errorf("rate %v, want 5", got)
 		}
-		e.fail(&sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"})
+		e.fail(&aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"})
 		wake := newWake()
 		for _, g := range groups {
 			defer e.join(g, wake).Close()
@@ -350,7 +351,7 @@ func TestThrottlingHalvesTheRate(t *testing.T) {
 // Where AWS allows less than we do, calls are turned away now and then, but most
 // succeed, and everybody sees the group.
 func TestLivesWithLessThanConfigured(t *testing.T) {
-	scarce := func(_ *Config, as *sim.Assumptions) { as.DescribeRate, as.DescribeBurst = 2, 5 }
+	scarce := func(_ *Config, as *sim.Assumptions) { as.AWS.DescribeRate, as.AWS.DescribeBurst = 2, 5 }
 	run(t, scarce, func(e *env) {
 		wake := newWake()
 		var subs []*Subscription

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/timeline"
 )
 
 // Load is the rate of the clients' requests, in requests per second of the world.
@@ -38,8 +40,8 @@ func sleep(seconds int) Policy {
 // its world besides.
 type Scenario struct {
 	Name string
-	kind sim.Kind
-	tail sim.Tail
+	kind aws.Kind
+	tail aws.Tail
 	// away is how long the AWS Load Balancer Controller does nothing from the
 	// deletion of the second pod on.
 	away time.Duration
@@ -52,11 +54,11 @@ type Scenario struct {
 // docs/deploy/scaling.md speaks of up to two minutes without a leader.
 func Scenarios() []Scenario {
 	return []Scenario{
-		{Name: "ALB", kind: sim.ALB, tail: sim.TypicalTail, Covered: true},
-		{Name: "ALB, controller away 90 s", kind: sim.ALB, tail: sim.TypicalTail, away: 90 * time.Second, Covered: true},
-		{Name: "NLB", kind: sim.NLB, tail: sim.TypicalTail, Covered: true},
-		{Name: "ALB, worst tail", kind: sim.ALB, tail: sim.WorstTail},
-		{Name: "NLB, worst tail", kind: sim.NLB, tail: sim.WorstTail},
+		{Name: "ALB", kind: aws.ALB, tail: aws.TypicalTail, Covered: true},
+		{Name: "ALB, controller away 90 s", kind: aws.ALB, tail: aws.TypicalTail, away: 90 * time.Second, Covered: true},
+		{Name: "NLB", kind: aws.NLB, tail: aws.TypicalTail, Covered: true},
+		{Name: "ALB, worst tail", kind: aws.ALB, tail: aws.WorstTail},
+		{Name: "NLB, worst tail", kind: aws.NLB, tail: aws.WorstTail},
 	}
 }
 
@@ -123,8 +125,8 @@ func (r Rollout) Check(m Result) error {
 // Assumptions are the numbers of the rollout's world.
 func (r Rollout) Assumptions() sim.Assumptions {
 	a := sim.DefaultAssumptions()
-	a.Tail = r.Scenario.tail
-	a.LeaderGap = sim.Range{Min: r.Scenario.away, Max: r.Scenario.away}
+	a.AWS.Tail = r.Scenario.tail
+	a.LBC.LeaderGap = timeline.Range{Min: r.Scenario.away, Max: r.Scenario.away}
 	return a
 }
 
@@ -145,7 +147,7 @@ func (r Rollout) Plan(w *sim.World, url string, ready func() bool, done func(Res
 		w.AddClients(group, Load)
 		onDelete := func(nth int) {
 			if r.Scenario.away > 0 && nth == 2 {
-				w.ChangeLeader()
+				w.LBC.ChangeLeader()
 			}
 		}
 		w.Rollout(deployment, onDelete, func() {
@@ -171,7 +173,7 @@ func (r Rollout) measure(w *sim.World, old int, took time.Duration) Result {
 	if m.Failed > 0 {
 		m.Verdict = "FAILS"
 	}
-	for _, n := range w.AWSCalls() {
+	for _, n := range w.AWS.Calls() {
 		m.AWSCalls += n
 	}
 	var sum float64

@@ -10,6 +10,8 @@ import (
 	"drainwait/internal/api"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestHowSoonLeftIsSeen deletes sixty pods one after the other and measures
@@ -34,10 +36,10 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 	t.Helper()
 	var took []time.Duration
 	a := sim.DefaultAssumptions()
-	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	a.AWS.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: a, NoCheckpoint: noCheckpoint}, nil, func(b *servicetest.Bubble) {
 		s := &scene{Bubble: b}
-		ordinary(sim.ALB)(s)
+		ordinary(aws.ALB)(s)
 		labels := map[string]string{"app": "web"}
 		for i := range 61 { // one stays
 			b.AddPod(sim.PodSpec{
@@ -49,12 +51,12 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 		if pending {
 			s.addPending()
 		}
-		before := b.AWSCalls()["DescribeTargetHealth OK"]
+		before := b.AWS.Calls()["DescribeTargetHealth OK"]
 		for i := range 60 {
 			b.After(time.Duration(i)*3170*time.Millisecond, func() { _ = b.DeletePod(web, fmt.Sprint("web-", i)) })
 		}
 		b.Advance(5 * time.Minute)
-		calls = b.AWSCalls()["DescribeTargetHealth OK"] - before
+		calls = b.AWS.Calls()["DescribeTargetHealth OK"] - before
 		for _, p := range b.Pods()[:60] {
 			var answer api.Answer
 			if err := json.Unmarshal(p.Answer, &answer); err != nil || answer.Outcome != "drained" {
@@ -84,12 +86,12 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 // second apart, but for the first hash.
 func TestHowSoonAWaveIsSeen(t *testing.T) {
 	a := sim.DefaultAssumptions()
-	a.APILatency = sim.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
+	a.AWS.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}
 	var took []time.Duration
 	for seed := range uint64(10) {
 		servicetest.Run(t, sim.Config{Seed: seed, Assumptions: a}, nil, func(b *servicetest.Bubble) {
 			d, _ := b.AddApp(sim.App{
-				Namespace: web, Name: "web", Kind: sim.ALB, Replicas: 20, Port: webPort, Grace: 2 * time.Minute,
+				Namespace: web, Name: "web", Kind: aws.ALB, Replicas: 20, Port: webPort, Grace: 2 * time.Minute,
 				Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 			})
 			up := false

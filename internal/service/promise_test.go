@@ -97,7 +97,7 @@ func playWorlds(t *testing.T, change func(*service.Config)) *coverage {
 func (p *promise) judge(sum *coverage) {
 	sum.mu.Lock()
 	defer sum.mu.Unlock()
-	for call, n := range p.world.AWSCalls() {
+	for call, n := range p.world.AWS.Calls() {
 		if _, code, _ := strings.Cut(call, " "); code != "OK" {
 			p.hit[code] += n
 		}

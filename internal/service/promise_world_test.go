@@ -16,6 +16,9 @@ import (
 	"drainwait/internal/service"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/timeline"
 )
 
 // promise is one random world.
@@ -34,11 +37,11 @@ type promise struct {
 type promiseApp struct {
 	sim.App
 	*sim.Deployment
-	group     *sim.TargetGroup
-	second    *sim.TargetGroup                 // of another load balancer, in some
-	kinds     []sim.Kind                       // of its load balancers
+	group     *aws.TargetGroup
+	second    *aws.TargetGroup                 // of another load balancer, in some
+	kinds     []aws.Kind                       // of its load balancers
 	publishes bool                             // its Service publishes not-ready addresses
-	outerLB   *sim.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
+	outerLB   *aws.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
 	graces    map[*sim.PodReport]time.Duration // of those that were deleted by hand
 	forced    map[*sim.PodReport]bool          // whose objects went at once
 	edited    bool                             // an edit is not taken back yet
@@ -47,7 +50,7 @@ type promiseApp struct {
 
 // settle is the longest settle time of the application's load balancers.
 func (a *promiseApp) settle() time.Duration {
-	if slices.Contains(a.kinds, sim.NLB) {
+	if slices.Contains(a.kinds, aws.NLB) {
 		return settleNLB
 	}
 	return settleALB
@@ -62,22 +65,22 @@ func (p *promise) between(lo, hi time.Duration) time.Duration {
 }
 
 // span is a range that begins at lo and ends somewhere up to hi.
-func (p *promise) span(lo, hi time.Duration) sim.Range {
-	return sim.Range{Min: lo, Max: p.between(lo, hi)}
+func (p *promise) span(lo, hi time.Duration) timeline.Range {
+	return timeline.Range{Min: lo, Max: p.between(lo, hi)}
 }
 
 func (p *promise) assumptions() sim.Assumptions {
 	const ms = time.Millisecond
 	a := sim.DefaultAssumptions()
-	a.APILatency = p.span(10*ms, 300*ms)
-	a.WatchLag = p.span(2*ms, time.Second)
+	a.AWS.APILatency = p.span(10*ms, 300*ms)
+	a.Kube.WatchLag = p.span(2*ms, time.Second)
 	a.EndpointLag = p.span(10*ms, time.Second)
 	a.KubeletLag = p.span(20*ms, 2*time.Second)
-	a.ControllerLag = p.span(5*ms, 3*time.Second)
-	a.RegistrationTime = p.span(5*time.Second, 60*time.Second)
-	a.DeregistrationDelay = []time.Duration{0, 5 * time.Second, 30 * time.Second, 300 * time.Second}[p.IntN(4)]
+	a.LBC.Lag = p.span(5*ms, 3*time.Second)
+	a.AWS.RegistrationTime = p.span(5*time.Second, 60*time.Second)
+	a.AWS.DeregistrationDelay = []time.Duration{0, 5 * time.Second, 30 * time.Second, 300 * time.Second}[p.IntN(4)]
 	// Within the settle times that ship, which are the judged ones: 20 and 120 s.
-	a.Tail = sim.Tail{Name: "random", ALB: p.span(0, 19900*ms), NLB: p.span(0, 119900*ms)}
+	a.AWS.Tail = aws.Tail{Name: "random", ALB: p.span(0, 19900*ms), NLB: p.span(0, 119900*ms)}
 	return a
 }
 
@@ -101,46 +104,46 @@ type wrong struct {
 func (w wrong) label() string { return w.name }
 
 var faults = []wrong{
-	{"Throttling", awsFault(sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}), noFault, false},
-	{"InternalFailure", awsFault(sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}), noFault, false},
-	{"Hang", awsFault(sim.Fault{Hang: true}), noFault, false},
+	{"Throttling", awsFault(aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}), noFault, false},
+	{"InternalFailure", awsFault(aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}), noFault, false},
+	{"Hang", awsFault(aws.Fault{Hang: true}), noFault, false},
 	{"Garbled", garbled, noFault, false},
-	{"ExpiredToken", func(p *promise) { p.world.ExpireCredentials(true) }, func(p *promise) { p.world.ExpireCredentials(false) }, false},
-	{"cut watches", counted("cut watches", func(p *promise) { p.world.CutWatches() }), nothing, true},
-	{"expired watches", counted("expired watches", func(p *promise) { p.world.ExpireWatches() }), nothing, true},
-	{"lagging watches", counted("lagging watches", lagSome), func(p *promise) { p.world.LagWatches("", 0) }, true},
+	{"ExpiredToken", func(p *promise) { p.world.AWS.ExpireCredentials(true) }, func(p *promise) { p.world.AWS.ExpireCredentials(false) }, false},
+	{"cut watches", counted("cut watches", func(p *promise) { p.world.Kube.CutWatches() }), nothing, true},
+	{"expired watches", counted("expired watches", func(p *promise) { p.world.Kube.ExpireWatches() }), nothing, true},
+	{"lagging watches", counted("lagging watches", lagSome), func(p *promise) { p.world.Kube.LagWatches("", 0) }, true},
 	{"API server away", counted("API server away", func(p *promise) {
-		p.world.CutWatches()
-		p.world.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
-	}), func(p *promise) { p.world.FailKube(nil, 0) }, true},
-	{"leader change", counted("leader change", func(p *promise) { p.world.ChangeLeader() }), nothing, false},
+		p.world.Kube.CutWatches()
+		p.world.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+	}), func(p *promise) { p.world.Kube.Fail(nil, 0) }, true},
+	{"leader change", counted("leader change", func(p *promise) { p.world.LBC.ChangeLeader() }), nothing, false},
 }
 
-func awsFault(f sim.Fault) func(*promise) {
-	return func(p *promise) { p.world.FailAWS(fault("", f)) }
+func awsFault(f aws.Fault) func(*promise) {
+	return func(p *promise) { p.world.AWS.Fail(fault("", f)) }
 }
 
 // garbled has AWS answer with what is no answer.
 func garbled(p *promise) {
 	bodies := []string{"", "OK", `<?xml version="1.0"?>`, `{"message": "hello"}`, "<html></html>"}
-	f := sim.Fault{Garble: garble(bodies[p.IntN(len(bodies))])}
+	f := aws.Fault{Garble: garble(bodies[p.IntN(len(bodies))])}
 	if p.IntN(3) == 0 {
 		f.Garble = func(answer []byte) []byte { return answer[:len(answer)/2] }
 	}
-	p.world.FailAWS(fault("", f))
+	p.world.AWS.Fail(fault("", f))
 }
 
 // lagSome has the watches of one resource, or of all, lag.
 func lagSome(p *promise) {
 	resources := []string{"", "pods", "services", "endpointslices", "targetgroupbindings", "ingresses"}
 	resource, lag := resources[p.IntN(len(resources))], p.between(time.Second, 20*time.Second)
-	p.world.LagWatches(resource, lag)
+	p.world.Kube.LagWatches(resource, lag)
 	if resource == "" || resource == "pods" {
 		p.lagging = append(p.lagging, [2]time.Duration{p.world.Now() - time.Minute, p.world.Now() + time.Minute})
 	}
 }
 
-func noFault(p *promise) { p.world.FailAWS(nil) }
+func noFault(p *promise) { p.world.AWS.Fail(nil) }
 func nothing(*promise)   {}
 
 func counted(name string, f func(*promise)) func(*promise) {
@@ -163,42 +166,42 @@ func (e edit) label() string { return e.name }
 var edits = []edit{
 	{"binding switched", func(p *promise, a *promiseApp) bool { return p.bind(a, "green") }, func(p *promise, a *promiseApp) { p.bind(a, a.Name) }, false},
 	{"binding deleted", func(p *promise, a *promiseApp) bool {
-		return p.change(a, func(b *sim.TargetGroupBinding) { p.world.Delete(b) })
+		return p.change(a, func(b *kube.TargetGroupBinding) { p.world.Kube.Delete(b) })
 	}, func(p *promise, a *promiseApp) {
-		if !p.change(a, func(*sim.TargetGroupBinding) {}) {
-			p.world.AddBinding(a.Namespace, a.Name, a.Name, a.group)
+		if !p.change(a, func(*kube.TargetGroupBinding) {}) {
+			p.world.LBC.AddBinding(a.Namespace, a.Name, a.Name, a.group)
 		}
 	}, false},
 	{"selector switched", func(p *promise, a *promiseApp) bool { return p.selectBy(a, "green") }, func(p *promise, a *promiseApp) { p.selectBy(a, a.Name) }, true},
 	{"Service deleted", func(p *promise, a *promiseApp) bool {
-		return sim.Edit(p.world.World, a.Namespace, a.Name, func(s *corev1.Service) { p.world.After(0, func() { p.world.Delete(s) }) }) == nil
+		return kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(s *corev1.Service) { p.world.After(0, func() { p.world.Kube.Delete(s) }) }) == nil
 	}, func(p *promise, a *promiseApp) {
-		p.world.AddService(a.Namespace, a.Name, map[string]string{"app": a.Name}, a.Port)
+		p.world.Kube.AddService(a.Namespace, a.Name, map[string]string{"app": a.Name}, a.Port)
 	}, true},
 	{"label taken off", func(p *promise, a *promiseApp) bool {
 		r := p.alive(a)
 		if r == nil {
 			return false
 		}
-		p.world.SetLabels(r.Namespace, r.Name, map[string]string{"app": "debug", "deployment": a.Name})
+		p.world.Kube.SetLabels(r.Namespace, r.Name, map[string]string{"app": "debug", "deployment": a.Name})
 		p.world.After(p.between(0, 3*time.Second), func() { p.deleteIn(a, r, a.Grace) })
 		return true
 	}, func(*promise, *promiseApp) {}, true},
 	{"Ingress edited", func(p *promise, a *promiseApp) bool { return a.outerLB != nil && p.route(a, "green") }, func(p *promise, a *promiseApp) { p.route(a, a.Name) }, false},
 	{"Ingress deleted", func(p *promise, a *promiseApp) bool {
-		return a.outerLB != nil && sim.Edit(p.world.World, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) { p.world.After(0, func() { p.world.Remove(i) }) }) == nil
+		return a.outerLB != nil && kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) { p.world.After(0, func() { p.world.Kube.Remove(i) }) }) == nil
 	}, func(p *promise, a *promiseApp) {
-		p.world.AddIngress(a.Namespace, a.Name+"-outer", a.Name, a.outerLB)
+		p.world.LBC.AddIngress(a.Namespace, a.Name+"-outer", a.Name, a.outerLB)
 	}, false},
 	{"slice edited", func(p *promise, a *promiseApp) bool {
-		return sim.Edit(p.world.World, a.Namespace, a.Name+"-ipv4-0", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil }) == nil
+		return kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-ipv4-0", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil }) == nil
 	}, func(*promise, *promiseApp) {}, true}, // the next change of a pod mends it
 }
 
 // change edits the application's binding, if there is one.
-func (p *promise) change(a *promiseApp, f func(*sim.TargetGroupBinding)) bool {
-	var b *sim.TargetGroupBinding
-	if sim.Edit(p.world.World, a.Namespace, a.Name, func(x *sim.TargetGroupBinding) { b = x }) != nil || b.DeletionTimestamp != nil {
+func (p *promise) change(a *promiseApp, f func(*kube.TargetGroupBinding)) bool {
+	var b *kube.TargetGroupBinding
+	if kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(x *kube.TargetGroupBinding) { b = x }) != nil || b.DeletionTimestamp != nil {
 		return false
 	}
 	f(b)
@@ -206,15 +209,15 @@ func (p *promise) change(a *promiseApp, f func(*sim.TargetGroupBinding)) bool {
 }
 
 func (p *promise) bind(a *promiseApp, service string) bool {
-	return sim.Edit(p.world.World, a.Namespace, a.Name, func(b *sim.TargetGroupBinding) { b.Spec.ServiceRef.Name = service }) == nil
+	return kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(b *kube.TargetGroupBinding) { b.Spec.ServiceRef.Name = service }) == nil
 }
 
 func (p *promise) selectBy(a *promiseApp, app string) bool {
-	return sim.Edit(p.world.World, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": app} }) == nil
+	return kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": app} }) == nil
 }
 
 func (p *promise) route(a *promiseApp, service string) bool {
-	return sim.Edit(p.world.World, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) {
+	return kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-outer", func(i *networkingv1.Ingress) {
 		i.Spec.Rules[0].HTTP.Paths[0].Backend.Service.Name = service
 	}) == nil
 }
@@ -223,7 +226,7 @@ func (p *promise) play(t *testing.T, change func(*service.Config), sum *coverage
 	cfg := sim.Config{Seed: p.seed, Assumptions: p.assumptions(), NoCheckpoint: p.IntN(5) == 0}
 	servicetest.Run(t, cfg, change, func(b *servicetest.Bubble) {
 		p.world = b
-		b.AddService("default", "green", map[string]string{"app": "green"}, 8080)
+		b.Kube.AddService("default", "green", map[string]string{"app": "green"}, 8080)
 		for i := range 1 + p.IntN(3) {
 			p.addApp(i)
 		}
@@ -250,9 +253,9 @@ func (p *promise) play(t *testing.T, change func(*service.Config), sum *coverage
 }
 
 func (p *promise) addApp(i int) {
-	a := &promiseApp{graces: make(map[*sim.PodReport]time.Duration), forced: make(map[*sim.PodReport]bool), kinds: []sim.Kind{sim.ALB}}
+	a := &promiseApp{graces: make(map[*sim.PodReport]time.Duration), forced: make(map[*sim.PodReport]bool), kinds: []aws.Kind{aws.ALB}}
 	a.App = sim.App{
-		Namespace: "default", Name: fmt.Sprint("app-", i), Kind: sim.ALB, Replicas: 2 + p.IntN(4), Port: 8080,
+		Namespace: "default", Name: fmt.Sprint("app-", i), Kind: aws.ALB, Replicas: 2 + p.IntN(4), Port: 8080,
 		Grace: []time.Duration{30, 60, 90, 120}[p.IntN(4)] * time.Second,
 		Hook: sim.Hook{
 			URL: servicetest.URL, MaxDelay: []time.Duration{30, 60, 90}[p.IntN(3)] * time.Second,
@@ -260,45 +263,45 @@ func (p *promise) addApp(i int) {
 		},
 	}
 	if p.IntN(3) == 0 {
-		a.Kind, a.kinds = sim.NLB, []sim.Kind{sim.NLB}
+		a.Kind, a.kinds = aws.NLB, []aws.Kind{aws.NLB}
 	}
 	second := p.IntN(3) // a second load balancer: none, by a binding, or by a host name alone
-	kind := []sim.Kind{sim.ALB, sim.NLB}[p.IntN(2)]
+	kind := []aws.Kind{aws.ALB, aws.NLB}[p.IntN(2)]
 	if second == 2 {
-		kind = sim.ALB // an Ingress with an NLB is that of an ingress controller
+		kind = aws.ALB // an Ingress with an NLB is that of an ingress controller
 	}
 	if second > 0 {
 		a.kinds = append(a.kinds, kind)
 	}
-	if slices.Contains(a.kinds, sim.NLB) {
+	if slices.Contains(a.kinds, aws.NLB) {
 		a.Grace, a.Hook.MaxDelay = p.between(180*time.Second, 240*time.Second).Round(time.Second), 180*time.Second
 	}
 	a.Deployment, a.group = p.world.AddApp(a.App)
 	p.addSecond(a, second, kind)
 	if p.IntN(6) == 0 {
 		a.publishes = true
-		_ = sim.Edit(p.world.World, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = true })
+		_ = kube.Edit(p.world.World.Kube, a.Namespace, a.Name, func(s *corev1.Service) { s.Spec.PublishNotReadyAddresses = true })
 	}
 	p.apps = append(p.apps, a)
 }
 
 // addSecond puts a second load balancer in front of an application: by a binding,
 // or by an Ingress whose controller shows none.
-func (p *promise) addSecond(a *promiseApp, how int, kind sim.Kind) {
+func (p *promise) addSecond(a *promiseApp, how int, kind aws.Kind) {
 	if how == 0 {
 		return
 	}
 	name := a.Name + "-second"
-	lb := p.world.AddLoadBalancer(name, kind)
+	lb := p.world.AWS.AddLoadBalancer(name, kind)
 	delay := []time.Duration{0, 30 * time.Second, 300 * time.Second}[p.IntN(3)]
-	a.second = p.world.AddGroup(sim.TargetGroupSpec{Name: name, Port: a.Port, Balancer: lb, DeregistrationDelay: &delay})
+	a.second = p.world.AWS.AddGroup(aws.TargetGroupSpec{Name: name, Port: a.Port, Balancer: lb, DeregistrationDelay: &delay})
 	if how == 1 {
-		p.world.AddBinding(a.Namespace, name, a.Name, a.second)
+		p.world.LBC.AddBinding(a.Namespace, name, a.Name, a.second)
 		return
 	}
 	a.outerLB = lb
-	p.world.AddHiddenBinding(a.Namespace, name, a.Name, a.second)
-	p.world.AddIngress(a.Namespace, a.Name+"-outer", a.Name, lb)
+	p.world.LBC.AddHiddenBinding(a.Namespace, name, a.Name, a.second)
+	p.world.LBC.AddIngress(a.Namespace, a.Name+"-outer", a.Name, lb)
 }
 
 // planRollouts rolls an application three times in twelve minutes.
@@ -444,7 +447,7 @@ func (p *promise) again(a *promiseApp, spec sim.PodSpec) {
 // far behind that it still shows the old one at the address.
 func (p *promise) behindTheWatch(a *promiseApp, spec sim.PodSpec) {
 	p.hit["pod too new for the watch"]++
-	p.world.LagWatches("pods", 3*time.Minute)
+	p.world.Kube.LagWatches("pods", 3*time.Minute)
 	p.lagging = append(p.lagging, [2]time.Duration{p.world.Now(), p.world.Now() + 4*time.Minute})
 	r := p.world.AddPod(spec)
 	p.world.After(p.between(90*time.Second, 2*time.Minute), func() {
@@ -452,7 +455,7 @@ func (p *promise) behindTheWatch(a *promiseApp, spec sim.PodSpec) {
 			p.deleteIn(a, r, a.Grace)
 		}
 	})
-	p.world.After(3*time.Minute, func() { p.world.LagWatches("pods", 0) })
+	p.world.After(3*time.Minute, func() { p.world.Kube.LagWatches("pods", 0) })
 }
 
 // planLateBinding puts an application behind an NLB, too, while the watch of
@@ -466,17 +469,17 @@ func (p *promise) planLateBinding(a *promiseApp) {
 			return
 		}
 		p.hit["binding too new for the watch"]++
-		a.kinds = append(a.kinds, sim.NLB)
-		p.world.LagWatches("targetgroupbindings", 4*time.Minute)
-		late := p.world.AddTargetGroup(a.Name+"-late", a.Port, p.world.AddLoadBalancer(a.Name+"-late", sim.NLB))
-		p.world.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
+		a.kinds = append(a.kinds, aws.NLB)
+		p.world.Kube.LagWatches("targetgroupbindings", 4*time.Minute)
+		late := p.world.AWS.AddTargetGroup(a.Name+"-late", a.Port, p.world.AWS.AddLoadBalancer(a.Name+"-late", aws.NLB))
+		p.world.LBC.AddBinding(a.Namespace, a.Name+"-late", a.Name, late)
 		p.world.AddClients(late, 5)
 		p.world.After(p.between(90*time.Second, 2*time.Minute), func() {
 			if r := p.alive(a); r != nil && !p.isAway() {
 				p.deleteIn(a, r, a.Grace)
 			}
 		})
-		p.world.After(4*time.Minute, func() { p.world.LagWatches("targetgroupbindings", 0) })
+		p.world.After(4*time.Minute, func() { p.world.Kube.LagWatches("targetgroupbindings", 0) })
 	})
 }
 

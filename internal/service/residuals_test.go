@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // TestBeyondUs has a world for each item under "What nobody can see in time" in
 // the README: there the service says go too early. Where one of them holds one
 // day, the README has to follow.
 func TestBeyondUs(t *testing.T) {
-	withoutDelay := func(s *scene) { behind{kinds: []sim.Kind{sim.NLB}}.prepare(s) }
+	withoutDelay := func(s *scene) { behind{kinds: []aws.Kind{aws.NLB}}.prepare(s) }
 	for _, c := range []struct {
 		name    string
 		prepare func(*scene)
@@ -20,17 +20,17 @@ func TestBeyondUs(t *testing.T) {
 		outcome string
 	}{
 		{
-			name: "a former leader's RegisterTargets lands late", prepare: ordinary(sim.ALB), outcome: "drained",
+			name: "a former leader's RegisterTargets lands late", prepare: ordinary(aws.ALB), outcome: "drained",
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Answered > 0 })
-				s.Register(s.group, s.pod.IP, webPort)
+				s.AWS.Register(s.group, s.pod.IP, webPort)
 			},
 		},
 		{
-			name: "a RegisterTargets hangs, and no look ever listed the pod", prepare: ordinary(sim.ALB), outcome: "drained",
+			name: "a RegisterTargets hangs, and no look ever listed the pod", prepare: ordinary(aws.ALB), outcome: "drained",
 			stop: func(s *scene) {
-				s.HangRegistration(time.Minute)
+				s.LBC.HangRegistration(time.Minute)
 				s.fresh("web")
 				s.Advance(10 * time.Second)
 				_ = s.DeletePod(web, s.pod.Name)
@@ -39,13 +39,13 @@ func TestBeyondUs(t *testing.T) {
 		{
 			name: "somebody else registers the pod in a group that has a binding", outcome: "drained",
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.outer = s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB))
-				s.AddBinding(web, "shop", "shop", s.outer)
+				ordinary(aws.ALB)(s)
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.outer = s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB))
+				s.LBC.AddBinding(web, "shop", "shop", s.outer)
 			},
 			stop: func(s *scene) {
-				s.Register(s.outer, s.pod.IP, webPort)
+				s.AWS.Register(s.outer, s.pod.IP, webPort)
 				s.Advance(time.Minute)
 				_ = s.DeletePod(web, "web-1")
 			},
@@ -54,7 +54,7 @@ func TestBeyondUs(t *testing.T) {
 			name: "a tie is lost just before the service starts", prepare: withoutDelay, outcome: "not_registered",
 			stop: func(s *scene) {
 				s.binding.Spec.ServiceRef.Name = "green"
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 				s.Advance(2 * time.Second)
 				s.Restart()
 				s.Advance(5 * time.Second)
@@ -64,11 +64,11 @@ func TestBeyondUs(t *testing.T) {
 		{
 			name: "a tie comes and goes while the watch is behind", prepare: withoutDelay, outcome: "not_registered",
 			stop: func(s *scene) {
-				s.LagWatches("", 10*time.Minute)
-				s.SetSelector(s.service, map[string]string{"app": "fresh"})
+				s.Kube.LagWatches("", 10*time.Minute)
+				s.Kube.SetSelector(s.service, map[string]string{"app": "fresh"})
 				s.fresh("fresh")
 				s.Advance(time.Minute)
-				s.SetSelector(s.service, map[string]string{"app": "web"})
+				s.Kube.SetSelector(s.service, map[string]string{"app": "web"})
 				s.Advance(2 * time.Second)
 				_ = s.DeletePod(web, s.pod.Name)
 			},
@@ -76,15 +76,15 @@ func TestBeyondUs(t *testing.T) {
 		{
 			name: "an EndpointSlice in another namespace, and the cache is behind", outcome: "not_registered",
 			prepare: func(s *scene) {
-				s.lb = s.AddLoadBalancer("web", sim.ALB)
-				s.group = s.AddTargetGroup("web", webPort, s.lb)
-				s.AddService("front", "web", nil, webPort)
-				s.AddBinding("front", "web", "web", s.group)
+				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
+				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
+				s.Kube.AddService("front", "web", nil, webPort)
+				s.LBC.AddBinding("front", "web", "web", s.group)
 			},
 			stop: func(s *scene) {
-				s.LagWatches("endpointslices", 10*time.Minute)
+				s.Kube.LagWatches("endpointslices", 10*time.Minute)
 				s.sliceByHand("front", "web-1", webPort)
-				s.Register(s.group, s.pod.IP, webPort)
+				s.AWS.Register(s.group, s.pod.IP, webPort)
 				s.Advance(time.Minute)
 				_ = s.DeletePod(web, "web-1")
 			},
@@ -98,7 +98,7 @@ func TestBeyondUs(t *testing.T) {
 					if s.pod.Status != http.StatusOK || s.pod.Outcome != c.outcome {
 						t.Errorf("the answer is %d %q, want %q", s.pod.Status, s.pod.Outcome, c.outcome)
 					}
-					if s.pod.Premature == 0 && s.pod.LastArrival < s.pod.Answered && !s.MaySend(s.address()) {
+					if s.pod.Premature == 0 && s.pod.LastArrival < s.pod.Answered && !s.AWS.MaySend(s.address()) {
 						t.Error("no load balancer sends after the answer: it is not beyond us any more")
 					}
 				},

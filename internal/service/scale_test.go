@@ -11,17 +11,20 @@ import (
 	"drainwait/internal/api"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/timeline"
 )
 
 // addApps makes applications of one pod each, which nobody replaces, with an
 // Ingress of their own.
 func addApps(b *servicetest.Bubble, n int, hook sim.Hook) {
 	for i := range n {
-		a := sim.App{Namespace: web, Name: fmt.Sprint("app-", i), Kind: sim.ALB, Port: webPort}
+		a := sim.App{Namespace: web, Name: fmt.Sprint("app-", i), Kind: aws.ALB, Port: webPort}
 		b.AddApp(a)
 		b.AddPod(sim.PodSpec{
 			Namespace: web, Name: a.Name + "-1", Labels: map[string]string{"app": a.Name}, Port: webPort,
-			Grace: 5 * time.Minute, Gates: []string{sim.GatePrefix + a.Name}, Hook: hook,
+			Grace: 5 * time.Minute, Gates: []string{lbc.GatePrefix + a.Name}, Hook: hook,
 		})
 	}
 }
@@ -80,7 +83,7 @@ func TestCallsAmongManyGroups(t *testing.T) {
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
 		addApps(b, 79, sim.Hook{})
 		d, _ := b.AddApp(sim.App{
-			Namespace: web, Name: "rolled", Kind: sim.ALB, Replicas: 10, Port: webPort, Grace: 2 * time.Minute,
+			Namespace: web, Name: "rolled", Kind: aws.ALB, Replicas: 10, Port: webPort, Grace: 2 * time.Minute,
 			Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 		})
 		b.Advance(5 * time.Minute)
@@ -93,7 +96,7 @@ func TestCallsAmongManyGroups(t *testing.T) {
 		if !b.AdvanceUntil(30*time.Minute, func() bool { return over }) {
 			t.Fatal("the rollout does not end")
 		}
-		t.Logf("%d calls in the sweep, %d in the rollout: %v", swept, calls(b)-swept, b.AWSCalls())
+		t.Logf("%d calls in the sweep, %d in the rollout: %v", swept, calls(b)-swept, b.AWS.Calls())
 		// Ten new bindings at most, and no groups: the sweep has nothing to do.
 		if got := calls(b) - swept; got > 170 {
 			t.Errorf("the rollout took %d calls, want 170 at most", got)
@@ -106,7 +109,7 @@ func TestCallsAmongManyGroups(t *testing.T) {
 // rate. Those of the simulated controller go another way.
 func calls(b *servicetest.Bubble) int {
 	n := 0
-	for call, calls := range b.AWSCalls() {
+	for call, calls := range b.AWS.Calls() {
 		if !strings.HasSuffix(call, " Throttling") {
 			n += calls
 		}
@@ -138,7 +141,7 @@ func TestOnePodAmongManyGroups(t *testing.T) {
 			servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
 				addApps(b, 200, sim.Hook{})
 				b.AddApp(sim.App{
-					Namespace: web, Name: "one", Kind: sim.ALB, Replicas: 1, Port: webPort, Grace: 5 * time.Minute,
+					Namespace: web, Name: "one", Kind: aws.ALB, Replicas: 1, Port: webPort, Grace: 5 * time.Minute,
 					Hook: sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute},
 				})
 				b.Advance(3 * time.Minute)
@@ -177,12 +180,12 @@ func TestHowSoonDrained(t *testing.T) {
 		byHand  bool // nobody registers the pods and takes them out but the test
 		goal    time.Duration
 	}{
-		{"by binding", ordinary(sim.ALB), false, 150 * ms},
-		{"by host name", unbound(sim.ALB, nil), true, 400 * ms},
+		{"by binding", ordinary(aws.ALB), false, 150 * ms},
+		{"by host name", unbound(aws.ALB, nil), true, 400 * ms},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := sim.DefaultAssumptions()
-			a.APILatency = sim.Range{Min: 60 * ms, Max: 60 * ms}
+			a.AWS.APILatency = timeline.Range{Min: 60 * ms, Max: 60 * ms}
 			servicetest.Run(t, sim.Config{Seed: 1, Assumptions: a}, nil, func(b *servicetest.Bubble) {
 				s := &scene{Bubble: b}
 				c.prepare(s)
@@ -196,12 +199,12 @@ func TestHowSoonDrained(t *testing.T) {
 				pods := slices.Clone(b.Pods())[:10]
 				for i, p := range pods {
 					if c.byHand {
-						s.Register(s.group, p.IP, webPort)
+						s.AWS.Register(s.group, p.IP, webPort)
 					}
 					b.After(time.Minute+time.Duration(i)*7300*ms, func() {
 						_ = b.DeletePod(web, p.Name)
 						if c.byHand {
-							s.After(2*time.Second, func() { s.Deregister(s.group, p.IP, webPort) })
+							s.After(2*time.Second, func() { s.AWS.Deregister(s.group, p.IP, webPort) })
 						}
 					})
 				}

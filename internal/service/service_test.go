@@ -16,6 +16,7 @@ import (
 	"drainwait/internal/service"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // inScene runs f beside the scene of an ordinary wait whose pod, web-1, is up.
@@ -24,7 +25,7 @@ func inScene(t *testing.T, change func(*service.Config), f func(s *scene)) {
 	t.Helper()
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, change, func(b *servicetest.Bubble) {
 		s := &scene{Bubble: b}
-		ordinary(sim.ALB)(s)
+		ordinary(aws.ALB)(s)
 		s.pod = s.AddPod(sim.PodSpec{
 			Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort,
 			Grace: 10 * time.Minute, Hook: sim.Hook{Hold: true}, Addresses: []netip.Addr{addr(webIP)},
@@ -55,7 +56,7 @@ func TestManyWaitsCostOnePoll(t *testing.T) {
 			if got := s.Service.Watcher.Pollers(); got != 0 {
 				t.Errorf("%d pollers are left", got)
 			}
-			calls = s.AWSCalls()
+			calls = s.AWS.Calls()
 		})
 		return calls
 	}
@@ -126,11 +127,11 @@ func TestEqualCallsCountOnce(t *testing.T) {
 // pod with the same address, is not answered with the end of the first.
 func TestEachCallHasItsBudget(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.StopController()
+		s.LBC.Stop()
 		_ = s.DeletePod(web, "web-1")
 		first := s.Ask(webIP, "max-delay=25")
 		s.Advance(9 * time.Second)
-		s.Deregister(s.group, s.pod.IP, webPort)
+		s.AWS.Deregister(s.group, s.pod.IP, webPort)
 		second := s.Ask(webIP, "max-delay=25")
 		if a := s.Await(first).OK(t); a.Outcome != "settle_cut" || first.Took > 25*time.Second+oneLook {
 			t.Errorf("the first got %s after %s", first.Body, first.Took)
@@ -145,8 +146,8 @@ func TestEachCallHasItsBudget(t *testing.T) {
 // groups. It can be that of a proxy.
 func TestCallerThatIsNoPod(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.StopController()
-		s.Register(s.group, addr("10.9.9.9"), webPort)
+		s.LBC.Stop()
+		s.AWS.Register(s.group, addr("10.9.9.9"), webPort)
 		s.Advance(time.Minute)
 		c := s.Await(s.Ask("10.9.9.9", "namespace=default"))
 		if f := c.Failed(t); c.Status != http.StatusNotFound || !strings.Contains(f.Message, "ip=, or with pod= and namespace=") {
@@ -166,7 +167,7 @@ func (s *scene) metrics(t *testing.T) string {
 
 func TestMetrics(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.FailAWS(fault("DescribeTargetHealth", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+		s.AWS.Fail(fault("DescribeTargetHealth", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 		_ = s.DeletePod(web, "web-1")
 		c := s.Ask(webIP, "max-delay=60")
 		s.Advance(3 * time.Second)
@@ -175,7 +176,7 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("the metrics lack %s:\n%s", want, body)
 			}
 		}
-		s.FailAWS(nil)
+		s.AWS.Fail(nil)
 		s.Await(c)
 		s.Await(s.Ask(webIP, "ip=nonsense"))
 		body := s.metrics(t)
@@ -280,7 +281,7 @@ func TestGoingAway(t *testing.T) {
 // TestNotReadyYet: before the cluster has been read nobody is told to stop.
 func TestNotReadyYet(t *testing.T) {
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
-		b.FailKube(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
+		b.Kube.Fail(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
 		b.Advance(10 * time.Second)
 		c := b.Await(b.Ask("10.0.0.1", ""))
 		if f := c.Failed(t); c.Status != http.StatusServiceUnavailable || f.Error != "unavailable" || c.Header.Get("Retry-After") == "" {
@@ -292,7 +293,7 @@ func TestNotReadyYet(t *testing.T) {
 		if c := b.Await(b.Get(b.Admin.Client(netip.Addr{}), "http://admin/healthz")); c.Status != http.StatusOK {
 			t.Errorf("healthz is %d", c.Status)
 		}
-		b.FailKube(nil, 0)
+		b.Kube.Fail(nil, 0)
 	})
 }
 
@@ -300,7 +301,7 @@ func TestNotReadyYet(t *testing.T) {
 func TestReplicasShareTheRate(t *testing.T) {
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, func(c *service.Config) { c.OwnService = "drain-wait/drain-wait" }, func(b *servicetest.Bubble) {
 		labels := map[string]string{"app": "drain-wait"}
-		b.AddService("drain-wait", "drain-wait", labels, 8080)
+		b.Kube.AddService("drain-wait", "drain-wait", labels, 8080)
 		for i := range 2 {
 			b.AddPod(sim.PodSpec{Namespace: "drain-wait", Name: fmt.Sprint("drain-wait-", i), Labels: labels, Port: 8080})
 		}
@@ -359,10 +360,10 @@ func TestContract(t *testing.T) {
 		s.Advance(time.Second)
 		check(s.Await(s.Ask(webIP, "max-delay=0&"))) // joins nobody: 429
 		check(s.Await(wait))                         // 200 drained
-		s.FailAWS(refuse("DescribeTargetHealth"))
+		s.AWS.Fail(refuse("DescribeTargetHealth"))
 		check(s.Await(s.Ask(webIP, ""))) // 502
-		s.FailAWS(nil)
-		s.Remove(s.binding)
+		s.AWS.Fail(nil)
+		s.Kube.Remove(s.binding)
 		instances(s)
 		s.Advance(time.Second)
 		check(s.Await(s.Ask(webIP, ""))) // 422

@@ -13,6 +13,10 @@ import (
 
 	"drainwait/internal/api"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestWaits has a row for each way in which a wait can go that is not a matter
@@ -41,7 +45,7 @@ func TestWaits(t *testing.T) {
 func ordinaryCases() []waitCase {
 	return []waitCase{
 		{name: "ALB", outcome: "drained", event: deregistered, after: settleALB},
-		{name: "NLB", kind: sim.NLB, query: "ip=IP&namespace=default&max-delay=180", outcome: "drained", event: deregistered, after: settleNLB},
+		{name: "NLB", kind: aws.NLB, query: "ip=IP&namespace=default&max-delay=180", outcome: "drained", event: deregistered, after: settleNLB},
 		{name: "by the caller's address alone", query: "max-delay=60", outcome: "drained", event: deregistered, after: settleALB},
 		{name: "by name", query: "pod=web-1&namespace=default", outcome: "drained", event: deregistered, after: settleALB},
 		{
@@ -54,7 +58,7 @@ func ordinaryCases() []waitCase {
 		{
 			name:    "never ready",
 			pod:     func(p *sim.PodSpec) { p.Hook.Query = "pod=web-1&namespace=default" },
-			world:   func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: time.Hour, Max: time.Hour} },
+			world:   func(c *sim.Config) { c.Assumptions.StartTime = timeline.Range{Min: time.Hour, Max: time.Hour} },
 			outcome: "drained", after: settleALB, // like any other
 		},
 		{
@@ -65,13 +69,13 @@ func ordinaryCases() []waitCase {
 		{
 			name: "returns to healthy while it settles", outcome: "drained",
 			stop: func(s *scene) {
-				s.StopController()
-				s.SetTarget(s.group, s.pod.IP, webPort, "draining", "Target.DeregistrationInProgress")
+				s.LBC.Stop()
+				s.AWS.SetTarget(s.group, s.pod.IP, webPort, "draining", "Target.DeregistrationInProgress")
 				_ = s.DeletePod(web, "web-1")
-				s.After(10*time.Second, func() { s.SetTarget(s.group, s.pod.IP, webPort, "healthy", "") })
+				s.After(10*time.Second, func() { s.AWS.SetTarget(s.group, s.pod.IP, webPort, "healthy", "") })
 				s.After(25*time.Second, func() {
-					s.SetTarget(s.group, s.pod.IP, webPort, "", "")
-					s.Deregister(s.group, s.pod.IP, webPort)
+					s.AWS.SetTarget(s.group, s.pod.IP, webPort, "", "")
+					s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				})
 			},
 			event: deregistered, after: settleALB,
@@ -88,8 +92,8 @@ func ordinaryCases() []waitCase {
 		{
 			name: "comes late, and a neighbour's wait has seen it leave", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
-				s.StopController()
-				s.Deregister(s.group, s.pod.IP, webPort)
+				s.LBC.Stop()
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				neighbour := s.Ask(webIP, "pod=web-2&namespace=default&max-delay=50&settle=40")
 				s.Advance(4 * time.Second) // it has looked once, and looks again after 5 s
 				_ = s.DeletePod(web, "web-1")
@@ -112,10 +116,10 @@ func ordinaryCases() []waitCase {
 		{
 			name: "the group vanishes", outcome: "drained", after: 10*time.Second + settleALB, early: 5 * time.Second,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(5*time.Second, func() { s.DeleteTargetGroup(s.group) })
+				s.After(5*time.Second, func() { s.AWS.DeleteTargetGroup(s.group) })
 			},
 		},
 	}
@@ -124,8 +128,8 @@ func ordinaryCases() []waitCase {
 // addPending adds a pod whose readiness gate is never served: its target stays in
 // its registration, and the checkpoint empty.
 func (s *scene) addPending() {
-	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{sim.GatePrefix + "web"}})
-	s.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
+	p := s.AddPod(sim.PodSpec{Namespace: web, Name: "gated", Labels: map[string]string{"app": "web"}, Port: webPort, Gates: []string{lbc.GatePrefix + "web"}})
+	s.AWS.SetTarget(s.group, p.IP, webPort, "initial", "Elb.RegistrationInProgress")
 	s.Advance(30 * time.Second)
 }
 
@@ -144,33 +148,33 @@ func discoveryCases() []waitCase {
 			name: "an identity filter would match nothing", outcome: "budget_spent", query: "ip=IP&namespace=default&max-delay=30", after: 30 * time.Second,
 			// The pod is registered at a port that is neither the group's nor its own.
 			up: func(s *scene) {
-				s.StopController()
-				s.RemoveTarget(s.group, s.pod.IP, webPort)
-				s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
+				s.LBC.Stop()
+				s.AWS.RemoveTarget(s.group, s.pod.IP, webPort)
+				s.AWS.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
 			},
 		},
 		{
 			name: "two ports of one address", outcome: "drained", after: 40*time.Second + settleALB, early: time.Second,
 			up: func(s *scene) {
-				s.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
+				s.AWS.SetTarget(s.group, s.pod.IP, 9999, "healthy", "")
 				s.After(40*time.Second, func() { // it is long gone from its other port by then
-					s.SetTarget(s.group, s.pod.IP, 9999, "", "")
-					s.Deregister(s.group, s.pod.IP, 9999)
+					s.AWS.SetTarget(s.group, s.pod.IP, 9999, "", "")
+					s.AWS.Deregister(s.group, s.pod.IP, 9999)
 				})
-				s.StopController()
+				s.LBC.Stop()
 			},
 			pod: func(p *sim.PodSpec) { p.Hook.MaxDelay = 2 * time.Minute },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 			},
 		},
 		{
 			name: "two groups of two load balancers", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				nlb := s.AddLoadBalancer("tcp", sim.NLB)
-				s.AddBinding(web, "tcp", "web", s.AddTargetGroup("tcp", webPort, nlb))
+				ordinary(aws.ALB)(s)
+				nlb := s.AWS.AddLoadBalancer("tcp", aws.NLB)
+				s.LBC.AddBinding(web, "tcp", "web", s.AWS.AddTargetGroup("tcp", webPort, nlb))
 			},
 			also: targets(2),
 		},
@@ -189,9 +193,9 @@ func discoveryCases() []waitCase {
 			query: "pod=web-1&namespace=default",
 			pod:   func(p *sim.PodSpec) { p.HostNetwork, p.Node = true, "node-1" },
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.service.Spec.Ports[0].TargetPort = intstr.FromString("http")
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 			},
 			up: func(s *scene) { // one of the same Service on the same node, at another port
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
@@ -214,78 +218,78 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "no group", outcome: "not_registered", after: 0,
-			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
+			prepare: func(s *scene) { s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
 			also:    targets(0),
 		},
 		{
 			name: "a group of another application", outcome: "not_registered", after: 0,
 			prepare: func(s *scene) {
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.LBC.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			},
 		},
 		{
 			name: "a binding with a name only", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); nameOnly(s) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); nameOnly(s) },
 		},
 		{
 			name: "a binding with a name only, of another account", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				nameOnly(s)
 				otherAccount(s)
 			},
 		},
 		{
 			name: "a binding of another account", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); otherAccount(s) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); otherAccount(s) },
 		},
 		{
 			name: "a binding without protocol", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
-				s.Apply(s.binding)
+				s.Kube.Apply(s.binding)
 			},
 		},
 		{
 			name: "a binding without protocol, and the type is not known", outcome: "drained", event: deregistered, after: settleNLB, pod: longer,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.binding.Spec.TargetGroupProtocol = nil
-				s.Apply(s.binding)
-				s.FailAWS(refuse("DescribeTargetGroups"))
+				s.Kube.Apply(s.binding)
+				s.AWS.Fail(refuse("DescribeTargetGroups"))
 			},
 			also: warned("the longer settle time applies"),
 		},
 		{
 			name: "EKS Auto Mode", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.Remove(s.binding)
-				s.ServeGroup(sim.GroupEKS, true)
-				b := sim.NewBinding(web, "web", "web", s.group)
+				ordinary(aws.ALB)(s)
+				s.Kube.Remove(s.binding)
+				s.Kube.ServeGroup(kube.GroupEKS, true)
+				b := lbc.NewBinding(web, "web", "web", s.group)
 				b.APIVersion = "eks.amazonaws.com/v1"
-				s.Apply(b)
+				s.Kube.Apply(b)
 			},
 		},
 		{
 			name: "a binding that appears in the middle of the wait", outcome: "drained", after: 10*time.Second + settleALB,
 			stop: func(s *scene) {
-				group := s.AddTargetGroup("late", webPort, s.lb)
-				s.Register(group, s.pod.IP, webPort)
+				group := s.AWS.AddTargetGroup("late", webPort, s.lb)
+				s.AWS.Register(group, s.pod.IP, webPort)
 				s.Advance(time.Minute)
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(9*time.Second, func() { s.Deregister(group, s.pod.IP, webPort) })
-				s.After(10*time.Second, func() { s.AddBinding(web, "late", "web", group) })
+				s.After(9*time.Second, func() { s.AWS.Deregister(group, s.pod.IP, webPort) })
+				s.After(10*time.Second, func() { s.LBC.AddBinding(web, "late", "web", group) })
 			},
 			also: targets(2),
 		},
 		{
 			name: "the selector was switched before the deletion", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
-				s.SetSelector(s.service, map[string]string{"app": "green"})
+				s.Kube.SetSelector(s.service, map[string]string{"app": "green"})
 				s.After(2*time.Second, func() { _ = s.DeletePod(web, "web-1") })
 			},
 			early: 3 * time.Second, // the hook, not the deregistration, comes last
@@ -294,50 +298,50 @@ func discoveryCases() []waitCase {
 		{
 			name: "the labels were taken off before the deletion", outcome: "drained", after: settleALB,
 			stop: func(s *scene) {
-				s.SetLabels(web, "web-1", map[string]string{"app": "quarantine"})
+				s.Kube.SetLabels(web, "web-1", map[string]string{"app": "quarantine"})
 				s.After(2*time.Second, func() { _ = s.DeletePod(web, "web-1") })
 			},
 		},
 		{
 			name: "instance targets alone", status: http.StatusUnprocessableEntity, after: 0,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.Remove(s.binding); instances(s); s.group = nil },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Kube.Remove(s.binding); instances(s); s.group = nil },
 			also:    says("unsupported_targets", "instance targets", "target-type: ip"),
 		},
 		{
 			name: "instance targets beside ip targets", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); instances(s) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); instances(s) },
 			also:    warned("instance targets"),
 		},
 		{
 			name: "publishes not-ready addresses", outcome: "will_not_leave", after: 0,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.service.Spec.PublishNotReadyAddresses = true
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 			},
 		},
 		{
 			name: "publishes not-ready addresses, beside a Service that does not", outcome: "will_not_leave", after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				eager := sim.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
+				ordinary(aws.ALB)(s)
+				eager := kube.NewService(web, "eager", map[string]string{"app": "web"}, webPort)
 				eager.Spec.PublishNotReadyAddresses = true
-				s.Apply(eager)
-				s.AddBinding(web, "eager", "eager", s.AddTargetGroup("eager", webPort, s.lb))
+				s.Kube.Apply(eager)
+				s.LBC.AddBinding(web, "eager", "eager", s.AWS.AddTargetGroup("eager", webPort, s.lb))
 			},
 		},
 		{
 			name: "an address that no pod has", query: "ip=10.9.9.9&namespace=default", outcome: "drained", after: 5*time.Second + settleALB, // LBC is done, so looks are rare
 			up: func(s *scene) {
-				s.StopController()
-				s.Register(s.group, addr("10.9.9.9"), webPort)
+				s.LBC.Stop()
+				s.AWS.Register(s.group, addr("10.9.9.9"), webPort)
 				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(3*time.Second, func() {
-					s.Deregister(s.group, addr("10.9.9.9"), webPort)
-					s.Deregister(s.group, s.pod.IP, webPort)
+					s.AWS.Deregister(s.group, addr("10.9.9.9"), webPort)
+					s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				})
 			},
 		},
@@ -353,20 +357,20 @@ func discoveryCases() []waitCase {
 		{
 			name: "an unknown target group", status: http.StatusBadGateway, after: 0,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.binding.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
-				s.Apply(s.binding)
+				ordinary(aws.ALB)(s)
+				s.binding.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
+				s.Kube.Apply(s.binding)
 			},
 			also: says("refused_by_aws", "another account or Region"),
 		},
 		{
 			name: "an unknown target group that does not concern the pod", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				b := sim.NewBinding(web, "shop", "shop", s.group)
-				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
-				s.Apply(b)
+				ordinary(aws.ALB)(s)
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				b := lbc.NewBinding(web, "shop", "shop", s.group)
+				b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
+				s.Kube.Apply(b)
 			},
 		},
 		{
@@ -375,7 +379,7 @@ func discoveryCases() []waitCase {
 		},
 		{
 			name: "nothing but an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", status: http.StatusNotFound, after: 0,
-			prepare: func(s *scene) { s.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
+			prepare: func(s *scene) { s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
 			also:    says("Ingress default/wep of ingress= does not exist"),
 		},
 	}
@@ -395,50 +399,50 @@ func targets(n int) func(*testing.T, *scene, api.Answer) {
 
 // overIPv6 has a group and a Service of that address family.
 func overIPv6(s *scene) {
-	ordinary(sim.ALB)(s)
-	s.group = s.AddGroup(sim.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
-	s.Apply(sim.NewBinding(web, "web", "web", s.group))
+	ordinary(aws.ALB)(s)
+	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
+	s.Kube.Apply(lbc.NewBinding(web, "web", "web", s.group))
 	s.service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol}
-	s.Apply(s.service)
+	s.Kube.Apply(s.service)
 }
 
 // withoutDelay has a group whose targets are gone from the list as soon as they
 // are deregistered.
 func withoutDelay(s *scene) {
-	ordinary(sim.ALB)(s)
-	s.group = s.AddGroup(sim.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
+	ordinary(aws.ALB)(s)
+	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "short", Port: webPort, Balancer: s.lb, DeregistrationDelay: new(time.Duration)})
 	s.binding.Spec.TargetGroupARN = s.group.ARN()
-	s.Apply(s.binding)
+	s.Kube.Apply(s.binding)
 }
 
 func nameOnly(s *scene) {
 	s.binding.Spec.TargetGroupARN, s.binding.Spec.TargetGroupName = "", "web"
-	s.Apply(s.binding)
+	s.Kube.Apply(s.binding)
 }
 
 // otherAccount hides the group from all but a role.
 func otherAccount(s *scene) {
-	const role = "arn:aws:iam::" + sim.AccountID + ":role/other"
-	s.AddRole(role, "secret")
-	s.RequireRole(s.group.ARN(), role)
+	const role = "arn:aws:iam::" + aws.AccountID + ":role/other"
+	s.AWS.AddRole(role, "secret")
+	s.AWS.RequireRole(s.group.ARN(), role)
 	s.binding.Spec.IAMRoleARNToAssume, s.binding.Spec.AssumeRoleExternalID = role, "secret"
-	s.Apply(s.binding)
+	s.Kube.Apply(s.binding)
 }
 
 // instances puts instance targets behind the Service.
 func instances(s *scene) {
-	group := s.AddGroup(sim.TargetGroupSpec{Name: "nodes", Port: 30080, Balancer: s.lb, TargetType: "instance"})
-	s.RegisterNamed(group, "i-0123456789abcdef0", 30080)
-	s.AddBinding(web, "nodes", "web", group)
+	group := s.AWS.AddGroup(aws.TargetGroupSpec{Name: "nodes", Port: 30080, Balancer: s.lb, TargetType: "instance"})
+	s.AWS.RegisterNamed(group, "i-0123456789abcdef0", 30080)
+	s.LBC.AddBinding(web, "nodes", "web", group)
 }
 
 // refuse denies an operation of AWS.
-func refuse(operation string) func(string, string) *sim.Fault {
-	return fault(operation, sim.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "User is not authorized"})
+func refuse(operation string) func(string, string) *aws.Fault {
+	return fault(operation, aws.Fault{Status: http.StatusForbidden, Code: "AccessDenied", Message: "User is not authorized"})
 }
 
-func fault(operation string, f sim.Fault) func(string, string) *sim.Fault {
-	return func(op, _ string) *sim.Fault {
+func fault(operation string, f aws.Fault) func(string, string) *aws.Fault {
+	return func(op, _ string) *aws.Fault {
 		if op == operation || operation == "" && strings.HasPrefix(op, "Describe") {
 			return &f
 		}
@@ -448,14 +452,14 @@ func fault(operation string, f sim.Fault) func(string, string) *sim.Fault {
 
 // unbound is a scene where nothing but host names leads to the group: no
 // TargetGroupBinding can be seen, and the load balancer's owner is somebody else.
-func unbound(kind sim.Kind, change func(*scene)) func(*scene) {
+func unbound(kind aws.Kind, change func(*scene)) func(*scene) {
 	return func(s *scene) {
 		ordinary(kind)(s)
-		s.Remove(s.binding)
-		if kind == sim.NLB {
-			sim.Expose(s.service, s.lb)
-			s.Apply(s.service)
-			s.Remove(sim.NewIngress(web, "web", "web"))
+		s.Kube.Remove(s.binding)
+		if kind == aws.NLB {
+			lbc.Expose(s.service, s.lb)
+			s.Kube.Apply(s.service)
+			s.Kube.Remove(lbc.NewIngress(web, "web", "web"))
 		}
 		if change != nil {
 			change(s)
@@ -468,62 +472,62 @@ func unbound(kind sim.Kind, change func(*scene)) func(*scene) {
 func byHand(c waitCase) waitCase {
 	c.up = func(s *scene) {
 		for _, p := range s.Pods() {
-			s.Register(s.group, p.IP, webPort)
+			s.AWS.Register(s.group, p.IP, webPort)
 		}
 		s.Advance(time.Minute)
 	}
 	c.stop = func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
-		s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+		s.After(3*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 	}
 	return c
 }
 
 func hostnameCases() []waitCase {
 	return []waitCase{
-		byHand(waitCase{name: "of an Ingress", prepare: unbound(sim.ALB, nil), outcome: "drained", event: deregistered, after: settleALB}),
-		byHand(waitCase{name: "of a Service", kind: sim.NLB, prepare: unbound(sim.NLB, nil), pod: longer, outcome: "drained", event: deregistered, after: settleNLB}),
+		byHand(waitCase{name: "of an Ingress", prepare: unbound(aws.ALB, nil), outcome: "drained", event: deregistered, after: settleALB}),
+		byHand(waitCase{name: "of a Service", kind: aws.NLB, prepare: unbound(aws.NLB, nil), pod: longer, outcome: "drained", event: deregistered, after: settleNLB}),
 		byHand(waitCase{
 			name: "in capitals, with a prefix", outcome: "drained", event: deregistered, after: settleALB,
-			prepare: unbound(sim.ALB, func(s *scene) {
-				i := sim.NewIngress(web, "web", "web")
+			prepare: unbound(aws.ALB, func(s *scene) {
+				i := lbc.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("dualstack."+strings.ToUpper(s.lb.DNSName())))
-				s.Apply(i)
+				s.Kube.Apply(i)
 			}),
 		}),
 		{
 			name: "of a load balancer that is none of ours", status: http.StatusUnprocessableEntity, after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) {
-				i := sim.NewIngress(web, "web", "web")
+			prepare: unbound(aws.ALB, func(s *scene) {
+				i := lbc.NewIngress(web, "web", "web")
 				i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress, ingressOf("somebody-1.us-east-1.elb.amazonaws.com"))
-				s.Apply(i)
+				s.Kube.Apply(i)
 			}),
 			also: says("unsupported_targets", "ELBv2 knows no such load balancer"),
 		},
 		{
 			name: "an Ingress without address", status: http.StatusNotFound, after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) { s.Apply(sim.NewIngress(web, "web", "web")) }),
+			prepare: unbound(aws.ALB, func(s *scene) { s.Kube.Apply(lbc.NewIngress(web, "web", "web")) }),
 			also:    says("Ingress default/web has neither an address nor a TargetGroupBinding"),
 		},
 		{
 			name: "AWS refuses to look", status: http.StatusBadGateway, after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) { s.FailAWS(refuse("DescribeLoadBalancers")) }),
+			prepare: unbound(aws.ALB, func(s *scene) { s.AWS.Fail(refuse("DescribeLoadBalancers")) }),
 			also:    says("refused_by_aws", "grant elasticloadbalancing:DescribeLoadBalancers"),
 		},
 		{
 			name: "of an ingress controller's NLB that sends elsewhere", outcome: "not_registered", after: 0,
-			prepare: unbound(sim.ALB, func(s *scene) {
-				nlb := s.AddLoadBalancer("nginx", sim.NLB)
-				s.AddTargetGroup("nginx", webPort, nlb)
-				s.Apply(sim.NewIngress(web, "web", "web", nlb))
+			prepare: unbound(aws.ALB, func(s *scene) {
+				nlb := s.AWS.AddLoadBalancer("nginx", aws.NLB)
+				s.AWS.AddTargetGroup("nginx", webPort, nlb)
+				s.Kube.Apply(lbc.NewIngress(web, "web", "web", nlb))
 			}),
 		},
 		byHand(waitCase{
 			name: "of an Ingress that is named, where no binding concerns the pod", query: "ip=IP&namespace=default&ingress=web",
 			outcome: "drained", event: deregistered, after: settleALB,
-			prepare: unbound(sim.ALB, func(s *scene) {
-				s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-				s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+			prepare: unbound(aws.ALB, func(s *scene) {
+				s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+				s.LBC.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 			}),
 		}),
 	}
@@ -541,9 +545,9 @@ func stayingCases() []waitCase {
 			name: "a liveness restart while the API server is away", outcome: "not_terminating", after: 30 * time.Second,
 			stop: func(s *scene) {
 				restart(s)
-				s.FailKube(func(r *http.Request) bool { return !strings.Contains(r.URL.RawQuery, "watch") }, http.StatusServiceUnavailable)
+				s.Kube.Fail(func(r *http.Request) bool { return !strings.Contains(r.URL.RawQuery, "watch") }, http.StatusServiceUnavailable)
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(30*time.Second, func() { s.FailKube(nil, 0) })
+				s.After(30*time.Second, func() { s.Kube.Fail(nil, 0) })
 			},
 		},
 		{
@@ -552,19 +556,23 @@ func stayingCases() []waitCase {
 		},
 		{
 			name: "the hook comes before the watch tells of the deletion", outcome: "drained", event: deregistered, after: settleALB,
-			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 4 * time.Second, Max: 4*time.Second + 1} },
+			world: func(c *sim.Config) {
+				c.Assumptions.Kube.WatchLag = timeline.Range{Min: 4 * time.Second, Max: 4*time.Second + 1}
+			},
 		},
 		{
 			// The checkpoint comes as late, so the cadence of 5 s has to see it leave.
 			name: "the watch tells of the deletion after the doubts", outcome: "drained", event: deregistered, after: 5*time.Second + settleALB, early: 5 * time.Second,
-			world: func(c *sim.Config) { c.Assumptions.WatchLag = sim.Range{Min: 8 * time.Second, Max: 8*time.Second + 1} },
+			world: func(c *sim.Config) {
+				c.Assumptions.Kube.WatchLag = timeline.Range{Min: 8 * time.Second, Max: 8*time.Second + 1}
+			},
 		},
 	}
 }
 
 func budgetCases() []waitCase {
 	stuck := func(c waitCase) waitCase { // LBC does nothing
-		c.up = func(s *scene) { s.StopController() }
+		c.up = func(s *scene) { s.LBC.Stop() }
 		return c
 	}
 	const minute = time.Minute
@@ -600,7 +608,7 @@ func budgetCases() []waitCase {
 		}),
 		{
 			name: "the grace period is shortened in the middle", query: "max-delay=600", outcome: "budget_spent", event: deleted, after: 16 * time.Second, early: time.Second, // 20 s from the first deletion, less a fifth
-			up: func(s *scene) { s.StopController() },
+			up: func(s *scene) { s.LBC.Stop() },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(10*time.Second, func() { _ = s.DeletePodIn(web, "web-1", 20*time.Second) })
@@ -611,12 +619,12 @@ func budgetCases() []waitCase {
 		},
 		stuck(waitCase{
 			name: "the API server's clock is ahead", query: "namespace=default", outcome: "budget_spent",
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.SkewClock(10 * minute) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Kube.SkewClock(10 * minute) },
 			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
 		}),
 		stuck(waitCase{
 			name: "the API server's clock is behind", query: "namespace=default", outcome: "budget_spent",
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.SkewClock(-10 * minute) },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.Kube.SkewClock(-10 * minute) },
 			event:   deleted, after: 5*minute - 5*time.Second, early: 2 * time.Second,
 		}),
 		{
@@ -644,24 +652,24 @@ func troubleCases() []waitCase {
 		return waitCase{
 			name: name, outcome: "drained", after: 32 * time.Second, pod: longer,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 				s.After(2*time.Second, func() { on(s) })
-				s.After(3*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(3*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 				s.After(32*time.Second, func() { off(s) })
 			},
 			// The settle time begins with the first look that shows it gone.
 			event: func(s *scene) time.Duration { return s.pod.Asked + settleALB },
 		}
 	}
-	failing := func(name string, f sim.Fault) waitCase {
-		return mid(name, func(s *scene) { s.FailAWS(fault("", f)) }, func(s *scene) { s.FailAWS(nil) })
+	failing := func(name string, f aws.Fault) waitCase {
+		return mid(name, func(s *scene) { s.AWS.Fail(fault("", f)) }, func(s *scene) { s.AWS.Fail(nil) })
 	}
-	slow := failing("a connection that hangs", sim.Fault{Hang: true})
+	slow := failing("a connection that hangs", aws.Fault{Hang: true})
 	slow.after += 5 * time.Second // the last look that hangs has to time out
 	slow.early = 5 * time.Second
-	denied := failing("access denied in the middle", sim.Fault{Status: 403, Code: "AccessDenied", Message: "no"})
+	denied := failing("access denied in the middle", aws.Fault{Status: 403, Code: "AccessDenied", Message: "no"})
 	denied.after += 5 * time.Second // what is refused is asked for at the cadence
 	denied.early = 5 * time.Second
 	forGood := func(c waitCase) waitCase {
@@ -669,22 +677,22 @@ func troubleCases() []waitCase {
 			_ = s.DeletePod(web, "web-1")
 			s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
 			s.After(2*time.Second, func() {
-				s.FailAWS(fault("", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+				s.AWS.Fail(fault("", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 			})
 		}
 		return c
 	}
 	return []waitCase{
-		failing("throttling", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}),
-		failing("internal failures", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}),
-		failing("a group whose health is not available", sim.Fault{Status: 500, Code: "HealthUnavailable", Message: "try again"}),
+		failing("throttling", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}),
+		failing("internal failures", aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}),
+		failing("a group whose health is not available", aws.Fault{Status: 500, Code: "HealthUnavailable", Message: "try again"}),
 		denied,
-		mid("expired credentials", func(s *scene) { s.ExpireCredentials(true) }, func(s *scene) { s.ExpireCredentials(false) }),
+		mid("expired credentials", func(s *scene) { s.AWS.ExpireCredentials(true) }, func(s *scene) { s.AWS.ExpireCredentials(false) }),
 		slow,
 		forGood(waitCase{
 			name: "throttling for good", outcome: "budget_spent", query: "max-delay=60",
-			world: func(c *sim.Config) { c.Assumptions.LeaderGap = sim.Range{Min: time.Hour, Max: time.Hour} },
-			up:    func(s *scene) { s.ChangeLeader() },
+			world: func(c *sim.Config) { c.Assumptions.LBC.LeaderGap = timeline.Range{Min: time.Hour, Max: time.Hour} },
+			up:    func(s *scene) { s.LBC.ChangeLeader() },
 			after: time.Minute,
 			also: func(t *testing.T, _ *scene, a api.Answer) {
 				if !strings.Contains(a.LastError, "Throttling") {
@@ -694,15 +702,15 @@ func troubleCases() []waitCase {
 		}),
 		{
 			name: "access denied at the start", status: http.StatusBadGateway, after: 0,
-			up:   func(s *scene) { s.FailAWS(refuse("DescribeTargetHealth")) },
+			up:   func(s *scene) { s.AWS.Fail(refuse("DescribeTargetHealth")) },
 			also: says("refused_by_aws", "grant elasticloadbalancing:DescribeTargetHealth"),
 		},
 		{
 			name: "no role to assume", status: http.StatusBadGateway, after: 0,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				s.binding.Spec.IAMRoleARNToAssume = "arn:aws:iam::" + sim.AccountID + ":role/none"
-				s.Apply(s.binding)
+				ordinary(aws.ALB)(s)
+				s.binding.Spec.IAMRoleARNToAssume = "arn:aws:iam::" + aws.AccountID + ":role/none"
+				s.Kube.Apply(s.binding)
 			},
 			also: says("refused_by_aws"),
 		},
@@ -710,8 +718,8 @@ func troubleCases() []waitCase {
 			name: "the watches are cut and expire in the middle", outcome: "drained", event: deregistered, after: settleALB,
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(time.Second, func() { s.CutWatches() })
-				s.After(6*time.Second, func() { s.ExpireWatches() })
+				s.After(time.Second, func() { s.Kube.CutWatches() })
+				s.After(6*time.Second, func() { s.Kube.ExpireWatches() })
 			},
 		},
 	}

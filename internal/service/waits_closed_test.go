@@ -20,6 +20,10 @@ import (
 	"drainwait/internal/api"
 	"drainwait/internal/service"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestFailClosed has worlds in which the Kubernetes API or AWS shows too little
@@ -65,19 +69,19 @@ func tieLostCases() (cases []waitCase) {
 		// unseen: only a controller that is there learns of it.
 		unseen bool
 	}{
-		{"binding switched", func(s *scene) { s.binding.Spec.ServiceRef.Name = "green"; s.Apply(s.binding) }, false},
-		{"binding deleted", func(s *scene) { s.Delete(s.binding) }, false},
-		{"binding gone", func(s *scene) { s.Remove(s.binding) }, true},
-		{"selector switched", func(s *scene) { s.SetSelector(s.service, map[string]string{"app": "green"}) }, false},
-		{"label taken off", func(s *scene) { s.SetLabels(web, "web-1", map[string]string{"app": "debug"}) }, false},
-		{"Service deleted", func(s *scene) { s.Delete(s.service) }, false},
+		{"binding switched", func(s *scene) { s.binding.Spec.ServiceRef.Name = "green"; s.Kube.Apply(s.binding) }, false},
+		{"binding deleted", func(s *scene) { s.Kube.Delete(s.binding) }, false},
+		{"binding gone", func(s *scene) { s.Kube.Remove(s.binding) }, true},
+		{"selector switched", func(s *scene) { s.Kube.SetSelector(s.service, map[string]string{"app": "green"}) }, false},
+		{"label taken off", func(s *scene) { s.Kube.SetLabels(web, "web-1", map[string]string{"app": "debug"}) }, false},
+		{"Service deleted", func(s *scene) { s.Kube.Delete(s.service) }, false},
 	}
 	n := 0
 	for _, l := range losses {
 		for _, before := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 3 * time.Second, 8 * time.Second} {
 			for range 2 {
 				world := behind{
-					kinds: [][]sim.Kind{{sim.ALB}, {sim.NLB}, {sim.ALB, sim.NLB}}[n%3],
+					kinds: [][]aws.Kind{{aws.ALB}, {aws.NLB}, {aws.ALB, aws.NLB}}[n%3],
 					delay: time.Duration(n/3%2) * 300 * time.Second,
 					away:  !l.unseen && n%5 < 2,
 				}
@@ -92,7 +96,7 @@ func tieLostCases() (cases []waitCase) {
 // behind is where the pod is: behind which load balancers, in groups with which
 // deregistration delay, and whether the controller is away when it is deleted.
 type behind struct {
-	kinds []sim.Kind
+	kinds []aws.Kind
 	delay time.Duration
 	away  bool
 }
@@ -103,13 +107,13 @@ func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitC
 		pod:  patient, prepare: b.prepare, outcome: "drained", event: departed, after: settleALB,
 		stop: func(s *scene) {
 			if b.away {
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 			}
 			lose(s)
 			s.After(before, func() { _ = s.DeletePod(web, "web-1") })
 		},
 	}
-	if b.kinds[len(b.kinds)-1] == sim.NLB {
+	if b.kinds[len(b.kinds)-1] == aws.NLB {
 		c.after = settleNLB
 	}
 	// Deregistered counts from the call's return; what leaves at another moment of it is seen at once.
@@ -119,14 +123,14 @@ func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitC
 
 // prepare makes the load balancers. The last of the bindings is the scene's.
 func (b behind) prepare(s *scene) {
-	s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
-	s.AddService(web, "green", map[string]string{"app": "green"}, webPort)
+	s.service = s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+	s.Kube.AddService(web, "green", map[string]string{"app": "green"}, webPort)
 	s.AddPod(sim.PodSpec{Namespace: web, Name: "green-1", Labels: map[string]string{"app": "green"}, Port: webPort})
 	for _, kind := range b.kinds {
 		name := "web-" + string(kind)
-		s.lb = s.AddLoadBalancer(name, kind)
-		s.group = s.AddGroup(sim.TargetGroupSpec{Name: name, Port: webPort, Balancer: s.lb, DeregistrationDelay: &b.delay})
-		s.binding = s.AddBinding(web, name, "web", s.group)
+		s.lb = s.AWS.AddLoadBalancer(name, kind)
+		s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: name, Port: webPort, Balancer: s.lb, DeregistrationDelay: &b.delay})
+		s.binding = s.LBC.AddBinding(web, name, "web", s.group)
 	}
 }
 
@@ -135,17 +139,17 @@ func (b behind) prepare(s *scene) {
 func besideCases() []waitCase {
 	// shop is another team's application with a binding.
 	shop := func(s *scene) {
-		s.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
-		s.AddBinding(web, "shop", "shop", s.AddTargetGroup("shop", webPort, s.AddLoadBalancer("shop", sim.ALB)))
+		s.Kube.AddService(web, "shop", map[string]string{"app": "shop"}, webPort)
+		s.LBC.AddBinding(web, "shop", "shop", s.AWS.AddTargetGroup("shop", webPort, s.AWS.AddLoadBalancer("shop", aws.ALB)))
 	}
 	return []waitCase{
 		byHand(waitCase{
-			name: "a Service that is not the controller's", kind: sim.NLB, pod: patient, outcome: "drained", event: deregistered, after: settleNLB,
-			prepare: unbound(sim.NLB, shop),
+			name: "a Service that is not the controller's", kind: aws.NLB, pod: patient, outcome: "drained", event: deregistered, after: settleNLB,
+			prepare: unbound(aws.NLB, shop),
 		}),
 		byHand(waitCase{
 			name: "an Ingress that is not the controller's", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
-			prepare: unbound(sim.ALB, shop),
+			prepare: unbound(aws.ALB, shop),
 		}),
 		{
 			name: "a named Ingress whose group something else fills, while a binding concerns the pod", query: "ip=IP&namespace=default&ingress=outer&max-delay=240",
@@ -162,20 +166,20 @@ func besideCases() []waitCase {
 		{
 			name: "a group put behind the load balancer after its groups were asked for",
 			pod:  patient, outcome: "drained", after: 40*time.Second + settleALB, early: time.Second,
-			prepare: unbound(sim.ALB, nil),
+			prepare: unbound(aws.ALB, nil),
 			up: func(s *scene) {
-				s.Register(s.group, s.pod.IP, webPort)
+				s.AWS.Register(s.group, s.pod.IP, webPort)
 				s.Await(s.Ask(webIP, "max-delay=1")) // asks for the groups
 				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
-				late := s.AddTargetGroup("late", webPort, s.lb)
-				s.Register(late, s.pod.IP, webPort)
+				late := s.AWS.AddTargetGroup("late", webPort, s.lb)
+				s.AWS.Register(late, s.pod.IP, webPort)
 				s.Advance(30 * time.Second)
 				_ = s.DeletePod(web, "web-1")
-				s.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(40*time.Second, func() { s.Deregister(late, s.pod.IP, webPort) })
+				s.After(40*time.Second, func() { s.AWS.Deregister(late, s.pod.IP, webPort) })
 			},
 			also: targets(2),
 		},
@@ -183,7 +187,7 @@ func besideCases() []waitCase {
 			name: "the load balancer cannot be asked for", pod: patient, outcome: "budget_spent", after: 4 * time.Minute,
 			prepare: func(s *scene) { outer(s) },
 			up: func(s *scene) {
-				s.FailAWS(fault("DescribeLoadBalancers", sim.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+				s.AWS.Fail(fault("DescribeLoadBalancers", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
 			},
 		},
 	}
@@ -192,19 +196,19 @@ func besideCases() []waitCase {
 // outer has a second load balancer, which somebody else than the controller
 // fills, in front of the same Service.
 func outer(s *scene) {
-	ordinary(sim.ALB)(s)
-	lb := s.AddLoadBalancer("outer", sim.ALB)
-	s.outer = s.AddTargetGroup("outer", webPort, lb)
-	s.AddIngress(web, "outer", "web", lb)
+	ordinary(aws.ALB)(s)
+	lb := s.AWS.AddLoadBalancer("outer", aws.ALB)
+	s.outer = s.AWS.AddTargetGroup("outer", webPort, lb)
+	s.LBC.AddIngress(web, "outer", "web", lb)
 }
 
 func leavesOuterLate(s *scene) {
-	s.Register(s.outer, s.pod.IP, webPort)
+	s.AWS.Register(s.outer, s.pod.IP, webPort)
 	s.Advance(time.Minute)
 	s.AddClients(s.outer, 20)
 	_ = s.DeletePod(web, "web-1")
 	s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-	s.After(40*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
+	s.After(40*time.Second, func() { s.AWS.Deregister(s.outer, s.pod.IP, webPort) })
 }
 
 // identityCases are calls for which the caches show another pod than there is.
@@ -227,7 +231,7 @@ func identityCases() []waitCase {
 			name: "a pod made anew under its name, and the hook names no address", query: "pod=web-1&namespace=default&max-delay=240",
 			pod: patient, outcome: "budget_spent", after: 4 * time.Minute, // both count, and the new one stays
 			stop: func(s *scene) {
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 				_ = s.ForceDelete(web, "web-1")
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
 			},
@@ -237,7 +241,7 @@ func identityCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.ForceDelete(web, "web-1")
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "web-1", Labels: map[string]string{"app": "web"}, Port: webPort})
-				s.StopController()
+				s.LBC.Stop()
 			},
 		},
 		{
@@ -251,10 +255,10 @@ func identityCases() []waitCase {
 			// The NLB's group has let go of it and lists it no more, while the NLB sends.
 			name: "an address that no pod has, of a pod that was in a group without a delay", pod: patient, outcome: "drained", after: settleNLB, early: time.Second,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
-				nlb := s.AddLoadBalancer("tcp", sim.NLB)
-				s.outer = s.AddGroup(sim.TargetGroupSpec{Name: "tcp", Port: webPort, Balancer: nlb, DeregistrationDelay: new(time.Duration)})
-				s.AddBinding(web, "tcp", "web", s.outer)
+				ordinary(aws.ALB)(s)
+				nlb := s.AWS.AddLoadBalancer("tcp", aws.NLB)
+				s.outer = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "tcp", Port: webPort, Balancer: nlb, DeregistrationDelay: new(time.Duration)})
+				s.LBC.AddBinding(web, "tcp", "web", s.outer)
 			},
 			stop: func(s *scene) {
 				s.AddClients(s.outer, 20)
@@ -265,19 +269,19 @@ func identityCases() []waitCase {
 		{
 			name: "the address is new to the cache", outcome: "drained", event: deregistered, after: settleALB, early: time.Second, pod: patient,
 			// The watch of pods is a minute behind all the time.
-			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
+			up:   func(s *scene) { s.Kube.LagWatches("pods", time.Minute) },
 			stop: func(s *scene) { s.reuse(30 * time.Second) },
 		},
 		{
 			name: "the address is new to the cache, and the caller names it", query: "ip=IP&namespace=default", outcome: "drained", event: deregistered,
 			after: settleALB, early: time.Second, pod: patient,
-			up:   func(s *scene) { s.LagWatches("pods", 50*time.Second) },
+			up:   func(s *scene) { s.Kube.LagWatches("pods", 50*time.Second) },
 			stop: func(s *scene) { s.reuse(40 * time.Second) },
 		},
 		{
 			name: "a pod that is too new for the cache, by name", query: "pod=web-3&namespace=default", outcome: "drained", event: deregistered,
 			after: settleALB, early: time.Second, pod: patient,
-			up:   func(s *scene) { s.LagWatches("pods", time.Minute) },
+			up:   func(s *scene) { s.Kube.LagWatches("pods", time.Minute) },
 			stop: func(s *scene) { s.reuse(30 * time.Second) },
 		},
 	}
@@ -300,52 +304,52 @@ func (s *scene) reuse(lives time.Duration) {
 // lateCases are registrations and looks that come at an unlucky moment.
 func lateCases() []waitCase {
 	slow := func(d time.Duration) func(*sim.Config) {
-		return func(c *sim.Config) { c.Assumptions.KubeLatency = sim.Range{Min: d, Max: d} }
+		return func(c *sim.Config) { c.Assumptions.Kube.Latency = timeline.Range{Min: d, Max: d} }
 	}
 	return []waitCase{
 		{
 			name: "registered after the first look, and taken out again", pod: patient, outcome: "drained", event: deregistered, after: settleALB + 5*time.Second,
-			prepare: func(s *scene) { ordinary(sim.ALB)(s); s.StopController() },
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); s.LBC.Stop() },
 			world: func(c *sim.Config) {
 				c.NoCheckpoint = true
-				c.Assumptions.RegistrationTime = sim.Range{Min: time.Millisecond, Max: time.Millisecond}
+				c.Assumptions.AWS.RegistrationTime = timeline.Range{Min: time.Millisecond, Max: time.Millisecond}
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(3*time.Second, func() { s.Register(s.group, s.pod.IP, webPort) })
-				s.After(5*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(3*time.Second, func() { s.AWS.Register(s.group, s.pod.IP, webPort) })
+				s.After(5*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 			early: 5 * time.Second, // a group whose waits all settle is looked at every ten seconds
 		},
 		{
 			name: "back in a group that settled long ago", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
 			prepare: func(s *scene) {
-				behind{kinds: []sim.Kind{sim.NLB, sim.ALB}, delay: 5 * time.Minute}.prepare(s)
-				s.StopController()
+				behind{kinds: []aws.Kind{aws.NLB, aws.ALB}, delay: 5 * time.Minute}.prepare(s)
+				s.LBC.Stop()
 				s.outer = s.group
 			},
 			up: func(s *scene) {
-				s.Register(s.outer, s.pod.IP, webPort)
+				s.AWS.Register(s.outer, s.pod.IP, webPort)
 				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
-				s.Deregister(s.outer, s.pod.IP, webPort)
+				s.AWS.Deregister(s.outer, s.pod.IP, webPort)
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(118*time.Second, func() { s.Register(s.outer, s.pod.IP, webPort) })
-				s.After(150*time.Second, func() { s.Deregister(s.outer, s.pod.IP, webPort) })
+				s.After(118*time.Second, func() { s.AWS.Register(s.outer, s.pod.IP, webPort) })
+				s.After(150*time.Second, func() { s.AWS.Deregister(s.outer, s.pod.IP, webPort) })
 			},
 		},
 		{
 			name: "one look in the middle is refused", query: "max-delay=50", outcome: "drained", event: deregistered, after: settleALB + 5*time.Second, early: 5 * time.Second,
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
-				s.After(8*time.Second, func() { s.FailAWS(nil) })
-				s.After(12*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(4*time.Second, func() { s.AWS.Fail(refuse("DescribeTargetHealth")) })
+				s.After(8*time.Second, func() { s.AWS.Fail(nil) })
+				s.After(12*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		},
 		{name: "an API server that takes 5 s for an answer", pod: patient, world: slow(5 * time.Second), outcome: "drained", event: departed, after: settleALB, early: 6 * time.Second},
@@ -353,17 +357,17 @@ func lateCases() []waitCase {
 			name: "Ingresses cannot be listed, and nothing else leads to a group", status: http.StatusServiceUnavailable, after: 2 * time.Second, early: time.Second,
 			prepare: func(*scene) {},
 			stop: func(s *scene) {
-				s.FailKube(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/ingresses") }, http.StatusForbidden)
+				s.Kube.Fail(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/ingresses") }, http.StatusForbidden)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
 		{
 			name: "the clock of the API server steps back in the middle", query: "namespace=default", outcome: "budget_spent", event: deleted, after: 5*time.Minute - 5*time.Second, early: 2 * time.Second,
-			up: func(s *scene) { s.StopController() },
+			up: func(s *scene) { s.LBC.Stop() },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(5*time.Second, func() { s.SkewClock(-28 * time.Second); s.CutWatches() })
-				s.After(12*time.Second, func() { s.SetLabels(web, "web-1", map[string]string{"app": "web", "touched": "yes"}) })
+				s.After(5*time.Second, func() { s.Kube.SkewClock(-28 * time.Second); s.Kube.CutWatches() })
+				s.After(12*time.Second, func() { s.Kube.SetLabels(web, "web-1", map[string]string{"app": "web", "touched": "yes"}) })
 			},
 		},
 	}
@@ -376,38 +380,40 @@ func hostNetworkCases() []waitCase {
 		{
 			name: "a Service without a selector and a slice by hand", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				ordinary(sim.ALB)(s)
+				ordinary(aws.ALB)(s)
 				s.service.Spec.Selector = nil
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(1234) // means nothing without a selector
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 			},
 			up: func(s *scene) { s.sliceByHand(web, "web-1", webPort); s.Advance(time.Minute) },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(2*time.Second, func() {
-					_ = sim.Edit(s.World, web, "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
+					_ = kube.Edit(s.World.Kube, web, "by-hand", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil })
 				})
 			},
 		},
 		{
 			name: "the target port is edited while the controller is away", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
 			stop: func(s *scene) {
-				s.ChangeLeader()
+				s.LBC.ChangeLeader()
 				s.service.Spec.Ports[0].TargetPort = intstr.FromInt32(9090)
-				s.Apply(s.service)
+				s.Kube.Apply(s.service)
 				s.Advance(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
 		},
 		{
 			name: "a neighbour that has not started waits for the port", query: query, pod: onNode, outcome: "drained", event: deregistered, after: settleALB,
-			world: func(c *sim.Config) { c.Assumptions.StartTime = sim.Range{Min: 58 * time.Second, Max: 58 * time.Second} },
-			up:    func(s *scene) { s.Advance(time.Minute) },
+			world: func(c *sim.Config) {
+				c.Assumptions.StartTime = timeline.Range{Min: 58 * time.Second, Max: 58 * time.Second}
+			},
+			up: func(s *scene) { s.Advance(time.Minute) },
 			stop: func(s *scene) {
 				s.AddPod(sim.PodSpec{Namespace: web, Name: "neighbour", Labels: map[string]string{"app": "web"}, Port: 9999, HostNetwork: true, Node: "node-1"})
 				s.Advance(3 * time.Second)
-				s.ChangeLeader()
-				s.SetLabels(web, "web-1", map[string]string{"app": "debug"})
+				s.LBC.ChangeLeader()
+				s.Kube.SetLabels(web, "web-1", map[string]string{"app": "debug"})
 				s.Advance(time.Second)
 				_ = s.DeletePod(web, "web-1")
 			},
@@ -415,19 +421,19 @@ func hostNetworkCases() []waitCase {
 		{
 			name: "a slice in another namespace names the pod", pod: patient, world: func(c *sim.Config) { c.NoCheckpoint = true }, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				s.lb = s.AddLoadBalancer("web", sim.ALB)
-				s.group = s.AddTargetGroup("web", webPort, s.lb)
-				s.AddService("front", "web", nil, webPort)
-				s.AddBinding("front", "web", "web", s.group)
+				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
+				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
+				s.Kube.AddService("front", "web", nil, webPort)
+				s.LBC.AddBinding("front", "web", "web", s.group)
 			},
 			up: func(s *scene) {
 				s.sliceByHand("front", "web-1", webPort)
-				s.Register(s.group, s.pod.IP, webPort) // the simulated controller looks for pods in the binding's namespace
+				s.AWS.Register(s.group, s.pod.IP, webPort) // the simulated controller looks for pods in the binding's namespace
 				s.Advance(time.Minute)
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(2*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(2*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		},
 	}
@@ -438,7 +444,7 @@ func hostNetworkCases() []waitCase {
 func (s *scene) sliceByHand(namespace, pod string, port int32) {
 	name, protocol := "http", corev1.ProtocolTCP
 	yes, no := true, false
-	s.Apply(&discoveryv1.EndpointSlice{
+	s.Kube.Apply(&discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: namespace, Name: "by-hand", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
@@ -456,7 +462,7 @@ func clockCases() []waitCase {
 			name: "the clock of the API server jumps ahead in the middle of the wait", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(5*time.Second, func() { s.SkewClock(10 * time.Minute); s.CutWatches() })
+				s.After(5*time.Second, func() { s.Kube.SkewClock(10 * time.Minute); s.Kube.CutWatches() })
 			},
 		},
 		{
@@ -465,7 +471,7 @@ func clockCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePodIn(web, "web-1", 10*time.Second)
 				s.Advance(time.Second)
-				s.LagWatches("pods", 2*time.Minute)
+				s.Kube.LagWatches("pods", 2*time.Minute)
 				s.reuse(30 * time.Second)
 			},
 		},
@@ -477,13 +483,13 @@ func apiServerCases() []waitCase {
 		{
 			name: "Service and binding are made while the watches are cut", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
-				s.lb = s.AddLoadBalancer("web", sim.ALB)
-				s.group = s.AddTargetGroup("web", webPort, s.lb)
+				s.lb = s.AWS.AddLoadBalancer("web", aws.ALB)
+				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
 			},
 			up: func(s *scene) {
-				s.LagWatches("", time.Hour)
-				s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
-				s.AddBinding(web, "web", "web", s.group)
+				s.Kube.LagWatches("", time.Hour)
+				s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+				s.LBC.AddBinding(web, "web", "web", s.group)
 				s.Advance(time.Minute)
 			},
 		},
@@ -492,8 +498,8 @@ func apiServerCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.Advance(100 * time.Millisecond) // the watch has told of it
-				s.CutWatches()
-				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+				s.Kube.CutWatches()
+				s.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 			},
 			also: warned("could not be read"),
 		},
@@ -502,8 +508,8 @@ func apiServerCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(5*time.Second, func() {
-					s.CutWatches()
-					s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+					s.Kube.CutWatches()
+					s.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 				})
 			},
 		},
@@ -513,17 +519,17 @@ func apiServerCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.Advance(100 * time.Millisecond)
-				s.CutWatches()
-				s.FailKube(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
+				s.Kube.CutWatches()
+				s.Kube.Fail(func(*http.Request) bool { return true }, http.StatusServiceUnavailable)
 			},
 		},
 		{
 			name: "the watch of pods is refused, and a new pod asks", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,
 			up: func(s *scene) {
-				s.FailKube(func(r *http.Request) bool {
+				s.Kube.Fail(func(r *http.Request) bool {
 					return r.URL.Path == "/api/v1/pods" && r.URL.Query().Has("watch")
 				}, http.StatusForbidden)
-				s.CutWatches()
+				s.Kube.CutWatches()
 			},
 			stop: func(s *scene) { s.reuse(30 * time.Second) },
 		},
@@ -535,17 +541,17 @@ func apiServerCases() []waitCase {
 func answerCases() (cases []waitCase) {
 	for _, a := range []struct {
 		name string
-		sim.Fault
+		aws.Fault
 	}{
-		{"an empty body", sim.Fault{Status: 200, Garble: garble("")}},
-		{"OK", sim.Fault{Status: 200, Garble: garble("OK")}},
-		{"an XML declaration", sim.Fault{Status: 200, Garble: garble(`<?xml version="1.0"?>`)}},
-		{"JSON", sim.Fault{Status: 200, Garble: garble(`{"message": "hello"}`)}},
-		{"204", sim.Fault{Status: 204, Garble: garble("")}},
-		{"no result", sim.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"></DescribeTargetHealthResponse>`)}},
-		{"no list", sim.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"><DescribeTargetHealthResult></DescribeTargetHealthResult></DescribeTargetHealthResponse>`)}},
-		{"half of the answer", sim.Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)/2] }}},
-		{"a validation error after a good look", sim.Fault{Status: 400, Code: "ValidationError", Message: "not valid"}},
+		{"an empty body", aws.Fault{Status: 200, Garble: garble("")}},
+		{"OK", aws.Fault{Status: 200, Garble: garble("OK")}},
+		{"an XML declaration", aws.Fault{Status: 200, Garble: garble(`<?xml version="1.0"?>`)}},
+		{"JSON", aws.Fault{Status: 200, Garble: garble(`{"message": "hello"}`)}},
+		{"204", aws.Fault{Status: 204, Garble: garble("")}},
+		{"no result", aws.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"></DescribeTargetHealthResponse>`)}},
+		{"no list", aws.Fault{Status: 200, Garble: garble(`<DescribeTargetHealthResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"><DescribeTargetHealthResult></DescribeTargetHealthResult></DescribeTargetHealthResponse>`)}},
+		{"half of the answer", aws.Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)/2] }}},
+		{"a validation error after a good look", aws.Fault{Status: 400, Code: "ValidationError", Message: "not valid"}},
 	} {
 		good, after := a.Code != "", 30*time.Second
 		if good {
@@ -555,15 +561,15 @@ func answerCases() (cases []waitCase) {
 			name: a.name, pod: patient, outcome: "drained", after: after + settleALB, early: after - 29*time.Second,
 			world: func(c *sim.Config) { c.NoCheckpoint = true }, // so that looks are frequent
 			stop: func(s *scene) {
-				s.StopController()
+				s.LBC.Stop()
 				if !good {
-					s.FailAWS(fault("DescribeTargetHealth", a.Fault))
+					s.AWS.Fail(fault("DescribeTargetHealth", a.Fault))
 				}
 				_ = s.DeletePod(web, "web-1")
 				s.AdvanceUntil(time.Minute, func() bool { return s.pod.Asked > 0 })
-				s.After(2*time.Second, func() { s.FailAWS(fault("DescribeTargetHealth", a.Fault)) })
-				s.After(29*time.Second, func() { s.FailAWS(nil) })
-				s.After(30*time.Second, func() { s.Deregister(s.group, s.pod.IP, webPort) })
+				s.After(2*time.Second, func() { s.AWS.Fail(fault("DescribeTargetHealth", a.Fault)) })
+				s.After(29*time.Second, func() { s.AWS.Fail(nil) })
+				s.After(30*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
 		})
 	}
@@ -587,46 +593,46 @@ func refusalCases() []waitCase {
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
 				s.After(10*time.Second, func() {
-					b := sim.NewBinding(web, "foreign", "web", s.group)
-					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), sim.AccountID, "999999999999", 1)
-					s.Apply(b)
+					b := lbc.NewBinding(web, "foreign", "web", s.group)
+					b.Spec.TargetGroupARN = strings.Replace(s.group.ARN(), aws.AccountID, "999999999999", 1)
+					s.Kube.Apply(b)
 				})
 			},
 		},
 		{
 			name: "AWS is slow to refuse", outcome: "budget_spent", after: time.Minute, also: spent("AccessDenied"),
-			up: func(s *scene) { s.FailAWS(fault("", sim.Fault{Hang: true})) },
+			up: func(s *scene) { s.AWS.Fail(fault("", aws.Fault{Hang: true})) },
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(4*time.Second, func() { s.FailAWS(refuse("DescribeTargetHealth")) })
+				s.After(4*time.Second, func() { s.AWS.Fail(refuse("DescribeTargetHealth")) })
 			},
 		},
 		{
 			name: "what AWS refused a moment ago is refused at once", status: http.StatusBadGateway, also: says("AccessDenied"),
 			up: func(s *scene) {
-				s.FailAWS(refuse("DescribeTargetHealth"))
+				s.AWS.Fail(refuse("DescribeTargetHealth"))
 				s.Await(s.Ask(webIP, "max-delay=10"))
-				s.FailAWS(fault("", sim.Fault{Hang: true}))
+				s.AWS.Fail(fault("", aws.Fault{Hang: true}))
 				s.Advance(15 * time.Second)
 			},
 		},
 		{
 			name: "and is asked again after half a minute", pod: patient, outcome: "drained", event: deregistered, after: settleALB,
 			up: func(s *scene) {
-				s.FailAWS(refuse("DescribeTargetHealth"))
+				s.AWS.Fail(refuse("DescribeTargetHealth"))
 				s.Await(s.Ask(webIP, "max-delay=10"))
-				s.FailAWS(nil)
+				s.AWS.Fail(nil)
 				s.Advance(31 * time.Second)
 			},
 		},
 		{
 			name: "an address is found in no group, late", query: "ip=10.9.9.9&namespace=default&max-delay=60", outcome: "budget_spent", after: 12 * time.Second, early: 2 * time.Second,
 			up: func(s *scene) {
-				s.FailAWS(fault("", sim.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}))
+				s.AWS.Fail(fault("", aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}))
 			},
 			stop: func(s *scene) {
 				_ = s.DeletePod(web, "web-1")
-				s.After(12*time.Second, func() { s.FailAWS(nil) })
+				s.After(12*time.Second, func() { s.AWS.Fail(nil) })
 			},
 		},
 	}
@@ -651,7 +657,7 @@ func shortCases() []waitCase {
 				}
 			}
 	}
-	nlb := waitCase{name: "a minute behind an NLB", kind: sim.NLB, query: "max-delay=60", outcome: "settle_cut", after: time.Minute}
+	nlb := waitCase{name: "a minute behind an NLB", kind: aws.NLB, query: "max-delay=60", outcome: "settle_cut", after: time.Minute}
 	nlb.serve, nlb.also = logged("max-delay is 60.0 s, too short to settle for 2m0s")
 	grace := waitCase{
 		name: "a grace period of 22 s behind an ALB", query: "namespace=default", outcome: "settle_cut", event: deleted, after: 17600 * time.Millisecond, early: time.Second,
@@ -687,13 +693,13 @@ func (b *lockedBuffer) String() string {
 // and its trouble is none.
 func TestDeletedGroup(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
-		s.StopController()
+		s.LBC.Stop()
 		_ = s.DeletePod(web, "web-1")
 		c := s.Ask(webIP, "max-delay=60")
 		s.Advance(5 * time.Second)
-		s.DeleteTargetGroup(s.group)
+		s.AWS.DeleteTargetGroup(s.group)
 		a := s.Await(c).OK(t)
-		if gone := s.AWSCalls()["DescribeTargetHealth TargetGroupNotFound"]; a.Outcome != "drained" || a.LastError != "" || gone > 2 {
+		if gone := s.AWS.Calls()["DescribeTargetHealth TargetGroupNotFound"]; a.Outcome != "drained" || a.LastError != "" || gone > 2 {
 			t.Errorf("%s, last error %q, asked for %d times when it was gone", a.Outcome, a.LastError, gone)
 		}
 	})
@@ -729,10 +735,10 @@ func TestReadinessFollowsTheWatches(t *testing.T) {
 		if status, body := ready(); status != http.StatusOK {
 			t.Fatalf("a quiet cluster makes it unready: %d %s", status, body)
 		}
-		s.FailKube(func(r *http.Request) bool {
+		s.Kube.Fail(func(r *http.Request) bool {
 			return strings.HasSuffix(r.URL.Path, "/services") && r.URL.Query().Has("watch")
 		}, http.StatusForbidden)
-		s.CutWatches()
+		s.Kube.CutWatches()
 		s.Advance(time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Errorf("a minute without a watch makes it unready: %d %s", status, body)
@@ -741,7 +747,7 @@ func TestReadinessFollowsTheWatches(t *testing.T) {
 		if status, body := ready(); status != http.StatusServiceUnavailable || !strings.Contains(body, "services") {
 			t.Errorf("five minutes without a watch of Services: %d %s", status, body)
 		}
-		s.FailKube(nil, 0)
+		s.Kube.Fail(nil, 0)
 		s.Advance(2 * time.Minute)
 		if status, body := ready(); status != http.StatusOK {
 			t.Errorf("it does not get ready again: %d %s", status, body)

@@ -13,6 +13,8 @@ import (
 	"drainwait/internal/service"
 	"drainwait/internal/service/servicetest"
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 )
 
 // scene is a bubble with two pods behind one load balancer, under load. The one
@@ -20,12 +22,12 @@ import (
 // stays.
 type scene struct {
 	*servicetest.Bubble
-	lb      *sim.LoadBalancer
-	group   *sim.TargetGroup
-	outer   *sim.TargetGroup // that of another load balancer, in some scenes
+	lb      *aws.LoadBalancer
+	group   *aws.TargetGroup
+	outer   *aws.TargetGroup // that of another load balancer, in some scenes
 	service *corev1.Service
 	ingress bool
-	binding *sim.TargetGroupBinding
+	binding *kube.TargetGroupBinding
 	pod     *sim.PodReport
 	hook    sim.Hook // of the pod
 }
@@ -34,7 +36,7 @@ type scene struct {
 // of it.
 type waitCase struct {
 	name  string
-	kind  sim.Kind // ALB where empty
+	kind  aws.Kind // ALB where empty
 	query string   // of the hook, with IP for the pod's address; empty for ip, namespace and max-delay=60
 	// What is changed before the world begins to run; each may be nil.
 	pod     func(*sim.PodSpec)
@@ -84,13 +86,13 @@ const (
 )
 
 // ordinary is a scene as LBC makes it for an Ingress or a LoadBalancer Service.
-func ordinary(kind sim.Kind) func(*scene) {
+func ordinary(kind aws.Kind) func(*scene) {
 	return func(s *scene) {
-		s.lb = s.AddLoadBalancer("web", kind)
-		s.group = s.AddTargetGroup("web", webPort, s.lb)
-		s.service = s.AddService(web, "web", map[string]string{"app": "web"}, webPort)
-		s.AddIngress(web, "web", "web", s.lb)
-		s.binding = s.AddBinding(web, "web", "web", s.group)
+		s.lb = s.AWS.AddLoadBalancer("web", kind)
+		s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
+		s.service = s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+		s.LBC.AddIngress(web, "web", "web", s.lb)
+		s.binding = s.LBC.AddBinding(web, "web", "web", s.group)
 	}
 }
 
@@ -101,7 +103,7 @@ func (c waitCase) run(t *testing.T) {
 	}
 	servicetest.Run(t, cfg, c.serve, func(b *servicetest.Bubble) {
 		s := &scene{Bubble: b}
-		kind := sim.ALB
+		kind := aws.ALB
 		if c.kind != "" {
 			kind = c.kind
 		}
@@ -210,9 +212,9 @@ func TestStates(t *testing.T) {
 		return waitCase{
 			name: strings.TrimSuffix(state+", "+reason, ", "),
 			stop: func(s *scene) {
-				s.StopController()
-				s.Deregister(s.group, s.pod.IP, webPort)
-				s.SetTarget(s.group, s.pod.IP, webPort, state, reason)
+				s.LBC.Stop()
+				s.AWS.Deregister(s.group, s.pod.IP, webPort)
+				s.AWS.SetTarget(s.group, s.pod.IP, webPort, state, reason)
 				_ = s.DeletePod(web, "web-1")
 			},
 		}
@@ -254,8 +256,8 @@ func TestStates(t *testing.T) {
 		outcome: "drained", after: settleALB,
 		prepare: withoutDelay,
 		stop: func(s *scene) {
-			s.StopController()
-			s.Deregister(s.group, s.pod.IP, webPort)
+			s.LBC.Stop()
+			s.AWS.Deregister(s.group, s.pod.IP, webPort)
 			_ = s.DeletePod(web, "web-1")
 		},
 		also: func(t *testing.T, _ *scene, a api.Answer) {

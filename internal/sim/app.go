@@ -1,21 +1,19 @@
 package sim
 
 import (
-	"maps"
-	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 )
 
-// App is an application behind a load balancer, as LBC sets it up for an
-// Ingress (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to the target group bears its name.
+// App is an application behind a load balancer, as LBC sets it up for an Ingress
+// (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to
+// the target group bears its name.
 type App struct {
 	Namespace, Name string
-	Kind            Kind
+	Kind            aws.Kind
 	Replicas        int
 	Port            int
 	Grace           time.Duration
@@ -24,157 +22,25 @@ type App struct {
 
 // AddApp creates the application and all that belongs to it. Its pods have a
 // readiness gate for its target group.
-func (w *World) AddApp(a App) (*Deployment, *TargetGroup) {
-	lb := w.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)
-	group := w.AddTargetGroup("k8s-"+a.Namespace+"-"+a.Name, a.Port, lb)
+func (w *World) AddApp(a App) (*Deployment, *aws.TargetGroup) {
+	lb := w.AWS.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)
+	group := w.AWS.AddTargetGroup("k8s-"+a.Namespace+"-"+a.Name, a.Port, lb)
 	labels := map[string]string{"app": a.Name}
-	service := NewService(a.Namespace, a.Name, labels, a.Port)
-	if a.Kind == NLB {
-		Expose(service, lb)
+	service := kube.NewService(a.Namespace, a.Name, labels, a.Port)
+	if a.Kind == aws.NLB {
+		lbc.Expose(service, lb)
 	} else {
-		w.AddIngress(a.Namespace, a.Name, a.Name, lb)
+		w.LBC.AddIngress(a.Namespace, a.Name, a.Name, lb)
 	}
-	w.put(service)
-	w.AddBinding(a.Namespace, a.Name, a.Name, group)
+	w.Kube.Apply(service)
+	w.LBC.AddBinding(a.Namespace, a.Name, a.Name, group)
 	return w.AddDeployment(PodSpec{
 		Namespace: a.Namespace,
 		Name:      a.Name,
 		Labels:    labels,
 		Port:      a.Port,
 		Grace:     a.Grace,
-		Gates:     []string{GatePrefix + a.Name},
+		Gates:     []string{lbc.GatePrefix + a.Name},
 		Hook:      a.Hook,
 	}, a.Replicas), group
-}
-
-// NewService is a Service that selects pods by labels and sends from its port
-// 80, named http, to a port of theirs.
-func NewService(namespace, name string, selector map[string]string, port int) *corev1.Service {
-	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: corev1.ServiceSpec{
-			Type:       corev1.ServiceTypeClusterIP,
-			Selector:   selector,
-			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
-			Ports:      []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt(port), Protocol: corev1.ProtocolTCP}},
-		},
-	}
-}
-
-// AddService creates a Service; see [NewService].
-func (w *World) AddService(namespace, name string, selector map[string]string, port int) *corev1.Service {
-	s := NewService(namespace, name, selector, port)
-	w.put(s)
-	return s
-}
-
-// SetSelector has a Service select other pods.
-func (w *World) SetSelector(s *corev1.Service, selector map[string]string) {
-	s.Spec.Selector = selector
-	w.put(s)
-}
-
-// Expose makes a Service one of type LoadBalancer whose status names lb.
-func Expose(s *corev1.Service, lb *LoadBalancer) {
-	s.Spec.Type = corev1.ServiceTypeLoadBalancer
-	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.dnsName}}
-}
-
-// NewIngress is an Ingress for a Service whose status names load balancers, with
-// LBC's finalizer; one that LBC has not come to yet where there are none.
-func NewIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
-	path := networkingv1.PathTypePrefix
-	i := &networkingv1.Ingress{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: networkingv1.IngressSpec{Rules: []networkingv1.IngressRule{{
-			IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{
-				Paths: []networkingv1.HTTPIngressPath{{
-					Path:     "/",
-					PathType: &path,
-					Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
-						Name: service, Port: networkingv1.ServiceBackendPort{Number: 80},
-					}},
-				}},
-			}},
-		}}},
-	}
-	for _, lb := range lbs {
-		i.Finalizers = []string{ingressFinalizer}
-		i.Status.LoadBalancer.Ingress = append(i.Status.LoadBalancer.Ingress,
-			networkingv1.IngressLoadBalancerIngress{Hostname: strings.ToLower(lb.dnsName)})
-	}
-	return i
-}
-
-// AddIngress creates an Ingress; see [NewIngress].
-func (w *World) AddIngress(namespace, name, service string, lbs ...*LoadBalancer) *networkingv1.Ingress {
-	i := NewIngress(namespace, name, service, lbs...)
-	w.put(i)
-	return i
-}
-
-// NewBinding is the TargetGroupBinding of port 80 of a Service and a target
-// group, with the labels that LBC gives to one that it makes for an Ingress (ALB) or
-// a Service (NLB) of the name of that Service. LBC adds its finalizer, checkpoint and
-// status. Change it before it is applied for what is out of the ordinary: without
-// TargetGroupARN and with TargetGroupName LBC resolves the name; without
-// TargetGroupProtocol it is one of LBC before 2.14; IAMRoleARNToAssume names the
-// role that a group needs, see [World.RequireRole]; with the APIVersion
-// eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [World.ServeGroup]; with
-// that it loses those labels as it is applied, because nobody has published what
-// Auto Mode writes.
-func NewBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
-	b := &TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	b.Spec.TargetGroupARN = g.arn
-	b.Spec.TargetType = &g.targetType
-	b.Spec.TargetGroupProtocol = &g.protocol
-	if g.ipv6 {
-		b.Spec.IPAddressType = new("ipv6")
-	}
-	b.Spec.ServiceRef.Name = service
-	b.Spec.ServiceRef.Port = intstr.FromInt32(80)
-	b.Spec.Networking = map[string]any{"ingress": []any{map[string]any{
-		"from":  []any{map[string]any{"securityGroup": map[string]any{"groupID": "sg-0simulated"}}},
-		"ports": []any{map[string]any{"protocol": "TCP", "port": g.port}},
-	}}}
-	if g.balancer != nil {
-		b.Labels = stackLabels(g.balancer.kind, namespace, service)
-		b.labelsOfLBC = maps.Clone(b.Labels)
-	}
-	return b
-}
-
-// stackLabels say for what LBC made a binding. LBC pkg/deploy/tracking/provider.go.
-func stackLabels(kind Kind, namespace, name string) map[string]string {
-	prefix := "ingress.k8s.aws/"
-	if kind == NLB {
-		prefix = "service.k8s.aws/"
-	}
-	return map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
-}
-
-// AddHiddenBinding creates a TargetGroupBinding of EKS Auto Mode, whose API group is
-// not served unless [World.ServeGroup] says so: the world's LBC fills the target
-// group, and nobody can see why. It stands for whatever else fills groups.
-func (w *World) AddHiddenBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
-	b := NewBinding(namespace, name, service, g)
-	b.APIVersion = GroupEKS + "/v1"
-	w.Apply(b)
-	return b
-}
-
-// forgetLabelsOfLBC takes off the labels that NewBinding gave to a binding of
-// EKS Auto Mode: nobody has published its labels.
-func (b *TargetGroupBinding) forgetLabelsOfLBC() {
-	if b.GroupVersionKind().Group == GroupEKS && b.labelsOfLBC != nil && maps.Equal(b.Labels, b.labelsOfLBC) {
-		b.Labels = nil
-	}
-	b.labelsOfLBC = nil
-}
-
-// AddBinding creates a TargetGroupBinding; see [NewBinding].
-func (w *World) AddBinding(namespace, name, service string, g *TargetGroup) *TargetGroupBinding {
-	b := NewBinding(namespace, name, service, g)
-	w.put(b)
-	return b
 }

@@ -13,6 +13,9 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/timeline"
 )
 
 // notice is the ear of all simulated controllers on the Kubernetes API.
@@ -22,35 +25,26 @@ func (w *World) notice(event string, obj metav1.Object) {
 		w.podChanged(o)
 	case *corev1.Service:
 		w.syncSlicesSoon(o.Namespace, o.Name)
-		w.enqueueBindingsOf(o.Namespace, o.Name)
+		w.LBC.ServiceChanged(o.Namespace, o.Name)
 	case *networkingv1.Ingress:
-		w.ingressChanged(o)
-	case *TargetGroupBinding:
-		w.bindingChanged(event, o)
+		w.LBC.IngressChanged(o)
+	case *kube.TargetGroupBinding:
+		w.LBC.BindingChanged(event, o)
 	case *discoveryv1.EndpointSlice:
-		w.enqueueBindingsOf(o.Namespace, o.Labels[discoveryv1.LabelServiceName])
+		w.LBC.ServiceChanged(o.Namespace, o.Labels[discoveryv1.LabelServiceName])
 	}
 }
 
 func (w *World) podChanged(p *corev1.Pod) {
-	for _, s := range list[corev1.Service](w, p.Namespace) {
+	for _, s := range kube.List[corev1.Service](w.Kube, p.Namespace) {
 		if selects(s, p) {
 			w.syncSlicesSoon(s.Namespace, s.Name)
-			w.enqueueBindingsOf(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
+			w.LBC.ServiceChanged(s.Namespace, s.Name) // LBC 3.4 and later watches pods, too
 		}
 	}
 	for _, d := range w.deployments {
 		if d.owns(p) {
 			w.syncDeploymentSoon(d)
-		}
-	}
-}
-
-// enqueueBindingsOf has LBC reconcile what refers to a Service, after its lag.
-func (w *World) enqueueBindingsOf(namespace, service string) {
-	for _, b := range list[TargetGroupBinding](w, namespace) {
-		if b.Spec.ServiceRef.Name == service {
-			w.enqueue(b, w.draw(w.cfg.Assumptions.ControllerLag, "controller", b.Name))
 		}
 	}
 }
@@ -65,12 +59,12 @@ func selects(s *corev1.Service, p *corev1.Pod) bool {
 }
 
 // soon plans f after a lag unless it is planned already under this name.
-func (w *World) soon(name string, lag Range, f func()) {
+func (w *World) soon(name string, lag timeline.Range, f func()) {
 	if w.planned[name] {
 		return
 	}
 	w.planned[name] = true
-	w.after(w.draw(lag, "soon", name), func() {
+	w.After(w.Draw(lag, "soon", name), func() {
 		delete(w.planned, name)
 		f()
 	})
@@ -92,27 +86,20 @@ const sliceController = "endpointslice-controller.k8s.io"
 // go its slices.
 func (w *World) syncSlices(namespace, name string) {
 	keep := make(map[string]bool)
-	if s, ok := get[corev1.Service](w, namespace, name); ok {
+	if s, ok := kube.Get[corev1.Service](w.Kube, namespace, name); ok {
 		if len(s.Spec.Selector) == 0 {
 			return // its slices are somebody else's
 		}
 		for _, slice := range w.slicesOf(s) {
 			keep[slice.Name] = true
-			w.put(slice)
+			w.Kube.Apply(slice)
 		}
 	}
-	for _, slice := range w.slicesNamed(namespace, name) {
+	for _, slice := range w.Kube.SlicesOf(namespace, name) {
 		if !keep[slice.Name] && slice.Labels[discoveryv1.LabelManagedBy] == sliceController {
-			w.remove(slice)
+			w.Kube.Remove(slice)
 		}
 	}
-}
-
-// slicesNamed lists the slices that there are for a Service.
-func (w *World) slicesNamed(namespace, service string) []*discoveryv1.EndpointSlice {
-	return slices.DeleteFunc(list[discoveryv1.EndpointSlice](w, namespace), func(s *discoveryv1.EndpointSlice) bool {
-		return s.Labels[discoveryv1.LabelServiceName] != service
-	})
 }
 
 // slicesOf are the slices that a Service should have: at least one for each of
@@ -123,7 +110,7 @@ func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 	if len(families) == 0 {
 		families = []corev1.IPFamily{corev1.IPv4Protocol}
 	}
-	pods := slices.DeleteFunc(list[corev1.Pod](w, s.Namespace), func(obj *corev1.Pod) bool {
+	pods := slices.DeleteFunc(kube.List[corev1.Pod](w.Kube, s.Namespace), func(obj *corev1.Pod) bool {
 		p := w.pods[key(obj.Namespace, obj.Name)]
 		return !selects(s, obj) || p == nil || p.over
 	})
@@ -203,7 +190,7 @@ func targetPort(sp corev1.ServicePort, p *corev1.Pod) (int32, bool) {
 // endpoint is a pod as an endpoint: a pod that is being deleted is terminating
 // and never ready, unless the Service publishes addresses that are not ready.
 func endpoint(s *corev1.Service, p *corev1.Pod, ip string) discoveryv1.Endpoint {
-	serving := conditionTrue(p, corev1.PodReady)
+	serving := kube.ConditionTrue(p, corev1.PodReady)
 	terminating := p.DeletionTimestamp != nil
 	ready := serving && !terminating || s.Spec.PublishNotReadyAddresses
 	return discoveryv1.Endpoint{
@@ -255,16 +242,16 @@ func (w *World) Rollout(d *Deployment, onDelete func(nth int), done func()) {
 func (w *World) WhenUp(d *Deployment, also func() bool, f func()) {
 	const again = time.Second
 	ready := 0
-	for _, p := range list[corev1.Pod](w, d.spec.Namespace) {
-		if d.owns(p) && conditionTrue(p, corev1.PodReady) {
+	for _, p := range kube.List[corev1.Pod](w.Kube, d.spec.Namespace) {
+		if d.owns(p) && kube.ConditionTrue(p, corev1.PodReady) {
 			ready++
 		}
 	}
 	if ready < d.replicas || also != nil && !also() {
-		w.after(again, func() { w.WhenUp(d, also, f) })
+		w.After(again, func() { w.WhenUp(d, also, f) })
 		return
 	}
-	w.after(w.cfg.Assumptions.NodeLearnsNew.Max, f)
+	w.After(w.cfg.Assumptions.AWS.NodeLearnsNew.Max, f)
 }
 
 const generationLabel = "pod-template-generation"
@@ -276,7 +263,7 @@ func (d *Deployment) owns(p *corev1.Pod) bool {
 func (w *World) addReplica(d *Deployment) {
 	spec := d.spec
 	for taken := true; taken; taken = w.pods[key(spec.Namespace, spec.Name)] != nil {
-		spec.Name = fmt.Sprintf("%s-%d-%05x", d.spec.Name, d.generation, w.random("pod name", d.spec.Name).Uint32N(1<<20))
+		spec.Name = fmt.Sprintf("%s-%d-%05x", d.spec.Name, d.generation, w.Random("pod name", d.spec.Name).Uint32N(1<<20))
 	}
 	spec.Labels = maps.Clone(spec.Labels)
 	spec.Labels["deployment"] = d.spec.Name
@@ -294,7 +281,7 @@ func (w *World) syncDeploymentSoon(d *Deployment) {
 func (w *World) syncDeployment(d *Deployment) {
 	var old, current []*corev1.Pod
 	alive, ready, leaving := 0, 0, 0
-	for _, p := range list[corev1.Pod](w, d.spec.Namespace) {
+	for _, p := range kube.List[corev1.Pod](w.Kube, d.spec.Namespace) {
 		switch {
 		case !d.owns(p), completed(p) && p.DeletionTimestamp == nil:
 			continue
@@ -307,7 +294,7 @@ func (w *World) syncDeployment(d *Deployment) {
 			old = append(old, p)
 		}
 		alive++
-		if conditionTrue(p, corev1.PodReady) {
+		if kube.ConditionTrue(p, corev1.PodReady) {
 			ready++
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"drainwait/internal/sim/kube"
 )
 
 // Hook is a preStop hook. The zero value is none: SIGTERM follows the deletion
@@ -93,9 +95,9 @@ func (w *World) callService(c *container) {
 		return
 	}
 	r := c.pod.report
-	call := &HookCall{Container: c.name, Asked: w.now}
+	call := &HookCall{Container: c.name, Asked: w.Present()}
 	r.HookCall, r.Calls = *call, append(r.Calls, call)
-	ctx, cancel := context.WithCancel(w.hooks)
+	ctx, cancel := context.WithCancel(w.Lifetime())
 	c.cancel = cancel
 	request := w.hookRequest(c)
 	ip, name, starts := r.IP, fmt.Sprintf("hook %s/%s %s %d", r.Namespace, r.Name, c.name, c.pod.serial), c.starts
@@ -114,7 +116,7 @@ func (w *World) callService(c *container) {
 func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
 	var body struct{ Outcome string }
 	_ = json.Unmarshal(answer.Answer, &body) // an answer that is not JSON has no outcome
-	call.Answered, call.Outcome = w.now, body.Outcome
+	call.Answered, call.Outcome = w.Present(), body.Outcome
 	call.Status, call.Answer, call.Err = answer.Status, answer.Answer, answer.Err
 	p := c.pod
 	w.judge(p, call)
@@ -131,7 +133,7 @@ func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
 func (w *World) judge(p *pod, call *HookCall) {
 	r := p.report
 	call.Choosable, call.Deleted = w.choosable(p), r.Deleted > 0
-	call.Unready, call.NodeUnready = !conditionTrue(p.obj, corev1.PodReady), !w.nodeReady(p.obj.Spec.NodeName)
+	call.Unready, call.NodeUnready = !kube.ConditionTrue(p.obj, corev1.PodReady), !w.Kube.NodeReady(p.obj.Spec.NodeName)
 	switch call.Outcome {
 	case "drained", "not_registered":
 		p.safe = true
@@ -178,7 +180,7 @@ func (w *World) hookRequest(c *container) string {
 		q.Set("namespace", c.pod.report.Namespace)
 	}
 	if h.MaxDelay > 0 {
-		q.Set("max-delay", w.real(h.MaxDelay).String())
+		q.Set("max-delay", w.Real(h.MaxDelay).String())
 	}
 	return h.URL + "/drain-delay?" + q.Encode()
 }

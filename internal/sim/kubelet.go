@@ -13,6 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
 )
 
 // PodSpec describes a pod for [World.AddPod].
@@ -107,7 +110,7 @@ type PodReport struct {
 	// LastArrival is when a load balancer sent it the last new request (ALB) or
 	// connection (NLB), and LastArrivals the same by kind of load balancer.
 	LastArrival  time.Duration
-	LastArrivals map[Kind]time.Duration
+	LastArrivals map[aws.Kind]time.Duration
 	// Drained and NotRegistered count those answers to its hooks, and Premature
 	// those of both that came while a node of a load balancer could still choose
 	// the pod, or would again; see [HookCall].
@@ -143,26 +146,41 @@ func (w *World) Late() int {
 }
 
 // arrival notes a new request at the pod.
-func (p *pod) arrival(now time.Duration, by Kind) {
+func (p *pod) arrival(now time.Duration, by aws.Kind) {
 	p.report.LastArrival, p.report.LastArrivals[by] = now, now
 	if p.safe {
 		p.report.Late++
 	}
 }
 
-// listening says whether an application answers at a target's address. What is
-// no address is taken to.
-func (w *World) listening(id targetID) bool {
+// listening says whether an application answers at an address.
+func (w *World) listening(id aws.TargetID) bool {
 	c := w.listeners[id]
-	return c != nil && c.serving || id.name != ""
+	return c != nil && c.serving || w.outside[id]
+}
+
+// receiver is the pod to which packets for an address and a port go, nil for none
+// that the world knows.
+func (w *World) receiver(id aws.TargetID) *pod {
+	if l := w.listeners[id]; l != nil {
+		return l.pod
+	}
+	return w.addresses[id.IP]
+}
+
+// choosable says whether a node of any load balancer may still send something
+// new to a pod, or will again: because AWS knows it, or a registration is on its way.
+func (w *World) choosable(p *pod) bool {
+	is := func(id aws.TargetID) bool { return slices.Contains(p.ips, id.IP) && w.receiver(id) == p }
+	return w.AWS.Choosable(is) || w.LBC.Coming(is)
 }
 
 // targets are where load balancers would send to the container.
-func (c *container) targets() []targetID {
-	var ids []targetID
+func (c *container) targets() []aws.TargetID {
+	var ids []aws.TargetID
 	for _, ip := range c.pod.ips {
 		for _, name := range slices.Sorted(maps.Keys(c.ports)) {
-			ids = append(ids, targetID{ip: ip, port: c.ports[name]})
+			ids = append(ids, aws.TargetID{IP: ip, Port: c.ports[name]})
 		}
 	}
 	return ids
@@ -180,15 +198,15 @@ func (w *World) AddPod(spec PodSpec) *PodReport {
 	node := w.scheduled(spec.Node)
 	p := &pod{spec: spec, ips: w.addressesFor(spec, node), serial: len(w.reports)}
 	p.report = &PodReport{
-		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[Kind]time.Duration),
+		Namespace: spec.Namespace, Name: spec.Name, IP: p.ips[0], IPs: p.ips, LastArrivals: make(map[aws.Kind]time.Duration),
 	}
 	w.reports = append(w.reports, p.report)
 	p.specify(node, w.seconds(spec.Grace))
 	w.pods[key(spec.Namespace, spec.Name)] = p
 	w.giveAddresses(p)
-	w.put(p.obj)
+	w.Kube.Apply(p.obj)
 	p.report.UID = p.obj.UID
-	w.byUID[p.obj.UID] = p
+	w.byUID[p.obj.UID], w.byObject[p.obj] = p, p
 	w.run(p, node)
 	return p.report
 }
@@ -219,7 +237,7 @@ func (p *pod) specify(node *corev1.Node, grace int64) {
 // run has the kubelet start a pod.
 func (w *World) run(p *pod, node *corev1.Node) {
 	as, k := &w.cfg.Assumptions, key(p.spec.Namespace, p.spec.Name)
-	w.after(w.draw(as.KubeletLag, "kubelet", k), func() {
+	w.After(w.Draw(as.KubeletLag, "kubelet", k), func() {
 		if p.over {
 			return
 		}
@@ -230,7 +248,7 @@ func (w *World) run(p *pod, node *corev1.Node) {
 			p.obj.Status.PodIPs = append(p.obj.Status.PodIPs, corev1.PodIP{IP: ip.String()})
 		}
 		w.setConditions(p)
-		w.after(w.draw(as.StartTime, "start", k), func() {
+		w.After(w.Draw(as.StartTime, "start", k), func() {
 			for _, c := range p.containers {
 				w.started(c)
 			}
@@ -262,7 +280,7 @@ func (w *World) giveAddresses(p *pod) {
 		for _, id := range c.targets() {
 			if w.listeners[id] != nil {
 				w.listeners[id] = c
-				w.healthChange(c)
+				w.AWS.HealthChanged(c.targets())
 			}
 		}
 	}
@@ -295,7 +313,7 @@ func address(family corev1.IPFamily, n int) netip.Addr {
 }
 
 // seconds are whole seconds of real time, as the wire carries them.
-func (w *World) seconds(d time.Duration) int64 { return int64(math.Ceil(w.real(d).Seconds())) }
+func (w *World) seconds(d time.Duration) int64 { return int64(math.Ceil(w.Real(d).Seconds())) }
 
 // started is a container whose readiness probe has succeeded.
 func (w *World) started(c *container) {
@@ -306,7 +324,7 @@ func (w *World) started(c *container) {
 	for _, id := range c.targets() {
 		w.listeners[id] = c
 	}
-	w.healthChange(c)
+	w.AWS.HealthChanged(c.targets())
 	w.setConditions(c.pod)
 }
 
@@ -319,15 +337,15 @@ func (w *World) setConditions(p *pod) {
 	containers := !slices.ContainsFunc(p.containers, func(c *container) bool { return !c.ready })
 	ready := containers && !p.unready
 	for _, g := range p.obj.Spec.ReadinessGates {
-		ready = ready && conditionTrue(p.obj, g.ConditionType)
+		ready = ready && kube.ConditionTrue(p.obj, g.ConditionType)
 	}
 	w.setCondition(p.obj, corev1.ContainersReady, containers)
 	w.setCondition(p.obj, corev1.PodReady, ready)
-	w.put(p.obj)
+	w.Kube.Apply(p.obj)
 }
 
 func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on bool) {
-	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: w.apiTime(w.now)}
+	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: w.Kube.Time(w.Present())}
 	if on {
 		c.Status = corev1.ConditionTrue
 	}
@@ -338,12 +356,6 @@ func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on b
 	case obj.Status.Conditions[i].Status != c.Status:
 		obj.Status.Conditions[i] = c
 	}
-}
-
-func conditionTrue(obj *corev1.Pod, kind corev1.PodConditionType) bool {
-	return slices.ContainsFunc(obj.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == kind && c.Status == corev1.ConditionTrue
-	})
 }
 
 // DeletePod deletes a pod with its own grace period.
@@ -366,13 +378,13 @@ func (w *World) ForceDelete(namespace, name string) error {
 		return fmt.Errorf("delete pod %s/%s by force: %w", namespace, name, errNoPod)
 	}
 	if p.report.Deleted == 0 {
-		p.report.Deleted = w.now
+		p.report.Deleted = w.Present()
 	}
-	at := w.apiTime(w.now)
+	at := w.Kube.Time(w.Present())
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, new(int64)
 	p.ending, p.obj.Finalizers = true, nil
 	w.forget(p)
-	w.terminate(p.containers, w.now+p.spec.Grace)
+	w.terminate(p.containers, w.Present()+p.spec.Grace)
 	return nil
 }
 
@@ -389,25 +401,37 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 		grace = p.obj.Spec.TerminationGracePeriodSeconds
 	}
 	if p.obj.DeletionTimestamp == nil {
-		p.report.Deleted = w.now
+		p.report.Deleted = w.Present()
 	} else if *grace >= *p.obj.DeletionGracePeriodSeconds {
 		return nil
 	}
 	// A shorter grace period counts from the first deletion, too: BeforeDelete in
 	// k8s.io/apiserver/pkg/registry/rest/delete.go.
 	end := p.report.Deleted + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
-	killAt := max(w.now, end)
+	killAt := max(w.Present(), end)
 	p.ending = true
-	at := w.apiTime(end)
+	at := w.Kube.Time(end)
 	p.obj.DeletionTimestamp, p.obj.DeletionGracePeriodSeconds = &at, grace
 	if *grace == 0 {
 		w.forget(p)
 	} else {
-		w.put(p.obj)
+		w.Kube.Apply(p.obj)
 	}
 	w.terminate(p.containers, killAt)
 	w.ended(p) // it may have been over before
 	return nil
+}
+
+// deleteIfRun is a deletion by way of the API; see [kube.Kubelets].
+func (w *World) deleteIfRun(namespace, name string, grace *int64) bool {
+	return w.deletePod(namespace, name, grace) == nil
+}
+
+// updated takes away a pod that has waited for its last finalizer.
+func (w *World) updated(obj *corev1.Pod) {
+	if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.obj == obj && p.finished {
+		w.forget(p)
+	}
 }
 
 // CompletePod ends all processes of a pod as those of a Job end: its phase is
@@ -425,12 +449,7 @@ func (w *World) CompletePod(namespace, name string) {
 // deleted.
 func (w *World) RestartContainer(namespace, name string) {
 	c := w.pods[key(namespace, name)].containers[0]
-	w.terminate([]*container{c}, w.now+c.pod.spec.Grace)
-}
-
-// SetLabels replaces the labels of a pod.
-func (w *World) SetLabels(namespace, name string, labels map[string]string) {
-	_ = Edit(w, namespace, name, func(p *corev1.Pod) { p.Labels = labels }) // of a pod that is gone there are none
+	w.terminate([]*container{c}, w.Present()+c.pod.spec.Grace)
 }
 
 // terminate has the kubelet end containers of one pod: each one's hook, then
@@ -443,7 +462,7 @@ func (w *World) terminate(cs []*container, killAt time.Duration) {
 			continue
 		}
 		c.killAt = killAt
-		w.at(killAt, func() { w.graceOver(c, killAt) })
+		w.At(killAt, func() { w.graceOver(c, killAt) })
 		if !c.hooked {
 			c.hooked = true
 			begin = append(begin, c)
@@ -453,7 +472,7 @@ func (w *World) terminate(cs []*container, killAt time.Duration) {
 		return
 	}
 	p := begin[0].pod
-	w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", key(p.spec.Namespace, p.spec.Name)), func() {
+	w.After(w.Draw(w.cfg.Assumptions.KubeletLag, "kubelet", key(p.spec.Namespace, p.spec.Name)), func() {
 		for _, c := range begin {
 			w.startHook(c)
 		}
@@ -486,19 +505,19 @@ func (w *World) stop(c *container) {
 	}
 	c.stopped, c.serving = true, false
 	if c == c.pod.containers[0] {
-		c.pod.report.Stopped = w.now
+		c.pod.report.Stopped = w.Present()
 	}
 	if c.cancel != nil {
 		c.cancel()
 	}
-	w.healthChange(c)
-	w.later(c, w.draw(w.cfg.Assumptions.ShutdownTime, "shutdown", c.pod.report.Name), w.exit)
+	w.AWS.HealthChanged(c.targets())
+	w.later(c, w.Draw(w.cfg.Assumptions.ShutdownTime, "shutdown", c.pod.report.Name), w.exit)
 }
 
 // later plans f for a container unless it is started again before.
 func (w *World) later(c *container, d time.Duration, f func(*container)) {
 	starts := c.starts
-	w.after(d, func() {
+	w.After(d, func() {
 		if c.starts == starts {
 			f(c)
 		}
@@ -513,7 +532,7 @@ func (w *World) exit(c *container) {
 	}
 	p := c.pod
 	if !c.stopped {
-		w.healthChange(c)
+		w.AWS.HealthChanged(c.targets())
 	}
 	c.stopped, c.gone, c.serving, c.ready = true, true, false, false
 	if c.cancel != nil {
@@ -526,7 +545,7 @@ func (w *World) exit(c *container) {
 	if p.ending {
 		return
 	}
-	w.after(w.draw(w.cfg.Assumptions.StartTime, "start", key(p.spec.Namespace, p.spec.Name)), func() {
+	w.After(w.Draw(w.cfg.Assumptions.StartTime, "start", key(p.spec.Namespace, p.spec.Name)), func() {
 		if p.ending {
 			return
 		}
@@ -552,7 +571,7 @@ func (w *World) ended(p *pod) {
 	}
 	if p.obj.DeletionTimestamp != nil && w.exists(p) {
 		k := key(p.spec.Namespace, p.spec.Name)
-		w.after(w.draw(w.cfg.Assumptions.KubeletLag, "kubelet", k), func() { w.forget(p) })
+		w.After(w.Draw(w.cfg.Assumptions.KubeletLag, "kubelet", k), func() { w.forget(p) })
 	}
 }
 
@@ -567,12 +586,12 @@ func (w *World) forget(p *pod) {
 	p.finished = true
 	if len(p.obj.Finalizers) > 0 {
 		p.obj.DeletionGracePeriodSeconds = new(int64)
-		w.put(p.obj)
+		w.Kube.Apply(p.obj)
 		return
 	}
-	p.report.Gone = w.now
+	p.report.Gone = w.Present()
 	delete(w.pods, key(p.spec.Namespace, p.spec.Name))
-	w.remove(p.obj)
+	w.Kube.Remove(p.obj)
 }
 
 // AddNode makes a node that is ready. [World.AddPod] makes those it needs.
@@ -590,16 +609,9 @@ func (w *World) AddNode(name string) *corev1.Node {
 
 func (w *World) setNodeReady(n *corev1.Node, status corev1.ConditionStatus, reason string) {
 	n.Status.Conditions = []corev1.NodeCondition{{
-		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.apiTime(w.now),
+		Type: corev1.NodeReady, Status: status, Reason: reason, LastTransitionTime: w.Kube.Time(w.Present()),
 	}}
-	w.put(n)
-}
-
-func (w *World) nodeReady(name string) bool {
-	n, ok := get[corev1.Node](w, "", name)
-	return ok && slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
+	w.Kube.Apply(n)
 }
 
 // scheduled is the node of that name, or the first that is ready.
@@ -609,11 +621,11 @@ func (w *World) scheduled(name string) *corev1.Node {
 		if name == "" {
 			candidate = fmt.Sprint("node-", i)
 		}
-		n, ok := get[corev1.Node](w, "", candidate)
+		n, ok := kube.Get[corev1.Node](w.Kube, "", candidate)
 		if !ok {
 			n = w.AddNode(candidate)
 		}
-		if name != "" || w.nodeReady(candidate) {
+		if name != "" || w.Kube.NodeReady(candidate) {
 			return n
 		}
 	}
@@ -625,20 +637,20 @@ func (w *World) scheduled(name string) *corev1.Node {
 // Failed. Their own grace periods stand in for the node's.
 // kubernetes.io/docs/concepts/cluster-administration/node-shutdown.
 func (w *World) ShutdownNode(name string) {
-	n, ok := get[corev1.Node](w, "", name)
+	n, ok := kube.Get[corev1.Node](w.Kube, "", name)
 	if !ok {
 		panic(fmt.Sprintf("sim: no node %s", name))
 	}
 	w.setNodeReady(n, corev1.ConditionFalse, "KubeletNotReady")
 	var pods []*pod
-	for _, obj := range list[corev1.Pod](w, "") {
+	for _, obj := range kube.List[corev1.Pod](w.Kube, "") {
 		if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && obj.Spec.NodeName == name && !p.over {
 			pods = append(pods, p)
 			p.shutdown, p.ending = true, true
-			w.terminate(p.containers, w.now+p.spec.Grace)
+			w.terminate(p.containers, w.Present()+p.spec.Grace)
 		}
 	}
-	w.after(w.draw(w.cfg.Assumptions.NodeMonitor, "node monitor", name), func() {
+	w.After(w.Draw(w.cfg.Assumptions.NodeMonitor, "node monitor", name), func() {
 		for _, p := range pods {
 			p.unready = true
 			w.setConditions(p)

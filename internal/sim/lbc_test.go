@@ -15,6 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
 const (
@@ -25,22 +31,22 @@ const (
 // lbcTest is one pod behind the Service "web" and a binding of that name, which is
 // registered and healthy.
 type lbcTest struct {
-	*awsTest
-	lb      *LoadBalancer
-	g       *TargetGroup
-	binding *TargetGroupBinding
+	*worldTest
+	lb      *aws.LoadBalancer
+	g       *aws.TargetGroup
+	binding *kube.TargetGroupBinding
 	pod     *PodReport
 }
 
 func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 	t.Helper()
-	testAWS(t, change, func(t *awsTest) {
-		x := &lbcTest{awsTest: t, lb: t.w.AddLoadBalancer("web", ALB)}
-		x.g = t.w.AddTargetGroup("web", 8080, x.lb)
+	testWorld(t, change, func(t *worldTest) {
+		x := &lbcTest{worldTest: t, lb: t.w.AWS.AddLoadBalancer("web", aws.ALB)}
+		x.g = t.w.AWS.AddTargetGroup("web", 8080, x.lb)
 		labels := map[string]string{"app": "web"}
-		t.w.AddService("shop", "web", labels, 8080)
-		x.binding = t.w.AddBinding("shop", "web", "web", x.g)
-		t.w.AddIngress("shop", "web", "web", x.lb)
+		t.w.Kube.AddService("shop", "web", labels, 8080)
+		x.binding = t.w.LBC.AddBinding("shop", "web", "web", x.g)
+		t.w.LBC.AddIngress("shop", "web", "web", x.lb)
 		x.pod = t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
 		t.run(30 * time.Second)
 		t.want("at first", x.g, podHealthy)
@@ -49,15 +55,15 @@ func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 }
 
 // exists says whether the binding is there.
-func (t *lbcTest) exists() bool { return t.w.binding(keyOf(t.binding)) == t.binding }
+func (t *lbcTest) exists() bool { return t.bound(kube.GroupELBv2, "web") == t.binding }
 
 func (t *lbcTest) checkpoint() string { return t.binding.Annotations[checkpointAnnotation] }
 
 // changes is what befell the binding, and when.
 func (t *lbcTest) changes() *[]string {
 	log := new([]string)
-	t.w.onChange(func(event string, obj metav1.Object) {
-		if b, ok := obj.(*TargetGroupBinding); ok {
+	t.w.Kube.OnChange(func(event string, obj metav1.Object) {
+		if b, ok := obj.(*kube.TargetGroupBinding); ok {
 			*log = append(*log, fmt.Sprintf("%s %s %q %v", event, b.Name, b.Annotations[checkpointAnnotation], b.Finalizers))
 		}
 	})
@@ -66,7 +72,7 @@ func (t *lbcTest) changes() *[]string {
 
 func TestBindingAsLBCMakesIt(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.Kube.Handler())})
 		t.must(func(ctx context.Context) error {
 			u, err := client.Resource(bindings).Namespace("shop").Get(ctx, "web", metav1.GetOptions{})
 			if err != nil {
@@ -77,7 +83,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			if got != want {
 				t.Errorf("the binding is %s, want %s", got, want)
 			}
-			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()[timestampAnnotation] == "" {
+			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()["elbv2.k8s.aws/checkpoint-timestamp"] == "" {
 				t.Errorf("the binding lacks networking or a timestamp: %v", u.Object)
 			}
 			return nil
@@ -88,7 +94,7 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			t.Errorf("the checkpoint is %q", before)
 		}
 		t.binding.Spec.VPCID = "vpc-1"
-		t.w.Apply(t.binding)
+		t.w.Kube.Apply(t.binding)
 		t.run(2 * time.Second)
 		after := t.checkpoint()
 		if before[:44] != after[:44] || before[44:] == after[44:] || *t.binding.Status.ObservedGeneration != 2 {
@@ -98,18 +104,18 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			t.Error("another specification made LBC deregister the pod")
 		}
 	})
-	testAWS(t, nil, func(t *awsTest) {
-		nlb := NewBinding("shop", "tcp", "web", t.w.AddTargetGroup("tcp", 80, t.w.AddLoadBalancer("tcp", NLB)))
+	testWorld(t, nil, func(t *worldTest) {
+		nlb := lbc.NewBinding("shop", "tcp", "web", t.w.AWS.AddTargetGroup("tcp", 80, t.w.AWS.AddLoadBalancer("tcp", aws.NLB)))
 		if d := cmp.Diff(map[string]string{"service.k8s.aws/stack-namespace": "shop", "service.k8s.aws/stack-name": "web"}, nlb.Labels); d != "" {
 			t.Errorf("labels for an NLB (-want +got):\n%s", d)
 		}
-		nlb.APIVersion = GroupEKS + "/v1"
-		t.w.Apply(nlb)
+		nlb.APIVersion = kube.GroupEKS + "/v1"
+		t.w.Kube.Apply(nlb)
 		if nlb.Labels != nil {
 			t.Errorf("labels of Auto Mode: %v, want none", nlb.Labels)
 		}
 		nlb.Labels = map[string]string{"mine": "stays"}
-		t.w.Apply(nlb)
+		t.w.Kube.Apply(nlb)
 		if nlb.Labels == nil {
 			t.Error("labels that a test gives to a binding of Auto Mode are gone")
 		}
@@ -118,8 +124,8 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 
 func TestDeletedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.Register(t.g, targetIDs("10.9.9.9:80")[0].ip, 80) // LBC does not know of it
-		t.w.Delete(t.binding)
+		t.w.AWS.Register(t.g, targetIDs("10.9.9.9:80")[0].IP, 80) // LBC does not know of it
+		t.w.Kube.Delete(t.binding)
 		if !t.exists() || t.binding.DeletionTimestamp == nil {
 			t.Error("the binding did not stay for its finalizer")
 		}
@@ -133,14 +139,14 @@ func TestDeletedBinding(t *testing.T) {
 
 func TestDeletedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StopController()
-		t.w.Delete(t.binding)
+		t.w.LBC.Stop()
+		t.w.Kube.Delete(t.binding)
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
 		if !t.exists() {
 			t.Error("without a leader the binding is gone")
 		}
-		t.run(t.w.ChangeLeader() + 2*time.Second)
+		t.run(t.w.LBC.ChangeLeader() + 2*time.Second)
 		t.want("with a leader", t.g, podDraining)
 		if t.exists() {
 			t.Error("with a leader the binding is there")
@@ -151,18 +157,18 @@ func TestDeletedBindingWithoutLeader(t *testing.T) {
 // TestDeletedBindingOfAPendingPod no longer waits for its gate.
 func TestDeletedBindingOfAPendingPod(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.AddPod(PodSpec{Namespace: "shop", Name: "gated", Labels: map[string]string{"app": "web"}, Port: 8080, Gates: []string{GatePrefix + "web"}})
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "gated", Labels: map[string]string{"app": "web"}, Port: 8080, Gates: []string{lbc.GatePrefix + "web"}})
 		t.run(6 * time.Second)
-		before := conditionTrue(t.pod2("gated"), corev1.PodReady)
-		t.w.Delete(t.binding)
+		before := kube.ConditionTrue(t.pod2("gated"), corev1.PodReady)
+		t.w.Kube.Delete(t.binding)
 		t.run(2 * time.Second)
-		if before || !conditionTrue(t.pod2("gated"), corev1.PodReady) {
+		if before || !kube.ConditionTrue(t.pod2("gated"), corev1.PodReady) {
 			t.Errorf("ready before: %v, and after the deletion: %v", before, !before)
 		}
 	})
 }
 
-func (t *lbcTest) pod2(name string) *corev1.Pod { return t.awsTest.pod(name) }
+func (t *lbcTest) pod2(name string) *corev1.Pod { return t.worldTest.pod(name) }
 
 // TestRemovedBinding: where the finalizer is stripped, LBC still deregisters what it
 // has registered for the binding, and nothing else.
@@ -170,14 +176,14 @@ func TestRemovedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		mine := targetIDs("10.0.0.3:80")[0]
 		t.serve("10.0.0.3:80")
-		t.w.Register(t.g, mine.ip, mine.port)
-		t.w.Remove(t.binding)
+		t.w.AWS.Register(t.g, mine.IP, mine.Port)
+		t.w.Kube.Remove(t.binding)
 		if t.exists() {
 			t.Error("the binding is still there")
 		}
 		t.run(time.Minute)
 		t.want("removed", t.g, podDraining, "10.0.0.3:80 us-east-1a healthy")
-		t.w.Register(t.g, t.pod.IP, 8080)
+		t.w.AWS.Register(t.g, t.pod.IP, 8080)
 		t.run(time.Minute)
 		t.want("registered by hand", t.g, podHealthy, "10.0.0.3:80 us-east-1a healthy")
 	})
@@ -186,8 +192,8 @@ func TestRemovedBinding(t *testing.T) {
 // TestRemovedBindingWithoutLeader: the next leader has never heard of it.
 func TestRemovedBindingWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		gap := t.w.ChangeLeader()
-		t.w.Remove(t.binding)
+		gap := t.w.LBC.ChangeLeader()
+		t.w.Kube.Remove(t.binding)
 		t.run(gap + time.Minute)
 		t.want("removed", t.g, podHealthy)
 	})
@@ -196,10 +202,10 @@ func TestRemovedBindingWithoutLeader(t *testing.T) {
 func TestSwitchedService(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		green := map[string]string{"app": "green"}
-		t.w.AddService("shop", "green", green, 8080)
+		t.w.Kube.AddService("shop", "green", green, 8080)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: green, Port: 8080})
 		t.run(10 * time.Second)
-		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.ServiceRef.Name = "green" }); err != nil {
+		if err := kube.Edit(t.w.Kube, "shop", "web", func(b *kube.TargetGroupBinding) { b.Spec.ServiceRef.Name = "green" }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(time.Second)
@@ -210,14 +216,14 @@ func TestSwitchedService(t *testing.T) {
 // TestSwitchedGroup: what is in the old group stays there.
 func TestSwitchedGroup(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		other := t.w.AddTargetGroup("other", 8080, t.lb)
-		if err := Edit(t.w, "shop", "web", func(b *TargetGroupBinding) { b.Spec.TargetGroupARN = other.arn }); err != nil {
+		other := t.w.AWS.AddTargetGroup("other", 8080, t.lb)
+		if err := kube.Edit(t.w.Kube, "shop", "web", func(b *kube.TargetGroupBinding) { b.Spec.TargetGroupARN = other.ARN() }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(20 * time.Second)
 		t.want("the new group", other, podHealthy)
 		t.want("the old group", t.g, podHealthy)
-		t.w.Remove(t.binding)
+		t.w.Kube.Remove(t.binding)
 		t.run(time.Second)
 		t.want("the new group", other, podDraining)
 		t.want("the old group", t.g, podHealthy)
@@ -231,11 +237,13 @@ func TestDeletedIngress(t *testing.T) {
 		name string
 		do   func(t *lbcTest)
 	}{
-		{"by the scenario", func(t *lbcTest) { t.w.DeleteIngress("shop", "web") }},
-		{"by anybody", func(t *lbcTest) { t.w.Delete(NewIngress("shop", "web", "web")) }},
+		{"by the scenario", func(t *lbcTest) { t.w.LBC.DeleteIngress("shop", "web") }},
+		{"by anybody", func(t *lbcTest) { t.w.Kube.Delete(lbc.NewIngress("shop", "web", "web")) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fast := func(as *Assumptions) { as.ControllerLag, as.APILatency = Range{ms, ms}, Range{ms, ms} }
+			fast := func(as *Assumptions) {
+				as.LBC.Lag, as.AWS.APILatency = timeline.Between(ms, ms), timeline.Between(ms, ms)
+			}
 			testLBC(t, fast, func(t *lbcTest) {
 				t.w.AddClients(t.g, 100)
 				nodesKnow := func() bool { return t.w.choosable(t.w.pods["shop/a"]) }
@@ -254,12 +262,11 @@ func TestDeletedIngress(t *testing.T) {
 					{time.Minute, "true 0.1, exists false, balancers 0, groups 0, ingress false, nodes false"},
 				} {
 					t.run(step.run)
-					_, ingress := get[networkingv1.Ingress](t.w, "shop", "web")
-					target := t.g.targets[targetIDs("10.0.0.1:8080")[0]]
+					_, ingress := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web")
 					left := max(0, t.pod.DeregisteredByController-began)
 					got := fmt.Sprintf("%v %.2g, exists %v, balancers %d, groups %d, ingress %v, nodes %v",
-						target == nil || target.draining, left.Seconds(), t.exists(),
-						len(t.w.aws.balancers), len(t.w.aws.groups), ingress, nodesKnow())
+						!t.g.IsRegistered(targetIDs("10.0.0.1:8080")[0]), left.Seconds(), t.exists(),
+						len(t.w.AWS.Balancers()), len(t.w.AWS.Groups()), ingress, nodesKnow())
 					if got != step.want {
 						t.Errorf("%v on: %s, want %s", step.run, got, step.want)
 					}
@@ -274,14 +281,14 @@ func TestDeletedIngress(t *testing.T) {
 
 func TestDeletedIngressWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StopController()
-		t.w.DeleteIngress("shop", "web")
+		t.w.LBC.Stop()
+		t.w.LBC.DeleteIngress("shop", "web")
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
-		gap := t.w.RestartController()
+		gap := t.w.LBC.Restart()
 		t.run(gap + 600*time.Millisecond)
-		if _, ok := get[networkingv1.Ingress](t.w, "shop", "web"); ok || len(t.w.aws.groups) > 0 {
-			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.aws.groups))
+		if _, ok := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web"); ok || len(t.w.AWS.Groups()) > 0 {
+			t.Errorf("with a leader the Ingress is there: %v, and %d groups", ok, len(t.w.AWS.Groups()))
 		}
 	})
 }
@@ -289,13 +296,13 @@ func TestDeletedIngressWithoutLeader(t *testing.T) {
 // TestDeletedIngressOfASharedBalancer leaves what another Ingress needs.
 func TestDeletedIngressOfASharedBalancer(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		other := t.w.AddTargetGroup("other", 8080, t.lb)
-		t.w.AddBinding("shop", "other", "other", other)
-		t.w.AddIngress("shop", "other", "other", t.lb)
-		t.w.DeleteIngress("shop", "web")
+		other := t.w.AWS.AddTargetGroup("other", 8080, t.lb)
+		t.w.LBC.AddBinding("shop", "other", "other", other)
+		t.w.LBC.AddIngress("shop", "other", "other", t.lb)
+		t.w.LBC.DeleteIngress("shop", "web")
 		t.run(time.Second)
-		if len(t.w.aws.balancers) != 1 || !slices.Equal(t.w.aws.groups, []*TargetGroup{other}) {
-			t.Errorf("%d load balancers and the groups %v are left", len(t.w.aws.balancers), t.w.aws.groups)
+		if len(t.w.AWS.Balancers()) != 1 || !slices.Equal(t.w.AWS.Groups(), []*aws.TargetGroup{other}) {
+			t.Errorf("%d load balancers and the groups %v are left", len(t.w.AWS.Balancers()), t.w.AWS.Groups())
 		}
 	})
 }
@@ -304,13 +311,13 @@ func TestDeletedIngressOfASharedBalancer(t *testing.T) {
 func TestSwitchedBackend(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		green := map[string]string{"app": "green"}
-		t.w.AddService("shop", "green", green, 8080)
+		t.w.Kube.AddService("shop", "green", green, 8080)
 		b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: green, Port: 8080})
 		t.run(10 * time.Second)
 		t.w.AddClients(t.g, 100)
 		t.run(time.Second)
 		log := t.changes()
-		group := t.w.SwitchBackend("shop", "web", "green")
+		group := t.w.LBC.SwitchBackend("shop", "web", "green")
 		began := t.w.Now()
 		t.run(2 * time.Second)
 		order := strings.Join(*log, "\n")
@@ -318,10 +325,11 @@ func TestSwitchedBackend(t *testing.T) {
 		if made < 0 || deleted < made || !strings.Contains(order, "DELETED web") {
 			t.Errorf("the bindings went as\n%s", order)
 		}
-		if i, _ := get[networkingv1.Ingress](t.w, "shop", "web"); backends(i)[0] != "green" {
-			t.Errorf("the Ingress leads to %v", backends(i))
+		i, _ := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web")
+		if to := i.Spec.Rules[0].HTTP.Paths[0].Backend.Service.Name; to != "green" {
+			t.Errorf("the Ingress leads to %v", to)
 		}
-		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
+		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 		left := t.pod.DeregisteredByController
 		if left < began || left > began+time.Second {
 			t.Errorf("switched at %v, deregistered at %v", began, left)
@@ -342,17 +350,17 @@ func TestSwitchedBackend(t *testing.T) {
 
 func TestSwitchedBackendWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.ChangeLeader()
-		t.w.StopController() // nor will there be one when that gap is over
-		t.w.AddService("shop", "green", nil, 8080)
-		t.w.SwitchBackend("shop", "web", "green")
+		t.w.LBC.ChangeLeader()
+		t.w.LBC.Stop() // nor will there be one when that gap is over
+		t.w.Kube.AddService("shop", "green", nil, 8080)
+		t.w.LBC.SwitchBackend("shop", "web", "green")
 		t.run(time.Minute)
 		t.want("without a leader", t.g, podHealthy)
-		if t.w.binding(bindingKey{GroupELBv2, "shop", "green"}) != nil {
+		if t.bound(kube.GroupELBv2, "green") != nil {
 			t.Error("without a leader there is a new binding")
 		}
-		t.run(t.w.ChangeLeader() + 2*time.Second)
-		checkCode(t.awsTest, t.do(t.health(t.g)), "TargetGroupNotFound")
+		t.run(t.w.LBC.ChangeLeader() + 2*time.Second)
+		checkCode(t.worldTest, t.do(t.health(t.g)), "TargetGroupNotFound")
 	})
 }
 
@@ -369,9 +377,9 @@ func TestGaps(t *testing.T) {
 				t.Errorf("%s: gaps from %v to %v, want %v to %v", what, shortest, longest, lo, hi)
 			}
 		}
-		between("another leader", t.w.ChangeLeader, 22*time.Second, 29*time.Second)
-		between("a restart", t.w.RestartController, 15*time.Second, 51*time.Second)
-		gap := t.w.RestartController()
+		between("another leader", t.w.LBC.ChangeLeader, 22*time.Second, 29*time.Second)
+		between("a restart", t.w.LBC.Restart, 15*time.Second, 51*time.Second)
+		gap := t.w.LBC.Restart()
 		_ = t.w.DeletePod("shop", "a")
 		t.run(gap)
 		t.want("before the gap is over", t.g, podHealthy)
@@ -382,13 +390,13 @@ func TestGaps(t *testing.T) {
 
 // tries notes when LBC makes calls of an operation, and fails them as long as while
 // says so.
-func (t *lbcTest) tries(operation string, f Fault, while func(nth int) bool) *[]time.Duration {
+func (t *lbcTest) tries(operation string, f aws.Fault, while func(nth int) bool) *[]time.Duration {
 	at := new([]time.Duration)
-	t.w.FailController(func(op, resource string) *Fault {
-		if op != operation || resource != t.g.arn {
+	t.w.LBC.Fail(func(op, resource string) *aws.Fault {
+		if op != operation || resource != t.g.ARN() {
 			return nil
 		}
-		if *at = append(*at, t.w.now); while(len(*at)) {
+		if *at = append(*at, t.w.Present()); while(len(*at)) {
 			return &f
 		}
 		return nil
@@ -403,13 +411,13 @@ func TestThrottledController(t *testing.T) {
 	long := 0 // gaps that are beyond half of their bounds
 	for seed := range 5 {
 		testLBC(t, func(as *Assumptions) {
-			as.ControllerLag.Max += time.Duration(seed) // another draw
-			as.APILatency = Range{time.Millisecond, time.Millisecond}
+			as.LBC.Lag.Max += time.Duration(seed) // another draw
+			as.AWS.APILatency = timeline.Between(time.Millisecond, time.Millisecond)
 		}, func(t *lbcTest) {
 			for range seed {
-				t.w.random("retry", "web")
+				t.w.Random("retry", "web")
 			}
-			at := t.tries("DeregisterTargets", Fault{Status: 400, Code: "Throttling"}, func(nth int) bool { return nth < 10 })
+			at := t.tries("DeregisterTargets", aws.Fault{Status: 400, Code: "Throttling"}, func(nth int) bool { return nth < 10 })
 			_ = t.w.DeletePod("shop", "a")
 			t.run(5 * time.Minute)
 			if len(*at) != 10 || t.pod.DeregisteredByController < (*at)[9] {
@@ -434,7 +442,7 @@ func TestThrottledController(t *testing.T) {
 // TestControllerGivesUp a call after ten tries, and begins its pass anew.
 func TestControllerGivesUp(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		at := t.tries("DeregisterTargets", Fault{Status: 503, Code: "ServiceUnavailable"}, func(nth int) bool { return nth <= 10 })
+		at := t.tries("DeregisterTargets", aws.Fault{Status: 503, Code: "ServiceUnavailable"}, func(nth int) bool { return nth <= 10 })
 		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
 		t.run(5 * time.Minute)
 		if len(*at) != 11 || (*at)[10]-(*at)[9] > time.Second {
@@ -446,8 +454,8 @@ func TestControllerGivesUp(t *testing.T) {
 // TestDeletedBindingOfNoGroup needs nothing more from AWS.
 func TestDeletedBindingOfNoGroup(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.DeleteTargetGroup(t.g)
-		t.w.Delete(t.binding)
+		t.w.AWS.DeleteTargetGroup(t.g)
+		t.w.Kube.Delete(t.binding)
 		t.run(2 * time.Second)
 		if t.exists() {
 			t.Error("the binding is still there")
@@ -458,8 +466,8 @@ func TestDeletedBindingOfNoGroup(t *testing.T) {
 // TestDeletedBindingThatIsRefused stays.
 func TestDeletedBindingThatIsRefused(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
-		t.w.Delete(t.binding)
+		t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
+		t.w.Kube.Delete(t.binding)
 		t.run(time.Minute)
 		t.want("refused", t.g, podHealthy)
 		if !t.exists() {
@@ -471,10 +479,10 @@ func TestDeletedBindingThatIsRefused(t *testing.T) {
 // TestRefusedController: a refusal fails the reconcile, which is tried again after 5
 // ms, 10 ms and so on.
 func TestRefusedController(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = Range{}, Range{} }, func(t *lbcTest) {
-		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
+	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.Latency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
 		t.binding.Spec.ServiceRef.Name = "none" // one event, and no more
-		t.w.Apply(t.binding)
+		t.w.Kube.Apply(t.binding)
 		t.run(5 * time.Second)
 		if len(*at) != 9 || t.pod.DeregisteredByController == 0 {
 			t.Fatalf("tried at %v", *at)
@@ -489,14 +497,17 @@ func TestRefusedController(t *testing.T) {
 
 // TestRepeatedPasses: however often a binding fails at once, it is tried again once.
 func TestRepeatedPasses(t *testing.T) {
-	testLBC(t, func(as *Assumptions) { as.APILatency, as.KubeLatency = Range{}, Range{} }, func(t *lbcTest) {
-		at := t.tries("DeregisterTargets", Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
-		t.w.StopController()
+	testLBC(t, func(as *Assumptions) {
+		as.AWS.APILatency, as.Kube.Latency = timeline.Range{}, timeline.Range{}
+		as.LBC.Lag, as.LBC.LeaderGap = timeline.Range{}, timeline.Range{}
+	}, func(t *lbcTest) {
+		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(int) bool { return true })
+		t.w.LBC.Stop()
 		t.binding.Spec.ServiceRef.Name = "none"
-		t.w.Apply(t.binding)
-		t.w.lbc.idleTill = t.w.now
+		t.w.Kube.Apply(t.binding)
+		t.w.LBC.ChangeLeader()
 		for i := range 4 {
-			t.w.enqueue(t.binding, time.Duration(i)*time.Millisecond)
+			t.w.After(time.Duration(i)*time.Millisecond, func() { t.w.LBC.ServiceChanged("shop", "none") })
 		}
 		t.run(4 * time.Millisecond)
 		*at = nil
@@ -511,11 +522,11 @@ func TestRepeatedPasses(t *testing.T) {
 // changes.
 func TestControllerHangs(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.tries("DeregisterTargets", Fault{Hang: true}, func(nth int) bool { return nth == 1 })
+		t.tries("DeregisterTargets", aws.Fault{Hang: true}, func(nth int) bool { return nth == 1 })
 		_ = t.w.DeletePodIn("shop", "a", 10*time.Minute)
 		t.run(2 * time.Minute)
 		t.want("hanging", t.g, podHealthy)
-		t.run(t.w.ChangeLeader() + time.Second)
+		t.run(t.w.LBC.ChangeLeader() + time.Second)
 		t.want("with another leader", t.g, podDraining)
 	})
 }
@@ -524,7 +535,7 @@ func TestControllerHangs(t *testing.T) {
 // bucket of all.
 func TestControllerAsks(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		at := t.tries("DescribeTargetHealth", Fault{}, func(int) bool { return false })
+		at := t.tries("DescribeTargetHealth", aws.Fault{}, func(int) bool { return false })
 		pod := func(name string) {
 			t.w.AddPod(PodSpec{Namespace: "shop", Name: name, Labels: map[string]string{"app": "web"}, Port: 8080})
 		}
@@ -537,21 +548,25 @@ func TestControllerAsks(t *testing.T) {
 			*at = nil
 		}
 		pod("b")
-		asks("a pod more", 1)                 // for the first pod: not healthy when it was listed
-		t.w.RemoveTarget(t.g, t.pod.IP, 8080) // LBC goes on to take it for healthy
+		asks("a pod more", 1)                     // for the first pod: not healthy when it was listed
+		t.w.AWS.RemoveTarget(t.g, t.pod.IP, 8080) // LBC goes on to take it for healthy
 		pod("c")
 		asks("another", 1) // for the one before
 		t.want("as LBC knows it", t.g, "10.0.0.2:8080 us-east-1c healthy", "10.0.0.3:8080 us-east-1a healthy")
 		t.run(5 * time.Minute)
 		*at = nil
-		tokens := t.w.aws.describe
-		tokens.take(t.w.now)
 		pod("d")
 		asks("after the cache has run out", 1)
 		if d := cmp.Diff(4, len(t.rows(t.g))); d != "" {
 			t.Errorf("rows after a fresh list (-want +got):\n%s", d)
 		}
-		t.w.aws.describe = bucket{}
+		var starve func() // others take every token of the bucket
+		starve = func() {
+			for t.w.AWS.Refusal("DescribeTargetHealth", t.g.ARN()) == nil {
+			}
+			t.w.After(time.Millisecond, starve)
+		}
+		starve()
 		before := len(*at)
 		pod("e")
 		t.run(20 * time.Second)
@@ -564,9 +579,9 @@ func TestControllerAsks(t *testing.T) {
 // TestControllerSkips: where its checkpoint says that all is done LBC asks nothing.
 func TestControllerSkips(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.Deregister(t.g, t.pod.IP, 8080)
-		at := t.tries("DescribeTargetHealth", Fault{}, func(int) bool { return false })
-		t.w.enqueue(t.binding, 0)
+		t.w.AWS.Deregister(t.g, t.pod.IP, 8080)
+		at := t.tries("DescribeTargetHealth", aws.Fault{}, func(int) bool { return false })
+		t.w.LBC.ServiceChanged("shop", "web")
 		t.run(10 * time.Second)
 		if len(*at) > 0 {
 			t.Errorf("LBC asked at %v", *at)
@@ -578,11 +593,11 @@ func TestControllerSkips(t *testing.T) {
 // TestRolloutCostsCalls: a rollout of ten pods with gates costs LBC some 30 calls of
 // DescribeTargetHealth, as measured with LBC 3.5.
 func TestRolloutCostsCalls(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
+	testWorld(t, nil, func(t *worldTest) {
+		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
 		calls := 0
-		t.w.FailController(func(op, resource string) *Fault {
-			if op == "DescribeTargetHealth" && resource == g.arn {
+		t.w.LBC.Fail(func(op, resource string) *aws.Fault {
+			if op == "DescribeTargetHealth" && resource == g.ARN() {
 				calls++
 			}
 			return nil
@@ -604,7 +619,7 @@ func TestRolloutCostsCalls(t *testing.T) {
 // checkpoint, or takes old work for done.
 func TestStaleCheckpoints(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
-		t.w.StaleCheckpoints(time.Hour) // it sees none
+		t.w.LBC.StaleCheckpoints(time.Hour) // it sees none
 		log := t.changes()
 		_ = t.w.DeletePod("shop", "a")
 		t.run(2 * time.Second)
@@ -615,13 +630,13 @@ func TestStaleCheckpoints(t *testing.T) {
 	})
 	testLBC(t, nil, func(t *lbcTest) {
 		first := t.checkpoint()
-		if err := Edit(t.w, "shop", "a", func(p *corev1.Pod) { p.Labels = nil }); err != nil {
+		if err := kube.Edit(t.w.Kube, "shop", "a", func(p *corev1.Pod) { p.Labels = nil }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(2 * time.Second)
 		t.want("without labels", t.g, podDraining)
-		t.w.StaleCheckpoints(10 * time.Second)
-		if err := Edit(t.w, "shop", "a", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }); err != nil {
+		t.w.LBC.StaleCheckpoints(10 * time.Second)
+		if err := kube.Edit(t.w.Kube, "shop", "a", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }); err != nil {
 			t.Fatal(err)
 		}
 		t.run(2 * time.Second)
@@ -637,17 +652,17 @@ func TestLateRegistration(t *testing.T) {
 	for _, leader := range []bool{true, false} {
 		t.Run(fmt.Sprintf("leader stays: %v", leader), func(t *testing.T) {
 			testLBC(t, nil, func(t *lbcTest) {
-				t.w.HangRegistration(20 * time.Second)
+				t.w.LBC.HangRegistration(20 * time.Second)
 				b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Labels: map[string]string{"app": "web"}, Port: 8080})
 				t.run(6 * time.Second)
 				p := t.w.pods["shop/b"]
 				if !t.w.choosable(p) {
 					t.Error("a pod whose registration is on its way counts as safe")
 				}
-				t.w.HangRegistration(0)
+				t.w.LBC.HangRegistration(0)
 				_ = t.w.DeletePodIn("shop", "b", 0)
 				if !leader {
-					t.w.StopController()
+					t.w.LBC.Stop()
 				}
 				if t.run(5 * time.Second); !t.w.choosable(p) {
 					t.Error("a registration that AWS has does not count")
@@ -655,7 +670,7 @@ func TestLateRegistration(t *testing.T) {
 				t.want("on its way", t.g, podHealthy)
 				landed := time.Duration(0)
 				for landed == 0 && t.w.Now() < time.Minute {
-					if t.run(time.Millisecond); t.g.targets[targetIDs("10.0.0.2:8080")[0]] != nil {
+					if t.run(time.Millisecond); t.g.IsRegistered(targetIDs("10.0.0.2:8080")[0]) {
 						landed = t.w.Now()
 					}
 				}
@@ -676,22 +691,22 @@ func TestLateRegistration(t *testing.T) {
 
 // TestHiddenBinding fills a group though nobody can see why.
 func TestHiddenBinding(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		labels := map[string]string{"app": "web"}
-		lb := t.w.AddLoadBalancer("web", ALB)
-		g, visible := t.w.AddTargetGroup("web", 8080, lb), t.w.AddTargetGroup("visible", 8080, lb)
-		t.w.AddService("shop", "web", labels, 8080)
-		t.w.AddIngress("shop", "web", "web", lb)
-		b := t.w.AddHiddenBinding("shop", "web", "web", g)
+		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
+		g, visible := t.w.AWS.AddTargetGroup("web", 8080, lb), t.w.AWS.AddTargetGroup("visible", 8080, lb)
+		t.w.Kube.AddService("shop", "web", labels, 8080)
+		t.w.LBC.AddIngress("shop", "web", "web", lb)
+		b := t.w.LBC.AddHiddenBinding("shop", "web", "web", g)
 		if len(b.Labels) > 0 {
 			t.Errorf("it has the labels %v, and nobody knows which it should have", b.Labels)
 		}
-		t.w.AddBinding("shop", "web", "web", visible)
+		t.w.LBC.AddBinding("shop", "web", "web", visible)
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080})
 		t.run(30 * time.Second)
 		t.want("hidden", g, podHealthy)
 		t.want("beside it", visible, podHealthy)
-		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
+		client := dynamic.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(t.w.Kube.Handler())})
 		t.must(func(ctx context.Context) error {
 			l, err := client.Resource(bindings).List(ctx, metav1.ListOptions{})
 			if err == nil && len(l.Items) != 1 {
@@ -699,7 +714,7 @@ func TestHiddenBinding(t *testing.T) {
 			}
 			return err
 		})
-		t.w.Delete(b)
+		t.w.Kube.Delete(b)
 		t.run(time.Second)
 		t.want("deleted", g, podDraining)
 		t.want("beside it", visible, podHealthy)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // A pod outside of the world gets requests from the first node's learning of it
@@ -15,12 +16,12 @@ func TestPodsOutsideOfTheWorld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sim.New(sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions(), Quiesce: synctest.Wait})
 		defer w.Close()
-		g := w.AddTargetGroup("web", 8080, w.AddLoadBalancer("web", sim.ALB))
+		g := w.AWS.AddTargetGroup("web", 8080, w.AWS.AddLoadBalancer("web", aws.ALB))
 		a, b := netip.MustParseAddrPort("10.0.0.1:8080"), netip.MustParseAddrPort("10.0.0.2:8080")
 		picks := func() map[netip.AddrPort]int {
 			n := make(map[netip.AddrPort]int)
 			for range 200 {
-				if addr, ok := w.Pick(g); ok {
+				if addr, ok := w.AWS.Pick(g); ok {
 					n[addr]++
 				}
 			}
@@ -29,13 +30,13 @@ func TestPodsOutsideOfTheWorld(t *testing.T) {
 		run := func(d time.Duration) { w.Run(t.Context(), w.Now()+d) }
 
 		w.SetListening(a, true)
-		w.Register(g, a.Addr(), 8080)
-		w.Register(g, b.Addr(), 8080)
-		if got := picks(); len(got) != 0 || w.MaySend(a) {
+		w.AWS.Register(g, a.Addr(), 8080)
+		w.AWS.Register(g, b.Addr(), 8080)
+		if got := picks(); len(got) != 0 || w.AWS.MaySend(a) {
 			t.Fatalf("picked %v of targets that are being registered", got)
 		}
 		run(time.Minute)
-		if got := picks(); got[a] != 200 || !w.MaySend(b) {
+		if got := picks(); got[a] != 200 || !w.AWS.MaySend(b) {
 			t.Fatalf("picked %v where only %v listens", got, a)
 		}
 		w.SetListening(b, true)
@@ -47,13 +48,13 @@ func TestPodsOutsideOfTheWorld(t *testing.T) {
 
 		w.SetListening(a, true)
 		run(time.Minute)
-		w.Deregister(g, b.Addr(), 8080)
-		run(sim.TypicalTail.ALB.Min - time.Millisecond)
-		if got := picks(); got[a] == 0 || !w.MaySend(b) {
+		w.AWS.Deregister(g, b.Addr(), 8080)
+		run(aws.TypicalTail.ALB.Min - time.Millisecond)
+		if got := picks(); got[a] == 0 || !w.AWS.MaySend(b) {
 			t.Fatalf("picked %v before the tail of %v is over", got, b)
 		}
-		run(sim.TypicalTail.ALB.Max - sim.TypicalTail.ALB.Min + time.Second)
-		if got := picks(); got[a] != 200 || w.MaySend(b) {
+		run(aws.TypicalTail.ALB.Max - aws.TypicalTail.ALB.Min + time.Second)
+		if got := picks(); got[a] != 200 || w.AWS.MaySend(b) {
 			t.Fatalf("picked %v after the tail of %v was over", got, b)
 		}
 	})

@@ -10,139 +10,17 @@ import (
 	"testing"
 	"time"
 
-	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
+
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/timeline"
 )
-
-// rows are the targets of a group as the SDK sees them.
-func (t *awsTest) rows(g *TargetGroup) []string {
-	t.Helper()
-	var rows []string
-	t.must(func(ctx context.Context) error {
-		out, err := t.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &g.arn})
-		if err == nil {
-			rows = healthRows(out)
-		}
-		return err
-	})
-	return rows
-}
-
-func (t *awsTest) want(what string, g *TargetGroup, want ...string) {
-	t.Helper()
-	if d := cmp.Diff(append([]string{}, want...), t.rows(g)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", what, d)
-	}
-}
-
-// run carries the world on.
-func (t *awsTest) run(d time.Duration) { t.w.Run(t.Context(), t.w.Now()+d) }
-
-// kube is the real client-go on the world's cluster.
-func (t *awsTest) kube() *kubernetes.Clientset {
-	return kubernetes.NewForConfigOrDie(&rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(t.w.KubeHandler())})
-}
-
-func (t *awsTest) pod(name string) *corev1.Pod {
-	t.Helper()
-	var p *corev1.Pod
-	t.must(func(ctx context.Context) (err error) {
-		p, err = t.kube().CoreV1().Pods("shop").Get(ctx, name, metav1.GetOptions{})
-		return err
-	})
-	return p
-}
-
-func TestForcedStates(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		lb, ip := t.w.AddLoadBalancer("web", NLB), netip.MustParseAddr("10.0.0.3")
-		g := t.w.AddTargetGroup("web", 80, lb)
-		t.serve("10.0.0.3:80")
-		t.w.SetTarget(g, ip, 80, "dreaming", "Target.Unheard")
-		t.want("an unknown state", g, "10.0.0.3:80 us-east-1a dreaming Target.Unheard")
-		t.run(20 * time.Second)
-		picks := func() bool {
-			return slices.ContainsFunc(lb.nodes, func(n *node) bool { return n.pick(g, t.w.random("test", "")) != nil })
-		}
-		if !picks() {
-			t.Error("no node sends to a target whose state is pinned")
-		}
-		t.w.SetTarget(g, ip, 80, "unhealthy.draining", "Target.FailedHealthChecks")
-		if picks() {
-			t.Error("a node opens a connection to a target that shows unhealthy.draining")
-		}
-		t.w.SetTarget(g, ip, 80, "", "")
-		t.want("unpinned", g, "10.0.0.3:80 us-east-1a healthy")
-		t.w.Deregister(g, ip, 80)
-		t.w.SetTarget(g, ip, 80, "healthy", "")
-		t.want("healthy again", g, "10.0.0.3:80 us-east-1a healthy")
-		t.w.RemoveTarget(g, ip, 80)
-		t.want("removed", g)
-		if picks() {
-			t.Error("a node still sends to a target that was removed")
-		}
-		t.w.Register(g, ip, 80)
-		t.w.RemoveTarget(g, ip, 80)
-		t.run(20 * time.Second)
-		if picks() {
-			t.Error("a node learned of a target that was removed before")
-		}
-		t.w.Register(g, ip, 80)
-		t.want("registered again", g, "10.0.0.3:80 us-east-1a initial Elb.RegistrationInProgress")
-		t.w.DeleteTargetGroup(g)
-		checkCode(t, t.do(t.health(g)), "TargetGroupNotFound")
-	})
-}
-
-// With a deregistration delay of zero the list forgets a target before the
-// nodes do.
-func TestNoDeregistrationDelay(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		lb, ip := t.w.AddLoadBalancer("web", ALB), netip.MustParseAddr("10.0.0.3")
-		g := t.w.AddGroup(TargetGroupSpec{Name: "web", Port: 80, Balancer: lb, DeregistrationDelay: new(time.Duration(0))})
-		t.serve("10.0.0.3:80")
-		t.w.Register(g, ip, 80)
-		t.run(20 * time.Second)
-		t.w.Deregister(g, ip, 80)
-		t.want("deregistered", g)
-		holders := func() int {
-			n := 0
-			for _, x := range lb.nodes {
-				n += len(x.views[g])
-			}
-			return n
-		}
-		if holders() == 0 {
-			t.Error("no node has a tail")
-		}
-		t.run(18 * time.Second)
-		if n := holders(); n > 0 {
-			t.Errorf("%d nodes still send after the tail", n)
-		}
-	})
-}
-
-func TestInstanceTargets(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddGroup(TargetGroupSpec{Name: "web", Port: 30080, Balancer: t.w.AddLoadBalancer("web", ALB), TargetType: "instance"})
-		t.w.RegisterNamed(g, "i-0123456789abcdef0", 30080)
-		t.run(20 * time.Second)
-		t.want("an instance", g, "i-0123456789abcdef0:30080 us-east-1a healthy")
-		checkCode(t, t.do(t.health(g, describedAs("10.0.0.1", 80, ""))), "InvalidTarget")
-		t.must(func(ctx context.Context) error {
-			out, err := t.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{TargetGroupArns: []string{g.arn}})
-			if err == nil && out.TargetGroups[0].TargetType != "instance" {
-				t.Errorf("target type %q", out.TargetGroups[0].TargetType)
-			}
-			return err
-		})
-	})
-}
 
 // A pod of both families with two ports, behind a Service of both families with
 // two ports: what a binding makes of them.
@@ -150,65 +28,65 @@ func TestControllerFollowsBindings(t *testing.T) {
 	const v4, v6 = "10.0.0.1:8080 us-east-1b", "2001:db8::1:8080 us-east-1b"
 	for _, tt := range []struct {
 		name       string
-		group      TargetGroupSpec
-		change     func(w *World, s *corev1.Service, b *TargetGroupBinding)
+		group      aws.TargetGroupSpec
+		change     func(w *World, s *corev1.Service, b *kube.TargetGroupBinding)
 		want       string
 		checkpoint bool
 	}{
-		{"as LBC makes it", TargetGroupSpec{}, nil, v4, true},
-		{"before LBC 2.14", TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"as LBC makes it", aws.TargetGroupSpec{}, nil, v4, true},
+		{"before LBC 2.14", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.TargetGroupProtocol = nil
 		}, v4, true},
-		{"by name", TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"by name", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.TargetGroupARN, b.Spec.TargetGroupName = "", "web"
 		}, v4, true},
-		{"of EKS Auto Mode", TargetGroupSpec{}, func(w *World, _ *corev1.Service, b *TargetGroupBinding) {
-			w.ServeGroup(GroupEKS, true)
-			b.APIVersion = GroupEKS + "/v1"
+		{"of EKS Auto Mode", aws.TargetGroupSpec{}, func(w *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
+			w.Kube.ServeGroup(kube.GroupEKS, true)
+			b.APIVersion = kube.GroupEKS + "/v1"
 		}, v4, false},
-		{"IPv6", TargetGroupSpec{IPv6: true}, nil, v6, true},
-		{"IPv6, of a Service without", TargetGroupSpec{IPv6: true}, func(_ *World, s *corev1.Service, _ *TargetGroupBinding) {
+		{"IPv6", aws.TargetGroupSpec{IPv6: true}, nil, v6, true},
+		{"IPv6, of a Service without", aws.TargetGroupSpec{IPv6: true}, func(_ *World, s *corev1.Service, _ *kube.TargetGroupBinding) {
 			s.Spec.IPFamilies = s.Spec.IPFamilies[:1]
 		}, "", true},
-		{"named target port", TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *TargetGroupBinding) {
+		{"named target port", aws.TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *kube.TargetGroupBinding) {
 			s.Spec.Ports[0].TargetPort = intstr.FromString("admin")
 		}, "10.0.0.1:9090 us-east-1b", true},
-		{"target port that no container names", TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *TargetGroupBinding) {
+		{"target port that no container names", aws.TargetGroupSpec{}, func(_ *World, s *corev1.Service, _ *kube.TargetGroupBinding) {
 			s.Spec.Ports[0].TargetPort = intstr.FromString("none")
 		}, "", true},
-		{"second port, by name", TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"second port, by name", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.ServiceRef.Port = intstr.FromString("admin")
 		}, "10.0.0.1:9090 us-east-1b", true},
-		{"second port, by number", TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *TargetGroupBinding) {
+		{"second port, by number", aws.TargetGroupSpec{}, func(_ *World, _ *corev1.Service, b *kube.TargetGroupBinding) {
 			b.Spec.ServiceRef.Port = intstr.FromInt(81)
 		}, "10.0.0.1:9090 us-east-1b", true},
-		{"instance targets", TargetGroupSpec{TargetType: "instance"}, nil, "", false},
+		{"instance targets", aws.TargetGroupSpec{TargetType: "instance"}, nil, "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			testAWS(t, nil, func(t *awsTest) {
-				tt.group.Name, tt.group.Port, tt.group.Balancer = "web", 80, t.w.AddLoadBalancer("web", ALB)
-				g, labels := t.w.AddGroup(tt.group), map[string]string{"app": "web"}
-				s := NewService("shop", "web", labels, 8080)
+			testWorld(t, nil, func(t *worldTest) {
+				tt.group.Name, tt.group.Port, tt.group.Balancer = "web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB)
+				g, labels := t.w.AWS.AddGroup(tt.group), map[string]string{"app": "web"}
+				s := kube.NewService("shop", "web", labels, 8080)
 				s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "admin", Port: 81, TargetPort: intstr.FromInt(9090)})
-				b := NewBinding("shop", "web", "web", g)
+				b := lbc.NewBinding("shop", "web", "web", g)
 				if tt.change != nil {
 					tt.change(t.w, s, b)
 				}
-				t.w.Apply(s)
+				t.w.Kube.Apply(s)
 				t.w.AddPod(PodSpec{
 					Namespace: "shop", Name: "a", Labels: labels, Port: 8080, ExtraPorts: map[string]int{"admin": 9090},
 					IPFamilies: s.Spec.IPFamilies, Grace: time.Minute, Hook: Hook{Hold: true},
 				})
 				t.run(30 * time.Second)
-				t.w.Apply(b) // in the middle of things
+				t.w.Kube.Apply(b) // in the middle of things
 				t.run(30 * time.Second)
 				var healthy, draining []string
 				if tt.want != "" {
 					healthy, draining = []string{tt.want + " healthy"}, []string{tt.want + " draining Target.DeregistrationInProgress"}
 				}
 				t.want("ready", g, healthy...)
-				if _, ok := t.w.binding(keyOf(b)).Annotations[checkpointAnnotation]; ok != tt.checkpoint {
+				if _, ok := t.bound(b.GroupVersionKind().Group, "web").Annotations[checkpointAnnotation]; ok != tt.checkpoint {
 					t.Errorf("checkpoint: %v, want %v", ok, tt.checkpoint)
 				}
 				if err := t.w.DeletePod("shop", "a"); err != nil {
@@ -226,54 +104,55 @@ func TestControllerFollowsPods(t *testing.T) {
 	const healthy, draining = "healthy", "draining Target.DeregistrationInProgress"
 	for _, tt := range []struct {
 		name string
-		do   func(w *World, s *corev1.Service, g *TargetGroup)
+		do   func(w *World, s *corev1.Service, g *aws.TargetGroup)
 		want string
 	}{
-		{"deletion", func(w *World, _ *corev1.Service, _ *TargetGroup) { _ = w.DeletePod("shop", "a") }, draining},
-		{"completion", func(w *World, _ *corev1.Service, _ *TargetGroup) { w.CompletePod("shop", "a") }, draining},
-		{"completion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *TargetGroup) {
+		{"deletion", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { _ = w.DeletePod("shop", "a") }, draining},
+		{"completion", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { w.CompletePod("shop", "a") }, draining},
+		{"completion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *aws.TargetGroup) {
 			s.Spec.PublishNotReadyAddresses = true
-			w.Apply(s)
+			w.Kube.Apply(s)
 			w.CompletePod("shop", "a")
 		}, draining},
-		{"shutdown of its node", func(w *World, _ *corev1.Service, _ *TargetGroup) { w.ShutdownNode("node-1") }, draining},
-		{"liveness restart", func(w *World, _ *corev1.Service, _ *TargetGroup) { w.RestartContainer("shop", "a") }, healthy},
-		{"other labels", func(w *World, _ *corev1.Service, _ *TargetGroup) {
-			w.SetLabels("shop", "a", map[string]string{"app": "other"})
+		{"shutdown of its node", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { w.ShutdownNode("node-1") }, draining},
+		{"liveness restart", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) { w.RestartContainer("shop", "a") }, healthy},
+		{"other labels", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) {
+			w.Kube.SetLabels("shop", "a", map[string]string{"app": "other"})
 		}, draining},
-		{"other selector", func(w *World, s *corev1.Service, _ *TargetGroup) {
-			w.SetSelector(s, map[string]string{"app": "other"})
+		{"other selector", func(w *World, s *corev1.Service, _ *aws.TargetGroup) {
+			w.Kube.SetSelector(s, map[string]string{"app": "other"})
 		}, draining},
-		{"no Service", func(w *World, s *corev1.Service, _ *TargetGroup) { w.Remove(s) }, draining},
-		{"deletion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *TargetGroup) {
+		{"no Service", func(w *World, s *corev1.Service, _ *aws.TargetGroup) { w.Kube.Remove(s) }, draining},
+		{"deletion behind a Service that publishes it all the same", func(w *World, s *corev1.Service, _ *aws.TargetGroup) {
 			s.Spec.PublishNotReadyAddresses = true
-			w.Apply(s)
+			w.Kube.Apply(s)
 			_ = w.DeletePod("shop", "a")
 		}, healthy},
-		{"deletion while the controller is stuck", func(w *World, _ *corev1.Service, _ *TargetGroup) {
-			w.StopController()
+		{"deletion while the controller is stuck", func(w *World, _ *corev1.Service, _ *aws.TargetGroup) {
+			w.LBC.Stop()
 			_ = w.DeletePod("shop", "a")
 		}, healthy},
-		{"deregistration by hand", func(w *World, _ *corev1.Service, g *TargetGroup) {
-			w.StopController()
-			w.Deregister(g, w.Pods()[0].IP, 8080)
+		{"deregistration by hand", func(w *World, _ *corev1.Service, g *aws.TargetGroup) {
+			w.LBC.Stop()
+			w.AWS.Deregister(g, w.Pods()[0].IP, 8080)
 		}, draining},
-		{"deletion of an unhealthy.draining one", func(w *World, _ *corev1.Service, g *TargetGroup) {
-			w.SetTarget(g, w.Pods()[0].IP, 8080, "unhealthy.draining", "Target.FailedHealthChecks")
-			clear(w.lbc.caches) // or it would take it for healthy
+		{"deletion of an unhealthy.draining one", func(w *World, _ *corev1.Service, g *aws.TargetGroup) {
+			w.AWS.SetTarget(g, w.Pods()[0].IP, 8080, "unhealthy.draining", "Target.FailedHealthChecks")
+			w.LBC.Assumptions.LeaderGap = timeline.Range{}
+			w.LBC.ChangeLeader() // a new one does not take it for healthy
 			_ = w.DeletePod("shop", "a")
-			w.After(5*time.Second, func() { w.SetTarget(g, w.Pods()[0].IP, 8080, "", "") })
+			w.After(5*time.Second, func() { w.AWS.SetTarget(g, w.Pods()[0].IP, 8080, "", "") })
 		}, healthy},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			testAWS(t, nil, func(t *awsTest) {
+			testWorld(t, nil, func(t *worldTest) {
 				labels := map[string]string{"app": "web"}
-				g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
-				s := t.w.AddService("shop", "web", labels, 8080)
-				t.w.AddBinding("shop", "web", "web", g)
+				g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
+				s := t.w.Kube.AddService("shop", "web", labels, 8080)
+				t.w.LBC.AddBinding("shop", "web", "web", g)
 				p := t.w.AddPod(PodSpec{
 					Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute,
-					Gates: []string{GatePrefix + "web"}, Hook: Hook{Hold: true},
+					Gates: []string{lbc.GatePrefix + "web"}, Hook: Hook{Hold: true},
 				})
 				t.run(30 * time.Second)
 				tt.do(t.w, s, g)
@@ -290,11 +169,11 @@ func TestControllerFollowsPods(t *testing.T) {
 // The checkpoint of a binding stays empty as long as a new pod waits for its
 // readiness gate, though an old one is deregistered meanwhile.
 func TestCheckpointWaitsForGates(t *testing.T) {
-	slow := func(as *Assumptions) { as.RegistrationTime = Range{time.Minute, time.Minute} }
-	testAWS(t, slow, func(t *awsTest) {
-		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: ALB, Replicas: 1, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
+	slow := func(as *Assumptions) { as.AWS.RegistrationTime = timeline.Between(time.Minute, time.Minute) }
+	testWorld(t, slow, func(t *worldTest) {
+		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 1, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
 		checkpoint := func() string {
-			return t.w.binding(bindingKey{GroupELBv2, "shop", "web"}).Annotations[checkpointAnnotation]
+			return t.bound(kube.GroupELBv2, "web").Annotations[checkpointAnnotation]
 		}
 		t.run(2 * time.Minute)
 		before := checkpoint()
@@ -319,7 +198,7 @@ func TestCheckpointWaitsForGates(t *testing.T) {
 }
 
 func TestAddressesOfPods(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		both := []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "dual", IPFamilies: both})
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "six", IPFamilies: both[:1]})
@@ -356,14 +235,14 @@ func TestAddressesOfPods(t *testing.T) {
 // Requests for a hostNetwork pod and for its neighbour on another port are told
 // apart.
 func TestNeighboursOnTheHostNetwork(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		lb := t.w.AddLoadBalancer("web", ALB)
-		g, h := t.w.AddTargetGroup("a", 8080, lb), t.w.AddTargetGroup("b", 8081, lb)
+	testWorld(t, nil, func(t *worldTest) {
+		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
+		g, h := t.w.AWS.AddTargetGroup("a", 8080, lb), t.w.AWS.AddTargetGroup("b", 8081, lb)
 		a := t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", HostNetwork: true, Port: 8080})
 		b := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", HostNetwork: true, Port: 8081, Grace: time.Minute})
 		t.run(10 * time.Second)
-		t.w.Register(g, a.IP, 8080)
-		t.w.Register(h, b.IP, 8081)
+		t.w.AWS.Register(g, a.IP, 8080)
+		t.w.AWS.Register(h, b.IP, 8081)
 		t.run(20 * time.Second)
 		t.w.AddClients(g, 10)
 		if err := t.w.DeletePod("shop", "b"); err != nil {
@@ -379,16 +258,16 @@ func TestNeighboursOnTheHostNetwork(t *testing.T) {
 // The EndpointSlices of a Service go by family and by number of a named port,
 // and with the Service.
 func TestEndpointSlices(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		families := []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 		labels := map[string]string{"app": "web"}
 		for i, name := range []string{"a", "b", "c"} {
 			t.w.AddPod(PodSpec{Namespace: "shop", Name: name, Labels: labels, Port: 8080 + i/2, IPFamilies: families[:1+i%2]})
 		}
-		s := NewService("shop", "web", labels, 0)
+		s := kube.NewService("shop", "web", labels, 0)
 		s.Spec.Ports[0].TargetPort = intstr.FromString("http")
 		s.Spec.IPFamilies = families
-		t.w.Apply(s)
+		t.w.Kube.Apply(s)
 		slicesNow := func() []string {
 			t.run(10 * time.Second)
 			got := []string{}
@@ -416,16 +295,47 @@ func TestEndpointSlices(t *testing.T) {
 		if d := cmp.Diff(want, slicesNow()); d != "" {
 			t.Errorf("slices (-want +got):\n%s", d)
 		}
-		t.w.Remove(s)
+		t.w.Kube.Remove(s)
 		if d := cmp.Diff([]string{}, slicesNow()); d != "" {
 			t.Errorf("slices of no Service (-want +got):\n%s", d)
 		}
 	})
 }
 
+// TestSlicesByHand are left alone, and LBC follows them.
+func TestSlicesByHand(t *testing.T) {
+	testWorld(t, nil, func(t *worldTest) {
+		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
+		t.w.LBC.AddBinding("shop", "web", "web", g)
+		t.w.Kube.AddService("shop", "web", nil, 8080)
+		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080})
+		t.run(10 * time.Second)
+		name, port := "http", int32(8080)
+		s := &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "mine", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Port: &port}, {Name: &name, Port: &port}},
+			Endpoints: []discoveryv1.Endpoint{
+				{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "a", Namespace: "elsewhere"}},
+				{Addresses: []string{"10.0.0.2"}},
+			},
+		}
+		t.w.Kube.Apply(s)
+		t.run(20 * time.Second)
+		t.want("by hand", g, "10.0.0.1:8080 us-east-1b healthy")
+		if err := kube.Edit(t.w.Kube, "shop", "web", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "other"} }); err != nil {
+			t.Fatal(err)
+		}
+		t.run(5 * time.Second)
+		if got := t.w.Kube.SlicesOf("shop", "web"); !slices.Contains(got, s) {
+			t.Error("the EndpointSlice controller took a slice that is not its own")
+		}
+	})
+}
+
 // state shows a pod as the API has it.
 func state(p *corev1.Pod) string {
-	return fmt.Sprintf("%s ready=%v deleted=%v", p.Status.Phase, conditionTrue(p, corev1.PodReady), p.DeletionTimestamp != nil)
+	return fmt.Sprintf("%s ready=%v deleted=%v", p.Status.Phase, kube.ConditionTrue(p, corev1.PodReady), p.DeletionTimestamp != nil)
 }
 
 func TestHooksOfContainers(t *testing.T) {
@@ -509,7 +419,7 @@ func TestDeletePodIn(t *testing.T) {
 }
 
 func TestRestartContainer(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		p := t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
 		t.run(10 * time.Second)
 		for range 2 {
@@ -538,9 +448,9 @@ func TestRestartContainer(t *testing.T) {
 // What was said of a container does not hold for the one that follows it.
 func TestLateEndsWithRestart(t *testing.T) {
 	inWorldWith(t, answering(0, http.StatusOK, "drained"), func(t *testing.T, w *World) {
-		g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
+		g := w.AWS.AddTargetGroup("web", 80, w.AWS.AddLoadBalancer("web", aws.ALB))
 		p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
-		w.Register(g, p.IP, 8080)
+		w.AWS.Register(g, p.IP, 8080)
 		w.Run(t.Context(), 30*time.Second)
 		w.AddClients(g, 50)
 		w.RestartContainer("shop", "a")
@@ -554,7 +464,7 @@ func TestLateEndsWithRestart(t *testing.T) {
 }
 
 func TestShutdownNode(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		labels := map[string]string{"app": "web"}
 		d := t.w.AddDeployment(PodSpec{
 			Namespace: "shop", Name: "web", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second},
@@ -600,11 +510,11 @@ func TestShutdownNode(t *testing.T) {
 }
 
 func TestIngressNamesBalancers(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		alb, nlb := t.w.AddLoadBalancer("web", ALB), t.w.AddLoadBalancer("front", NLB)
-		t.w.AddIngress("shop", "new", "web")
-		t.w.AddIngress("shop", "old", "web", alb, nlb)
-		t.w.AddApp(App{Namespace: "tcp", Name: "tcp", Kind: NLB, Port: 443})
+	testWorld(t, nil, func(t *worldTest) {
+		alb, nlb := t.w.AWS.AddLoadBalancer("web", aws.ALB), t.w.AWS.AddLoadBalancer("front", aws.NLB)
+		t.w.LBC.AddIngress("shop", "new", "web")
+		t.w.LBC.AddIngress("shop", "old", "web", alb, nlb)
+		t.w.AddApp(App{Namespace: "tcp", Name: "tcp", Kind: aws.NLB, Port: 443})
 		t.must(func(ctx context.Context) error {
 			l, err := t.kube().NetworkingV1().Ingresses("").List(ctx, metav1.ListOptions{})
 			if err != nil {

@@ -11,13 +11,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/timeline"
 )
 
 // TestChoosable follows one pod through what load balancers know of it.
 func TestChoosable(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		lb := t.w.AddLoadBalancer("web", ALB)
-		g, idle := t.w.AddTargetGroup("web", 80, lb), t.w.AddTargetGroup("idle", 80, nil)
+	testWorld(t, nil, func(t *worldTest) {
+		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
+		g, idle := t.w.AWS.AddTargetGroup("web", 80, lb), t.w.AWS.AddTargetGroup("idle", 80, nil)
 		p := t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080})
 		neighbour := t.w.AddPod(PodSpec{Namespace: "shop", Name: "b", Port: 8080})
 		t.run(10 * time.Second)
@@ -28,28 +32,28 @@ func TestChoosable(t *testing.T) {
 			}
 		}
 		check("in no group", false)
-		t.w.Register(idle, p.IP, 8080)
-		t.w.Register(g, neighbour.IP, 8080)
+		t.w.AWS.Register(idle, p.IP, 8080)
+		t.w.AWS.Register(g, neighbour.IP, 8080)
 		t.run(20 * time.Second)
 		check("in a group of no load balancer", false)
-		t.w.Register(g, p.IP, 8080)
+		t.w.AWS.Register(g, p.IP, 8080)
 		check("registered, and no node knows it", true)
 		t.run(20 * time.Second)
 		check("registered", true)
-		t.w.Deregister(g, p.IP, 8080)
+		t.w.AWS.Deregister(g, p.IP, 8080)
 		check("draining", true)
 		t.run(11 * time.Second)
 		check("in its tail", true)
 		t.run(8 * time.Second)
 		check("after its tail", false)
-		t.w.Register(g, p.IP, 8080)
+		t.w.AWS.Register(g, p.IP, 8080)
 		check("registered again", true)
-		t.w.RemoveTarget(g, p.IP, 8080)
+		t.w.AWS.RemoveTarget(g, p.IP, 8080)
 		check("removed", false)
-		t.w.Register(g, p.IP, 9999)
+		t.w.AWS.Register(g, p.IP, 9999)
 		t.run(20 * time.Second)
 		check("registered at a port that it has not", true)
-		t.w.DeleteLoadBalancer(lb)
+		t.w.AWS.DeleteLoadBalancer(lb)
 		check("without the load balancer", false)
 	})
 }
@@ -60,13 +64,13 @@ func stopped(t *testing.T, outcome string, after time.Duration) *PodReport {
 	t.Helper()
 	var p *PodReport
 	inWorldWith(t, answering(after, http.StatusOK, outcome), func(t *testing.T, w *World) {
-		g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
+		g := w.AWS.AddTargetGroup("web", 80, w.AWS.AddLoadBalancer("web", aws.ALB))
 		p = w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080, Grace: 5 * time.Minute, Hook: Hook{URL: "http://service"}})
-		w.Register(g, p.IP, 8080)
+		w.AWS.Register(g, p.IP, 8080)
 		w.Run(t.Context(), 30*time.Second)
 		w.AddClients(g, 50)
 		_ = w.DeletePod("shop", "a")
-		w.After(5*time.Second, func() { w.Deregister(g, p.IP, 8080) })
+		w.After(5*time.Second, func() { w.AWS.Deregister(g, p.IP, 8080) })
 		w.Run(t.Context(), 2*time.Minute)
 	})
 	return p
@@ -120,7 +124,7 @@ func TestNotTerminating(t *testing.T) {
 		}, "0 false false false"},
 		{"shutdown of the node", func(w *World) { w.ShutdownNode("node-1") }, "1 false true true"},
 		{"a node that is not ready", func(w *World) {
-			n, _ := get[corev1.Node](w, "", "node-1")
+			n, _ := kube.Get[corev1.Node](w.Kube, "", "node-1")
 			w.setNodeReady(n, corev1.ConditionUnknown, "NodeStatusUnknown")
 			w.RestartContainer("shop", "a")
 		}, "1 false false true"},
@@ -161,21 +165,21 @@ func TestWillNotLeave(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorldWith(t, answering(0, http.StatusOK, "will_not_leave"), func(t *testing.T, w *World) {
 				labels := map[string]string{"app": "web"}
-				g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
-				s := NewService("shop", "web", labels, 8080)
+				g := w.AWS.AddTargetGroup("web", 80, w.AWS.AddLoadBalancer("web", aws.ALB))
+				s := kube.NewService("shop", "web", labels, 8080)
 				s.Spec.PublishNotReadyAddresses = tt.publish
-				w.Apply(s)
-				w.AddBinding("shop", "web", "web", g)
+				w.Kube.Apply(s)
+				w.LBC.AddBinding("shop", "web", "web", g)
 				p := w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{URL: "http://service"}})
 				w.Run(t.Context(), 30*time.Second)
-				w.cfg.Assumptions.ControllerLag = Range{time.Second, time.Second} // after the answer
+				w.cfg.Assumptions.LBC.Lag = timeline.Between(time.Second, time.Second) // after the answer
 				if tt.publish {
-					w.cfg.Assumptions.ControllerLag, w.cfg.Assumptions.KubeletLag = Range{}, Range{time.Second, time.Second} // before the object is gone
+					w.cfg.Assumptions.LBC.Lag, w.cfg.Assumptions.KubeletLag = timeline.Range{}, timeline.Between(time.Second, time.Second) // before the object is gone
 				}
-				w.cfg.Assumptions.ShutdownTime = Range{5 * time.Second, 5 * time.Second}
+				w.cfg.Assumptions.ShutdownTime = timeline.Between(5*time.Second, 5*time.Second)
 				_ = w.DeletePod("shop", "a")
 				if tt.byHand {
-					w.After(2*time.Second, func() { w.Deregister(g, p.IP, 8080) })
+					w.After(2*time.Second, func() { w.AWS.Deregister(g, p.IP, 8080) })
 				}
 				w.Run(t.Context(), 50*time.Second)
 				if p.WrongWillNotLeave != tt.wrong || p.Gone == 0 || (p.DeregisteredByController == 0) != tt.byHand {
@@ -212,7 +216,7 @@ func TestNameUsedAgain(t *testing.T) {
 			t.Errorf("10 s after the deletion: %+v and %+v", a, b)
 		}
 		for _, r := range []*PodReport{a, b} {
-			if l := w.listeners[targetID{ip: r.IP, port: 8080}]; l == nil || l.pod.report != r || !l.serving {
+			if l := w.listeners[aws.TargetID{IP: r.IP, Port: 8080}]; l == nil || l.pod.report != r || !l.serving {
 				t.Errorf("not the right pod listens at %v", r.IP)
 			}
 		}
@@ -244,19 +248,19 @@ func TestForceDeletedPodIsKilled(t *testing.T) {
 		w.Run(t.Context(), 10*time.Second)
 		_ = w.ForceDelete("shop", "a")
 		w.Run(t.Context(), 2*time.Minute)
-		if p.Stopped != 40*time.Second || w.listening(targetID{ip: p.IP, port: 8080}) {
-			t.Errorf("stopped at %v, and it still listens: %v", p.Stopped, w.listening(targetID{ip: p.IP, port: 8080}))
+		if p.Stopped != 40*time.Second || w.listening(aws.TargetID{IP: p.IP, Port: 8080}) {
+			t.Errorf("stopped at %v, and it still listens: %v", p.Stopped, w.listening(aws.TargetID{IP: p.IP, Port: 8080}))
 		}
 	})
 }
 
 // TestAddressUsedAgain: the address of a pod that still runs is given to another.
 func TestAddressUsedAgain(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		labels := map[string]string{"app": "web"}
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
-		t.w.AddService("shop", "web", labels, 8080)
-		t.w.AddBinding("shop", "web", "web", g)
+		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
+		t.w.Kube.AddService("shop", "web", labels, 8080)
+		t.w.LBC.AddBinding("shop", "web", "web", g)
 		spec := PodSpec{
 			Namespace: "shop", Name: "web-0", Labels: labels, Port: 8080, Grace: time.Minute,
 			Hook: Hook{Hold: true}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.9.1")},
@@ -296,7 +300,7 @@ func TestAddressUsedAgain(t *testing.T) {
 }
 
 func TestPodsOfOneName(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
+	testWorld(t, nil, func(t *worldTest) {
 		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a"})
 		defer func() {
 			if recover() == nil {

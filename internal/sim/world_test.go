@@ -13,6 +13,9 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/memnet"
 )
 
 // inWorldWith runs f beside a new world whose hooks reach a service. f's
@@ -20,7 +23,7 @@ import (
 func inWorldWith(t *testing.T, service http.Handler, f func(t *testing.T, w *World)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := NewListener()
+		l := memnet.NewListener()
 		srv := &http.Server{Handler: service}
 		served := make(chan error)
 		go func() { served <- srv.Serve(l) }()
@@ -47,17 +50,17 @@ func answering(after time.Duration, status int, outcome string) http.Handler {
 // tell writes down each change of the world's objects, and when it was.
 func tell(w *World) *[]string {
 	log := new([]string)
-	w.onChange(func(eventType string, obj metav1.Object) {
-		*log = append(*log, fmt.Sprintf("%v %s %T %s/%s %s", w.now, eventType, obj, obj.GetNamespace(), obj.GetName(), obj.GetResourceVersion()))
+	w.Kube.OnChange(func(eventType string, obj metav1.Object) {
+		*log = append(*log, fmt.Sprintf("%v %s %T %s/%s %s", w.Present(), eventType, obj, obj.GetNamespace(), obj.GetName(), obj.GetResourceVersion()))
 	})
 	return log
 }
 
 // rolled rolls an application of three pods under load for 80 s, while a client
 // of the real SDK looks at its group each second.
-func rolled(tb testing.TB, service http.Handler, kind Kind, log func(*World) *[]string) (w *World, events *[]string, looks []string) {
+func rolled(tb testing.TB, service http.Handler, kind aws.Kind, log func(*World) *[]string) (w *World, events *[]string, looks []string) {
 	tb.Helper()
-	l := NewListener()
+	l := memnet.NewListener()
 	srv := &http.Server{Handler: service}
 	served := make(chan error)
 	go func() { served <- srv.Serve(l) }()
@@ -73,13 +76,13 @@ func rolled(tb testing.TB, service http.Handler, kind Kind, log func(*World) *[]
 		w.AddClients(g, 50)
 		w.Rollout(d, nil, nil)
 	})
-	client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: Transport(w.AWSHandler())}))
+	client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(w.AWS.Handler())}))
 	ctx, cancel := context.WithCancel(tb.Context())
 	looked := make(chan []string)
 	go func() {
 		var rows []string
 		for ctx.Err() == nil {
-			out, err := client.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &g.arn})
+			out, err := client.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: new(g.ARN())})
 			if err == nil {
 				rows = append(rows, fmt.Sprint(w.Now(), healthRows(out)))
 			}
@@ -99,7 +102,7 @@ func rolled(tb testing.TB, service http.Handler, kind Kind, log func(*World) *[]
 func TestSameSeedSameWorld(t *testing.T) {
 	run := func() (truth string) {
 		synctest.Test(t, func(t *testing.T) {
-			w, events, looks := rolled(t, answering(20*time.Second, http.StatusOK, "drained"), ALB, tell)
+			w, events, looks := rolled(t, answering(20*time.Second, http.StatusOK, "drained"), aws.ALB, tell)
 			reports, err := json.Marshal(w.Pods())
 			if err != nil {
 				t.Fatal(err)
@@ -125,14 +128,14 @@ func TestGroundTruth(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		service   http.Handler
-		kind      Kind
+		kind      aws.Kind
 		premature bool
 	}{
-		{"ALB, 1 s", answering(time.Second, http.StatusOK, "drained"), ALB, true},
-		{"ALB, 20 s", answering(20*time.Second, http.StatusOK, "drained"), ALB, false},
-		{"ALB, another word", answering(time.Second, http.StatusOK, "budget_spent"), ALB, false},
-		{"ALB, an error", answering(time.Second, http.StatusBadGateway, "drained?"), ALB, false},
-		{"NLB, 20 s", answering(20*time.Second, http.StatusOK, "drained"), NLB, true},
+		{"ALB, 1 s", answering(time.Second, http.StatusOK, "drained"), aws.ALB, true},
+		{"ALB, 20 s", answering(20*time.Second, http.StatusOK, "drained"), aws.ALB, false},
+		{"ALB, another word", answering(time.Second, http.StatusOK, "budget_spent"), aws.ALB, false},
+		{"ALB, an error", answering(time.Second, http.StatusBadGateway, "drained?"), aws.ALB, false},
+		{"NLB, 20 s", answering(20*time.Second, http.StatusOK, "drained"), aws.NLB, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

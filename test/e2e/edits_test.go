@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // edited is a namespace in which pods of one color are behind load balancers
@@ -19,7 +19,7 @@ import (
 // gate tells of them.
 type edited struct {
 	name   string
-	kinds  []sim.Kind // of its load balancers; each has a binding of the same name
+	kinds  []aws.Kind // of its load balancers; each has a binding of the same name
 	green  bool       // there are green pods beside the blue ones
 	edit   func(*edited, *testing.T)
 	lag    time.Duration // from the edit until the blue pods are deleted
@@ -33,7 +33,7 @@ type edited struct {
 const blue, green = "blue", "green"
 
 func edits() []*edited {
-	alb, both := []sim.Kind{sim.ALB}, []sim.Kind{sim.ALB, sim.NLB}
+	alb, both := []aws.Kind{aws.ALB}, []aws.Kind{aws.ALB, aws.NLB}
 	return []*edited{
 		{name: "binding-switched-100ms", kinds: alb, green: true, edit: (*edited).switchBinding, lag: 100 * time.Millisecond, settle: settleALB},
 		{name: "binding-switched-2s", kinds: alb, green: true, edit: (*edited).switchBinding, lag: 2 * time.Second, settle: settleALB},

@@ -35,6 +35,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
 )
 
 var (
@@ -71,8 +72,8 @@ func startController(ctx context.Context, t *testing.T, tb *testbed) *controller
 	c := &controller{
 		tb: tb,
 		elb: elbv2.New(elbv2.Options{
-			Region: sim.Region, BaseEndpoint: &tb.aws,
-			Credentials: credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
+			Region: simaws.Region, BaseEndpoint: &tb.aws,
+			Credentials: credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
 		}),
 		slices: f.Discovery().V1().EndpointSlices().Lister(),
 		pods:   f.Core().V1().Pods().Lister(),
@@ -125,7 +126,7 @@ func (c *controller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		lag := as.ControllerLag
+		lag := as.LBC.Lag
 		time.Sleep(scaled(lag.Min + rand.N(lag.Max-lag.Min)))
 		if c.paused.Load() {
 			continue
@@ -133,9 +134,9 @@ func (c *controller) run(ctx context.Context) {
 		switch pending, err := c.reconcileAll(ctx); {
 		case err != nil && ctx.Err() == nil:
 			c.tb.Logf("LBC: %v", err)
-			again.Reset(scaled(as.ControllerRequeue) / 10)
+			again.Reset(scaled(as.LBC.Requeue) / 10)
 		case pending:
-			again.Reset(scaled(as.ControllerRequeue))
+			again.Reset(scaled(as.LBC.Requeue))
 		}
 	}
 }
@@ -384,6 +385,6 @@ func (tb *testbed) listening(ctx context.Context, addr netip.AddrPort, on bool) 
 
 // maySend says whether some load balancer node may still send a pod something new.
 func (tb *testbed) maySend(ctx context.Context, addr netip.AddrPort) (may bool, err error) {
-	err = tb.world.Do(ctx, "may send "+addr.String(), func() { may = tb.world.MaySend(addr) })
+	err = tb.world.Do(ctx, "may send "+addr.String(), func() { may = tb.world.AWS.MaySend(addr) })
 	return may, err
 }

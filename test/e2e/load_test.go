@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // load is clients who send real requests, each to the pod that a node of the
@@ -27,7 +27,7 @@ type load struct {
 const rate = 50
 
 // startLoad begins to send requests through the load balancer of a target group.
-func (tb *testbed) startLoad(t *testing.T, g *sim.TargetGroup) *load {
+func (tb *testbed) startLoad(t *testing.T, g *aws.TargetGroup) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
@@ -54,10 +54,10 @@ func (tb *testbed) startLoad(t *testing.T, g *sim.TargetGroup) *load {
 var errNoTarget = errors.New("no target")
 
 // request is one client's request. It is not cut where the load ends.
-func (tb *testbed) request(client *http.Client, g *sim.TargetGroup) error {
+func (tb *testbed) request(client *http.Client, g *aws.TargetGroup) error {
 	var url string
 	err := tb.world.Do(context.Background(), "request "+g.ARN(), func() {
-		if addr, ok := tb.world.Pick(g); ok {
+		if addr, ok := tb.world.AWS.Pick(g); ok {
 			url = "http://" + addr.String() + "/"
 		}
 	})

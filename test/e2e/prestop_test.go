@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // The hook client asks another replica where the one that it waits for is
@@ -25,7 +25,7 @@ func TestReplicaKilled(t *testing.T) {
 	for _, r := range replicas {
 		r.awaitReady(t)
 	}
-	a := tb.createApplication(t, sim.ALB, "web", 1, withHook(int64(grace.Seconds()), "/prestop", "--strict"))
+	a := tb.createApplication(t, aws.ALB, "web", 1, withHook(int64(grace.Seconds()), "/prestop", "--strict"))
 	tb.awaitRollout(t, a.name)
 	pod := tb.kubelet.pods(a.name)[0]
 	tb.deletePod(t, pod)

@@ -20,7 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // right is one verb on one resource.
@@ -297,8 +297,8 @@ type namespace struct {
 	tb       *testbed
 	name     string
 	address  netip.Addr
-	group    *sim.TargetGroup
-	balancer *sim.LoadBalancer
+	group    *aws.TargetGroup
+	balancer *aws.LoadBalancer
 }
 
 var namespaces atomic.Uint32
@@ -310,9 +310,9 @@ func (tb *testbed) newNamespace(t *testing.T, name string) *namespace {
 	n := &namespace{t: t, tb: tb, name: name, address: netip.AddrFrom4([4]byte{10, 79, 0, byte(namespaces.Add(1))})}
 	tb.createNamespace(t, name)
 	err := tb.world.Do(t.Context(), name, func() {
-		n.balancer = tb.world.AddLoadBalancer(name, sim.ALB)
-		n.group = tb.world.AddTargetGroup(name, appPort, n.balancer)
-		tb.world.Register(n.group, n.address, appPort)
+		n.balancer = tb.world.AWS.AddLoadBalancer(name, aws.ALB)
+		n.group = tb.world.AWS.AddTargetGroup(name, appPort, n.balancer)
+		tb.world.AWS.Register(n.group, n.address, appPort)
 	})
 	n.check(err)
 	return n
@@ -385,7 +385,7 @@ func (n *namespace) deleteSlice() {
 // deregistration delay is 0: the load balancer may still send to it.
 func (n *namespace) removeTarget() {
 	n.t.Helper()
-	n.check(n.tb.world.Do(n.t.Context(), n.name, func() { n.tb.world.RemoveTarget(n.group, n.address, appPort) }))
+	n.check(n.tb.world.Do(n.t.Context(), n.name, func() { n.tb.world.AWS.RemoveTarget(n.group, n.address, appPort) }))
 }
 
 func (n *namespace) createIngress() {
@@ -400,7 +400,7 @@ func (n *namespace) deleteIngress() {
 
 func (n *namespace) createBinding(api string) {
 	n.t.Helper()
-	n.tb.createBinding(n.t, binding{api: api, namespace: n.name, name: web, service: web, kind: sim.ALB, TargetGroup: n.group})
+	n.tb.createBinding(n.t, binding{api: api, namespace: n.name, name: web, service: web, kind: aws.ALB, TargetGroup: n.group})
 }
 
 func (n *namespace) deleteBinding(api string) {

@@ -22,7 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // plainHook leaves it to the test to judge what the service answers, or that it
@@ -42,7 +42,7 @@ func TestAPIServerRestart(t *testing.T) {
 	r := tb.startService(t, tb.kubeconfigBy(t, w, tb.serviceKubeconfig(t)), "--settle-alb", settle.String())
 	tb.nameService(t, r)
 	r.awaitReady(t)
-	a := tb.createApplication(t, sim.ALB, "web", 5, withHook(120, plainHook...))
+	a := tb.createApplication(t, aws.ALB, "web", 5, withHook(120, plainHook...))
 	tb.awaitRollout(t, a.name)
 	pods := tb.kubelet.pods(a.name)
 	settling, held, blind, meanwhile, after := pods[0], pods[1], pods[2], pods[3], pods[4]

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // example is a Deployment in deploy/examples.
@@ -40,14 +40,14 @@ func TestRollingUpdate(t *testing.T) {
 	t.Run("hook", func(t *testing.T) {
 		for _, c := range []struct {
 			name, hook string
-			kind       sim.Kind
+			kind       aws.Kind
 			replicas   int32
 			settle     time.Duration
 		}{
-			{"curl", "hook-curl", sim.ALB, 3, settleALB},
-			{"init-container", "hook-client-init-container", sim.ALB, 3, settleALB},
-			{"in-image", "hook-client-in-image", sim.ALB, 3, settleALB},
-			{"nlb", "hook-client-in-image", sim.NLB, 2, settleNLB},
+			{"curl", "hook-curl", aws.ALB, 3, settleALB},
+			{"init-container", "hook-client-init-container", aws.ALB, 3, settleALB},
+			{"in-image", "hook-client-in-image", aws.ALB, 3, settleALB},
+			{"nlb", "hook-client-in-image", aws.NLB, 2, settleNLB},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
@@ -68,7 +68,7 @@ func TestRollingUpdate(t *testing.T) {
 			t.Parallel()
 			without := example(t, "hook-curl").Spec.Template
 			without.Spec.Containers[0].Lifecycle = nil
-			requests, failed := tb.rollUnderLoad(t, tb.createApplication(t, sim.ALB, "none", 3, without))
+			requests, failed := tb.rollUnderLoad(t, tb.createApplication(t, aws.ALB, "none", 3, without))
 			if len(failed) == 0 {
 				t.Errorf("none of %d requests failed: this world does not test anything", requests)
 			}

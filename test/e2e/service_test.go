@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // replica is one running drain-wait.
@@ -49,8 +49,8 @@ func (tb *testbed) startServiceIn(t *testing.T, environment []string, kubeconfig
 		"--kubeconfig", kubeconfig, "--settle-alb", settleALB.String(), "--settle-nlb", settleNLB.String(),
 	}, args...)...)
 	cmd.Env = append(environment,
-		"AWS_ENDPOINT_URL="+tb.aws, "AWS_REGION="+sim.Region,
-		"AWS_ACCESS_KEY_ID="+sim.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+sim.SecretAccessKey,
+		"AWS_ENDPOINT_URL="+tb.aws, "AWS_REGION="+aws.Region,
+		"AWS_ACCESS_KEY_ID="+aws.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+aws.SecretAccessKey,
 	)
 	r.daemon = start(t, tb.dir, name, cmd)
 	return r

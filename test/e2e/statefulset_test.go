@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // refusedWithin is how long a refusal may take: two seconds and a latency.
@@ -88,7 +88,7 @@ func TestStatefulSet(t *testing.T) {
 // ALB.
 func (tb *testbed) createStatefulSet(t *testing.T, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
-	a := tb.createExposed(t, sim.ALB, name)
+	a := tb.createExposed(t, aws.ALB, name)
 	gate(&template, name)
 	template, selector := labelled(template, name)
 	_, err := tb.kube.AppsV1().StatefulSets(name).Create(t.Context(), &appsv1.StatefulSet{

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
 )
 
 // The simulated AWS and the settle time of the service both run five times as
@@ -95,7 +96,7 @@ func (tb *testbed) startAWS(t *testing.T) {
 		t.Fatal(err)
 	}
 	tb.aws = "http://" + l.Addr().String()
-	srv := &http.Server{Handler: tb.world.AWSHandler(), ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: tb.world.AWS.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	var running sync.WaitGroup
 	running.Go(func() { tb.world.Run(context.Background(), 365*24*time.Hour) })
 	running.Go(func() { _ = srv.Serve(l) })
@@ -169,13 +170,13 @@ func (tb *testbed) createDefinition(t *testing.T, group, version string) {
 
 // application is what runs behind a load balancer. Its namespace bears its name.
 type application struct {
-	*sim.TargetGroup
+	*aws.TargetGroup
 	name string
 }
 
 // createApplication makes a namespace with a Deployment of such pods and all that
 // LBC needs and makes to put it behind a load balancer.
-func (tb *testbed) createApplication(t *testing.T, kind sim.Kind, name string, replicas int32, template corev1.PodTemplateSpec) *application {
+func (tb *testbed) createApplication(t *testing.T, kind aws.Kind, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
 	a := tb.createExposed(t, kind, name)
 	gate(&template, name)
@@ -186,19 +187,19 @@ func (tb *testbed) createApplication(t *testing.T, kind sim.Kind, name string, r
 // createExposed makes all of an application but what runs in it: its namespace,
 // its Service and, for an ALB, its Ingress, the load balancer that these name in
 // their status, and its TargetGroupBinding.
-func (tb *testbed) createExposed(t *testing.T, kind sim.Kind, name string) *application {
+func (tb *testbed) createExposed(t *testing.T, kind aws.Kind, name string) *application {
 	t.Helper()
 	tb.createNamespace(t, name)
 	g, lb := tb.createGroup(t, kind, name)
 	s := service(name, name)
-	if kind == sim.NLB {
+	if kind == aws.NLB {
 		s.Spec.Type, s.Spec.LoadBalancerClass, s.Spec.AllocateLoadBalancerNodePorts = corev1.ServiceTypeLoadBalancer, new("service.k8s.aws/nlb"), new(false)
 	}
 	s, err := tb.kube.CoreV1().Services(name).Create(t.Context(), s, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kind == sim.NLB {
+	if kind == aws.NLB {
 		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.DNSName()}}
 		if _, err := tb.kube.CoreV1().Services(name).UpdateStatus(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
@@ -211,11 +212,11 @@ func (tb *testbed) createExposed(t *testing.T, kind sim.Kind, name string) *appl
 }
 
 // createGroup makes a load balancer and its target group.
-func (tb *testbed) createGroup(t *testing.T, kind sim.Kind, name string) (g *sim.TargetGroup, lb *sim.LoadBalancer) {
+func (tb *testbed) createGroup(t *testing.T, kind aws.Kind, name string) (g *aws.TargetGroup, lb *aws.LoadBalancer) {
 	t.Helper()
 	if err := tb.world.Do(t.Context(), name, func() {
-		lb = tb.world.AddLoadBalancer(name, kind)
-		g = tb.world.AddTargetGroup(name, appPort, lb)
+		lb = tb.world.AWS.AddLoadBalancer(name, kind)
+		g = tb.world.AWS.AddTargetGroup(name, appPort, lb)
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +278,7 @@ func (tb *testbed) createService(t *testing.T, namespace, name, app string) {
 
 // createIngress makes an Ingress to the Service of the same name, whose status
 // names a load balancer.
-func (tb *testbed) createIngress(t *testing.T, namespace, name string, lb *sim.LoadBalancer) {
+func (tb *testbed) createIngress(t *testing.T, namespace, name string, lb *aws.LoadBalancer) {
 	t.Helper()
 	ingresses := tb.kube.NetworkingV1().Ingresses(namespace)
 	i, err := ingresses.Create(t.Context(), &networkingv1.Ingress{
@@ -299,16 +300,16 @@ func (tb *testbed) createIngress(t *testing.T, namespace, name string, lb *sim.L
 // Auto Mode.
 type binding struct {
 	api, namespace, name, service string
-	kind                          sim.Kind
-	*sim.TargetGroup
+	kind                          aws.Kind
+	*aws.TargetGroup
 	labels map[string]string
 }
 
 // stack are the labels with which LBC says what it made a binding for: an Ingress
 // or, for an NLB, a Service. LBC pkg/deploy/tracking/provider.go.
-func stack(kind sim.Kind, namespace, name string) map[string]string {
+func stack(kind aws.Kind, namespace, name string) map[string]string {
 	prefix := "ingress.k8s.aws/"
-	if kind == sim.NLB {
+	if kind == aws.NLB {
 		prefix = "service.k8s.aws/"
 	}
 	return map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
@@ -326,7 +327,7 @@ func bindingsOf(api string) schema.GroupVersionResource {
 func (tb *testbed) createBinding(t *testing.T, b binding) {
 	t.Helper()
 	resource, protocol := bindingsOf(b.api), "HTTP"
-	if b.kind == sim.NLB {
+	if b.kind == aws.NLB {
 		protocol = "TCP"
 	}
 	u := &unstructured.Unstructured{Object: map[string]any{

@@ -22,6 +22,8 @@ import (
 	"drainwait/internal/api"
 	"drainwait/internal/service"
 	"drainwait/internal/sim"
+	simaws "drainwait/internal/sim/aws"
+	"drainwait/internal/sim/memnet"
 )
 
 // Bubble is a simulated world and a whole service in it, in one synctest bubble:
@@ -34,7 +36,7 @@ type Bubble struct {
 	Config service.Config
 	// Service is the one that runs now, and Hooks and Admin are what it listens on.
 	Service      *service.Service
-	Hooks, Admin *sim.Listener
+	Hooks, Admin *memnet.Listener
 	// SIGTERM does to the service what the signal does to the program.
 	SIGTERM context.CancelFunc
 	// Over is closed when the service has ended.
@@ -87,18 +89,18 @@ func (b *Bubble) serviceConfig() service.Config {
 	endpoint := "http://aws.invalid"
 	c := service.DefaultConfig()
 	c.AWS = aws.Config{
-		Region:       sim.Region,
-		Credentials:  credentials.NewStaticCredentialsProvider(sim.AccessKeyID, sim.SecretAccessKey, ""),
-		HTTPClient:   &http.Client{Transport: sim.Transport(b.AWSHandler())},
+		Region:       simaws.Region,
+		Credentials:  credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
+		HTTPClient:   &http.Client{Transport: memnet.Transport(b.AWS.Handler())},
 		BaseEndpoint: &endpoint,
 	}
-	c.Kubernetes = &rest.Config{Host: "http://cluster.invalid", Transport: sim.Transport(b.KubeHandler())}
+	c.Kubernetes = &rest.Config{Host: "http://cluster.invalid", Transport: memnet.Transport(b.Kube.Handler())}
 	c.Log = slog.New(slog.DiscardHandler)
 	return c
 }
 
 func (b *Bubble) start() {
-	b.Hooks, b.Admin = sim.NewListener(), sim.NewListener()
+	b.Hooks, b.Admin = memnet.NewListener(), memnet.NewListener()
 	svc, err := service.New(b.Config)
 	if err != nil {
 		b.Fatal(err)

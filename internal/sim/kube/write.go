@@ -1,4 +1,4 @@
-package sim
+package kube
 
 import (
 	"bytes"
@@ -17,55 +17,42 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"drainwait/internal/sim/kube/request"
 )
-
-// Apply creates or updates an object, as a user would. The world keeps the
-// object itself, not a copy: after the first Apply it can be changed and applied
-// again, and it shows what others have written since. An object that is being
-// deleted goes with its last finalizer.
-func (w *World) Apply(obj metav1.Object) {
-	if b, ok := obj.(*TargetGroupBinding); ok {
-		b.forgetLabelsOfLBC()
-	}
-	w.put(obj)
-}
-
-// Remove takes an object away at once, as if its finalizers had been stripped
-// first; see [World.Delete]. Pods are deleted with [World.DeletePod].
-func (w *World) Remove(obj metav1.Object) { w.remove(obj) }
 
 // Delete deletes an object by its namespace and name, as a user would: one that
 // has finalizers stays, marked as being deleted, until the last of them is taken
 // off. Of what is not there, it does nothing.
-func (w *World) Delete(obj metav1.Object) {
-	t := w.kube.tableOf(obj)
+func (s *Cluster) Delete(obj metav1.Object) {
+	t := s.tableOf(obj)
 	if i, found := t.find(obj.GetNamespace(), obj.GetName()); found {
-		w.delete(t.rows[i], nil)
+		s.delete(t.rows[i], nil)
 	}
 }
 
 // delete begins the deletion of an object. grace is for pods, in seconds of real
 // time.
-func (w *World) delete(r *row, grace *int64) {
+func (s *Cluster) delete(r *row, grace *int64) {
 	_, isPod := r.obj.(*corev1.Pod)
 	switch {
-	case isPod && w.pods[key(r.namespace, r.name)] != nil:
-		_ = w.deletePod(r.namespace, r.name, grace) // it was just found
+	case isPod && s.kubelets.Delete(r.namespace, r.name, grace):
 	case len(r.obj.GetFinalizers()) == 0:
-		w.remove(r.obj)
+		s.Remove(r.obj)
 	case r.obj.GetDeletionTimestamp() == nil:
-		now := w.apiTime(w.now)
+		now := s.Time(s.line.Present())
 		r.obj.SetDeletionTimestamp(&now)
 		r.obj.SetDeletionGracePeriodSeconds(new(int64))
-		w.put(r.obj)
+		s.Apply(r.obj)
 	}
 }
 
 // Edit changes one object as a user would who reads and writes it back: edit gets
 // a copy of what the API shows. It returns an error where there is no such object.
 // Of two bindings with one name in two groups, it takes that of LBC's own group.
-func Edit[T any](w *World, namespace, name string, edit func(*T)) error {
-	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
+func Edit[T any](s *Cluster, namespace, name string, edit func(*T)) error {
+	for _, t := range s.byType[reflect.TypeFor[*T]()] {
 		i, found := t.find(namespace, name)
 		if !found {
 			continue
@@ -75,7 +62,7 @@ func Edit[T any](w *World, namespace, name string, edit func(*T)) error {
 			return fmt.Errorf("edit %s %s: %w", t.kind, key(namespace, name), err)
 		}
 		edit(fresh)
-		w.update(t.rows[i], any(fresh).(metav1.Object))
+		s.update(t.rows[i], any(fresh).(metav1.Object))
 		return nil
 	}
 	return fmt.Errorf("edit %T %s: no such object", new(T), key(namespace, name))
@@ -83,10 +70,10 @@ func Edit[T any](w *World, namespace, name string, edit func(*T)) error {
 
 // update writes what fresh says into the object that the world already has, to
 // which others hold pointers.
-func (w *World) update(r *row, fresh metav1.Object) {
+func (s *Cluster) update(r *row, fresh metav1.Object) {
 	old := r.obj
 	if !maps.Equal(old.GetLabels(), fresh.GetLabels()) {
-		w.notice("MODIFIED", old) // for those whom it no longer concerns
+		s.tell(watch.Modified, old) // for those whom it no longer concerns
 	}
 	fresh.SetUID(old.GetUID())
 	fresh.SetCreationTimestamp(old.GetCreationTimestamp())
@@ -94,39 +81,31 @@ func (w *World) update(r *row, fresh metav1.Object) {
 	fresh.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
 	fresh.SetGeneration(old.GetGeneration())
 	reflect.ValueOf(old).Elem().Set(reflect.ValueOf(fresh).Elem())
-	w.put(old)
-	if p := w.pods[key(r.namespace, r.name)]; p != nil && metav1.Object(p.obj) == old && p.finished {
-		w.forget(p)
+	s.Apply(old)
+	if p, ok := old.(*corev1.Pod); ok {
+		s.kubelets.Updated(p)
 	}
-}
-
-// kubeWrite is what a request wants to write, as far as it can be understood
-// without the state.
-type kubeWrite struct {
-	contentType string
-	body        []byte
-	options     metav1.DeleteOptions
 }
 
 // write carries out a request that changes something.
-func (w *World) write(t *table, q *kubeRequest) kubeAnswer {
-	if q.URL.Query().Has("dryRun") || len(q.options.DryRun) > 0 {
+func (s *Cluster) write(t *table, q *request.Request) answer {
+	if q.URL.Query().Has("dryRun") || len(q.Delete.DryRun) > 0 {
 		return failure(apierrors.NewBadRequest("the simulated API server knows no dry run"))
 	}
 	var err error
-	var a kubeAnswer
-	switch q.verb {
+	var a answer
+	switch q.Verb {
 	case "create":
-		a, err = w.create(t, q)
+		a, err = s.create(t, q)
 	default:
-		i, found := t.find(q.path.namespace, q.path.name)
+		i, found := t.find(q.Path.Namespace, q.Path.Name)
 		if !found {
-			return failure(apierrors.NewNotFound(t.GroupResource(), q.path.name))
+			return failure(apierrors.NewNotFound(t.GroupResource(), q.Path.Name))
 		}
-		if q.verb == "delete" {
-			a, err = w.deleteOne(t, t.rows[i], q)
+		if q.Verb == "delete" {
+			a, err = s.deleteOne(t, t.rows[i], q)
 		} else {
-			a, err = w.replace(t, t.rows[i], q)
+			a, err = s.replace(t, t.rows[i], q)
 		}
 	}
 	if err == nil {
@@ -138,69 +117,69 @@ func (w *World) write(t *table, q *kubeRequest) kubeAnswer {
 	return failure(apierrors.NewBadRequest(err.Error()))
 }
 
-// create is a POST. Pods are made by [World.AddPod] alone: they need a kubelet
-// that knows what runs in them.
-func (w *World) create(t *table, q *kubeRequest) (kubeAnswer, error) {
+// create is a POST. Pods are not made so: they need a kubelet that
+// knows what runs in them.
+func (s *Cluster) create(t *table, q *request.Request) (answer, error) {
 	obj := t.blank()
-	if err := t.decode(q.contentType, q.body, obj); err != nil {
-		return kubeAnswer{}, err
+	if err := t.decode(q.ContentType, q.Content, obj); err != nil {
+		return answer{}, err
 	}
 	if obj.GetNamespace() == "" {
-		obj.SetNamespace(q.path.namespace)
+		obj.SetNamespace(q.Path.Namespace)
 	}
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
-		obj.SetName(fmt.Sprintf("%s%05x", obj.GetGenerateName(), w.random("generated name", obj.GetGenerateName()).Uint32N(1<<20)))
+		obj.SetName(fmt.Sprintf("%s%05x", obj.GetGenerateName(), s.line.Random("generated name", obj.GetGenerateName()).Uint32N(1<<20)))
 	}
 	switch {
 	case obj.GetName() == "":
-		return kubeAnswer{}, invalidObject(t, "", "metadata.name: Required value: name or generateName is required")
-	case obj.GetNamespace() != q.path.namespace:
-		return kubeAnswer{}, errors.New("the namespace of the provided object does not match the namespace sent on the request")
+		return answer{}, invalidObject(t, "", "metadata.name: Required value: name or generateName is required")
+	case obj.GetNamespace() != q.Path.Namespace:
+		return answer{}, errors.New("the namespace of the provided object does not match the namespace sent on the request")
 	case obj.GetResourceVersion() != "":
-		return kubeAnswer{}, errors.New("resourceVersion should not be set on objects to be created")
+		return answer{}, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	if _, found := t.find(obj.GetNamespace(), obj.GetName()); found {
-		return kubeAnswer{}, apierrors.NewAlreadyExists(t.GroupResource(), obj.GetName())
+		return answer{}, apierrors.NewAlreadyExists(t.GroupResource(), obj.GetName())
 	}
 	bare, err := t.withStatusOf(encode(obj), nil)
 	if err != nil {
-		return kubeAnswer{}, err
+		return answer{}, err
 	}
 	obj = t.blank()
 	if err := json.Unmarshal(bare, obj); err != nil {
-		return kubeAnswer{}, err
+		return answer{}, err
 	}
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetGeneration(0)
-	w.put(obj)
-	return kubeAnswer{code: http.StatusCreated, body: encode(obj)}, nil
+	s.Apply(obj)
+	return answer{code: http.StatusCreated, body: encode(obj)}, nil
 }
 
 // replace is a PUT or a PATCH of an object or of its status.
-func (w *World) replace(t *table, r *row, q *kubeRequest) (kubeAnswer, error) {
+func (s *Cluster) replace(t *table, r *row, q *request.Request) (answer, error) {
 	fresh, err := t.replacement(r, q)
 	if err != nil {
-		return kubeAnswer{}, err
+		return answer{}, err
 	}
 	if err := t.mayReplace(r, fresh); err != nil {
-		return kubeAnswer{}, err
+		return answer{}, err
 	}
-	w.update(r, fresh)
-	return kubeAnswer{code: http.StatusOK, body: encode(r.obj)}, nil
+	s.update(r, fresh)
+	return answer{code: http.StatusOK, body: encode(r.obj)}, nil
 }
 
 // replacement is the object that a PUT or a PATCH makes of a row. As with a real
 // API server the status changes through its subresource alone, and through that
 // nothing else.
-func (t *table) replacement(r *row, q *kubeRequest) (metav1.Object, error) {
+func (t *table) replacement(r *row, q *request.Request) (metav1.Object, error) {
 	sent := t.blank()
-	if q.verb == "update" {
-		if err := t.decode(q.contentType, q.body, sent); err != nil {
+	if q.Verb == "update" {
+		if err := t.decode(q.ContentType, q.Content, sent); err != nil {
 			return nil, err
 		}
 	} else {
-		patched, err := t.patched(r.json, q.contentType, q.body)
+		patched, err := t.patched(r.json, q.ContentType, q.Content)
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +188,7 @@ func (t *table) replacement(r *row, q *kubeRequest) (metav1.Object, error) {
 		}
 	}
 	spec, status := encode(sent), r.json
-	if q.path.subresource == "status" {
+	if q.Path.Subresource == "status" {
 		spec, status = r.json, encode(sent)
 	}
 	merged, err := t.withStatusOf(spec, status)
@@ -291,18 +270,18 @@ func (t *table) patched(doc []byte, contentType string, patch []byte) ([]byte, e
 }
 
 // deleteOne is a DELETE. The answer is the object where it stays for a while.
-func (w *World) deleteOne(t *table, r *row, q *kubeRequest) (kubeAnswer, error) {
-	if p := q.options.Preconditions; p != nil {
+func (s *Cluster) deleteOne(t *table, r *row, q *request.Request) (answer, error) {
+	if p := q.Delete.Preconditions; p != nil {
 		if p.UID != nil && *p.UID != r.obj.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != fmt.Sprint(r.revision) {
-			return kubeAnswer{}, apierrors.NewConflict(t.GroupResource(), r.name, errors.New("precondition failed"))
+			return answer{}, apierrors.NewConflict(t.GroupResource(), r.name, errors.New("precondition failed"))
 		}
 	}
-	w.delete(r, q.options.GracePeriodSeconds)
+	s.delete(r, q.Delete.GracePeriodSeconds)
 	_, isPod := r.obj.(*corev1.Pod)
 	if _, stays := t.find(r.namespace, r.name); stays || isPod {
-		return kubeAnswer{code: http.StatusOK, body: r.json}, nil
+		return answer{code: http.StatusOK, body: r.json}, nil
 	}
-	return kubeAnswer{code: http.StatusOK, body: encode(metav1.Status{
+	return answer{code: http.StatusOK, body: encode(metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusSuccess,
 		Details:  &metav1.StatusDetails{Name: r.name, Group: t.Group, Kind: t.Resource, UID: r.obj.GetUID()},

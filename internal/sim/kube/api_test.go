@@ -1,4 +1,4 @@
-package sim
+package kube_test
 
 import (
 	"context"
@@ -31,11 +31,15 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"drainwait/internal/sim"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/memnet"
 )
 
 // cluster is a world in a bubble, and what a client needs to reach its cluster.
 type cluster struct {
-	*World
+	*sim.World
 	t      *testing.T
 	config *rest.Config
 }
@@ -43,18 +47,18 @@ type cluster struct {
 // inBubble runs f beside a new world as it is by default.
 func inBubble(t *testing.T, f func(t *testing.T, c cluster)) {
 	t.Helper()
-	inWorld(t, Config{Seed: 1, Assumptions: DefaultAssumptions()}, f)
+	inWorld(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, f)
 }
 
 // inWorld runs f beside a new world. The goroutine of f is the one that may
 // call Run and touch the world's state.
-func inWorld(t *testing.T, cfg Config, f func(t *testing.T, c cluster)) {
+func inWorld(t *testing.T, cfg sim.Config, f func(t *testing.T, c cluster)) {
 	t.Helper()
 	cfg.Quiesce = synctest.Wait
 	synctest.Test(t, func(t *testing.T) {
-		w := New(cfg)
+		w := sim.New(cfg)
 		defer w.Close()
-		f(t, cluster{w, t, &rest.Config{Host: "http://cluster", QPS: -1, Transport: Transport(w.KubeHandler())}})
+		f(t, cluster{w, t, &rest.Config{Host: "http://cluster", QPS: -1, Transport: memnet.Transport(w.Kube.Handler())}})
 	})
 }
 
@@ -178,16 +182,16 @@ func TestInformerFollowsWorld(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c cluster) {
 				if tt.refuse {
-					c.FailKube(refuseWatchList, http.StatusUnprocessableEntity)
+					c.Kube.Fail(refuseWatchList, http.StatusUnprocessableEntity)
 				}
 				a, b := newPod("a", nil), newPod("b", nil)
-				c.put(a)
-				c.put(b)
+				c.Kube.Apply(a)
+				c.Kube.Apply(b)
 				store, log := c.podInformer()
 				a.Labels = map[string]string{"v": "2"}
-				c.put(a)
-				c.remove(b)
-				c.put(newPod("c", nil))
+				c.Kube.Apply(a)
+				c.Kube.Remove(b)
+				c.Kube.Apply(newPod("c", nil))
 				c.run(time.Second)
 
 				got := log()
@@ -201,7 +205,7 @@ func TestInformerFollowsWorld(t *testing.T) {
 				if d := cmp.Diff(a, obj); d != "" {
 					t.Errorf("pod in the informer's store (-want +got):\n%s", d)
 				}
-				if d := cmp.Diff(tt.want, c.KubeRequests()); d != "" {
+				if d := cmp.Diff(tt.want, c.Kube.Requests()); d != "" {
 					t.Errorf("requests (-want +got):\n%s", d)
 				}
 			})
@@ -211,16 +215,16 @@ func TestInformerFollowsWorld(t *testing.T) {
 
 // churn plans 300 changes of ten pods in 300 ms. The result fills with all of
 // them in order.
-func churn(w *World) *[]string {
+func churn(w *sim.World) *[]string {
 	truth := new([]string)
-	w.onChange(func(eventType string, obj metav1.Object) { *truth = append(*truth, describe(eventType, obj)) })
+	w.Kube.OnChange(func(eventType string, obj metav1.Object) { *truth = append(*truth, describe(eventType, obj)) })
 	for i := range 300 {
-		w.after(time.Duration(i)*time.Millisecond, func() {
+		w.After(time.Duration(i)*time.Millisecond, func() {
 			name := fmt.Sprint("pod-", i%10)
-			if p, ok := get[corev1.Pod](w, "shop", name); ok && i%3 == 0 {
-				w.remove(p)
+			if p, ok := kube.Get[corev1.Pod](w.Kube, "shop", name); ok && i%3 == 0 {
+				w.Kube.Remove(p)
 			} else {
-				w.put(newPod(name, map[string]string{"v": fmt.Sprint(i)}))
+				w.Kube.Apply(newPod(name, map[string]string{"v": fmt.Sprint(i)}))
 			}
 		})
 	}
@@ -321,16 +325,16 @@ func stateAfter(events []string) []string {
 func TestCutWatchResumesWithoutLoss(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		b := newPod("b", nil)
-		c.put(newPod("a", nil))
-		c.put(b)
+		c.Kube.Apply(newPod("a", nil))
+		c.Kube.Apply(b)
 		store, log := c.podInformer()
 		c.run(time.Second) // after a shorter watch, an informer would list again
-		c.CutWatches()
-		c.remove(b)
-		c.put(newPod("c", nil))
+		c.Kube.CutWatches()
+		c.Kube.Remove(b)
+		c.Kube.Apply(newPod("c", nil))
 		c.run(5 * time.Second)
-		c.CutWatches()
-		c.put(b)
+		c.Kube.CutWatches()
+		c.Kube.Apply(b)
 		c.run(5 * time.Second)
 
 		want := []string{"delete shop/b", "add shop/c", "add shop/b"}
@@ -340,7 +344,7 @@ func TestCutWatchResumesWithoutLoss(t *testing.T) {
 		if n := len(store.ListKeys()); n != 3 {
 			t.Errorf("%d pods in the store, want 3", n)
 		}
-		if d := cmp.Diff(map[string]int{"watch pods": 3}, c.KubeRequests()); d != "" {
+		if d := cmp.Diff(map[string]int{"watch pods": 3}, c.Kube.Requests()); d != "" {
 			t.Errorf("requests (-want +got):\n%s", d)
 		}
 	})
@@ -348,18 +352,18 @@ func TestCutWatchResumesWithoutLoss(t *testing.T) {
 
 func TestExpiredWatchListsAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.FailKube(refuseWatchList, http.StatusUnprocessableEntity)
+		c.Kube.Fail(refuseWatchList, http.StatusUnprocessableEntity)
 		a := newPod("a", nil)
-		c.put(a)
+		c.Kube.Apply(a)
 		store, _ := c.podInformer()
-		c.remove(a)
-		c.put(newPod("b", nil))
-		c.ExpireWatches()
+		c.Kube.Remove(a)
+		c.Kube.Apply(newPod("b", nil))
+		c.Kube.ExpireWatches()
 		c.run(5 * time.Second)
 		if d := cmp.Diff([]string{"shop/b"}, store.ListKeys()); d != "" {
 			t.Errorf("store (-want +got):\n%s", d)
 		}
-		if n := c.KubeRequests()["list pods"]; n != 2 {
+		if n := c.Kube.Requests()["list pods"]; n != 2 {
 			t.Errorf("%d lists, want 2", n)
 		}
 	})
@@ -367,8 +371,9 @@ func TestExpiredWatchListsAgain(t *testing.T) {
 
 func TestWatchOfForgottenRevision(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
+		const historySize = 4096 // of one resource
 		for i := range historySize + 2 {
-			c.put(newPod("a", map[string]string{"v": fmt.Sprint(i)}))
+			c.Kube.Apply(newPod("a", map[string]string{"v": fmt.Sprint(i)}))
 		}
 		c.run(time.Minute)
 		check := func(revision, want string) {
@@ -388,14 +393,14 @@ func TestWatchOfForgottenRevision(t *testing.T) {
 		}
 		check("2", "ERROR 410 Expired")
 		check("3", "MODIFIED a 4")
-		c.ExpireWatches()
+		c.Kube.ExpireWatches()
 		check("3", "ERROR 410 Expired")
 	})
 }
 
 func TestWatchEndsAtItsTimeout(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.put(newPod("a", nil))
+		c.Kube.Apply(newPod("a", nil))
 		var lasted time.Duration
 		go func() {
 			begin := time.Now()
@@ -419,8 +424,8 @@ func TestSelectors(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		web := map[string]string{"app": "web"}
 		a, b := newPod("a", web), newPod("b", nil)
-		c.put(a) // 2
-		c.put(b) // 3
+		c.Kube.Apply(a) // 2
+		c.Kube.Apply(b) // 3
 		pods := c.clientset().CoreV1().Pods("")
 		var labelled, named func() []string
 		c.ask(func() {
@@ -447,16 +452,16 @@ func TestSelectors(t *testing.T) {
 			}
 		})
 		b.Labels = map[string]string{"app": "web"}
-		c.put(b) // 4
+		c.Kube.Apply(b) // 4
 		a.Annotations = map[string]string{"v": "2"}
-		c.put(a) // 5
+		c.Kube.Apply(a) // 5
 		delete(b.Labels, "app")
-		c.put(b) // 6
+		c.Kube.Apply(b) // 6
 		b.Annotations = map[string]string{"v": "2"}
-		c.put(b)                    // 7
-		c.put(newPod("c", web))     // 8
-		c.remove(newPod("a", web))  // 9
-		c.put(newPod("other", nil)) // 10
+		c.Kube.Apply(b)                    // 7
+		c.Kube.Apply(newPod("c", web))     // 8
+		c.Kube.Remove(newPod("a", web))    // 9
+		c.Kube.Apply(newPod("other", nil)) // 10
 		c.run(time.Second)
 		if d := cmp.Diff([]string{"ADDED b 4", "MODIFIED a 5", "DELETED b 6", "ADDED c 8", "DELETED a 9"}, labelled()); d != "" {
 			t.Errorf("watch by label (-want +got):\n%s", d)
@@ -470,11 +475,11 @@ func TestSelectors(t *testing.T) {
 func TestObjectsAreStamped(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		p := newPod("a", nil)
-		c.put(p)
+		c.Kube.Apply(p)
 		first := p.DeepCopy()
 		second := map[string]string{"v": "2"}
 		again := newPod("a", second)
-		c.put(again)
+		c.Kube.Apply(again)
 		if again.UID != first.UID || !again.CreationTimestamp.Equal(&first.CreationTimestamp) || again.ResourceVersion == first.ResourceVersion {
 			t.Errorf("an update made %+v of %+v", again.ObjectMeta, first.ObjectMeta)
 		}
@@ -489,9 +494,9 @@ func TestObjectsAreStamped(t *testing.T) {
 				t.Errorf("get of a missing pod: %v, want not found", err)
 			}
 		})
-		c.remove(again)
-		c.put(newPod("a", nil))
-		if p, _ := get[corev1.Pod](c.World, "shop", "a"); p.UID == first.UID {
+		c.Kube.Remove(again)
+		c.Kube.Apply(newPod("a", nil))
+		if p, _ := kube.Get[corev1.Pod](c.World.Kube, "shop", "a"); p.UID == first.UID {
 			t.Error("a new pod has the UID of its predecessor")
 		}
 	})
@@ -500,9 +505,9 @@ func TestObjectsAreStamped(t *testing.T) {
 func TestPutOfTheSameIsNoChange(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		a := newPod("a", map[string]string{"v": "1"})
-		c.put(a) // 2
+		c.Kube.Apply(a) // 2
 		heard := 0
-		c.onChange(func(string, metav1.Object) { heard++ })
+		c.Kube.OnChange(func(string, metav1.Object) { heard++ })
 		pods := c.clientset().CoreV1().Pods("shop")
 		var events func() []string
 		c.ask(func() {
@@ -515,7 +520,7 @@ func TestPutOfTheSameIsNoChange(t *testing.T) {
 		})
 		same := newPod("a", map[string]string{"v": "1"})
 		for _, p := range []*corev1.Pod{a, same, same.DeepCopy()} {
-			c.put(p)
+			c.Kube.Apply(p)
 			if p.ResourceVersion != "2" || p.UID != a.UID || !p.CreationTimestamp.Equal(&a.CreationTimestamp) {
 				t.Errorf("a put of the same made %+v of %+v", p.ObjectMeta, a.ObjectMeta)
 			}
@@ -531,9 +536,9 @@ func TestPutOfTheSameIsNoChange(t *testing.T) {
 			}
 		})
 		// What was put last is the world's own: a change to it counts.
-		p, _ := get[corev1.Pod](c.World, "shop", "a")
+		p, _ := kube.Get[corev1.Pod](c.World.Kube, "shop", "a")
 		p.Labels["v"] = "2"
-		c.put(p)
+		c.Kube.Apply(p)
 		c.run(time.Second)
 		if d := cmp.Diff([]string{"MODIFIED a 3"}, events()); d != "" {
 			t.Errorf("watch (-want +got):\n%s", d)
@@ -544,14 +549,14 @@ func TestPutOfTheSameIsNoChange(t *testing.T) {
 func TestServedGroups(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		for _, apiVersion := range []string{"", "eks.amazonaws.com/v1"} {
-			c.put(&TargetGroupBinding{
+			c.Kube.Apply(&kube.TargetGroupBinding{
 				TypeMeta:   metav1.TypeMeta{APIVersion: apiVersion},
 				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
-				Spec:       TargetGroupBindingSpec{TargetGroupARN: "arn:" + apiVersion, ServiceRef: ServiceReference{"web", intstr.FromInt32(80)}},
+				Spec:       kube.TargetGroupBindingSpec{TargetGroupARN: "arn:" + apiVersion, ServiceRef: kube.ServiceReference{"web", intstr.FromInt32(80)}},
 			})
 		}
-		elbv2 := schema.GroupVersionResource{Group: GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
-		eks := schema.GroupVersionResource{Group: GroupEKS, Version: "v1", Resource: "targetgroupbindings"}
+		elbv2 := schema.GroupVersionResource{Group: kube.GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
+		eks := schema.GroupVersionResource{Group: kube.GroupEKS, Version: "v1", Resource: "targetgroupbindings"}
 
 		check := func(want string) {
 			t.Helper()
@@ -570,7 +575,7 @@ func TestServedGroups(t *testing.T) {
 				t.Errorf("list of a group that is not served: %v, want not found", err)
 			}
 		})
-		c.ServeGroup(GroupEKS, true)
+		c.Kube.ServeGroup(kube.GroupEKS, true)
 		check(always + " elbv2.k8s.aws/v1beta1/targetgroupbindings eks.amazonaws.com/v1/targetgroupbindings")
 
 		factory := dynamicinformer.NewDynamicSharedInformerFactory(dynamic.NewForConfigOrDie(c.config), 0)
@@ -584,10 +589,10 @@ func TestServedGroups(t *testing.T) {
 			}
 		}
 
-		c.ServeGroup(GroupELBv2, false)
+		c.Kube.ServeGroup(kube.GroupELBv2, false)
 		c.run(5 * time.Second)
 		check(always + " eks.amazonaws.com/v1/targetgroupbindings")
-		if n := c.KubeRequests()["watch targetgroupbindings.elbv2.k8s.aws"]; n < 2 {
+		if n := c.Kube.Requests()["watch targetgroupbindings.elbv2.k8s.aws"]; n < 2 {
 			t.Errorf("%d watches of the group that is no longer served, want it to be tried again", n)
 		}
 	})
@@ -611,7 +616,7 @@ func discovered(c cluster) []string {
 func TestDeletePodWithGrace(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		for _, name := range []string{"json", "protobuf", "query", "own"} {
-			c.AddPod(PodSpec{Namespace: "shop", Name: name, Grace: 30 * time.Second})
+			c.AddPod(sim.PodSpec{Namespace: "shop", Name: name, Grace: 30 * time.Second})
 		}
 		c.run(10 * time.Second)
 		client := c.clientset().CoreV1().RESTClient()
@@ -648,9 +653,9 @@ func TestDeletePodWithGrace(t *testing.T) {
 
 func TestSkewedClock(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.SkewClock(-time.Hour)
+		c.Kube.SkewClock(-time.Hour)
 		p := newPod("a", nil)
-		c.put(p)
+		c.Kube.Apply(p)
 		c.run(time.Second)
 		want := time.Now().Add(-time.Hour)
 		if d := p.CreationTimestamp.Sub(want).Abs(); d > 2*time.Second {
@@ -682,7 +687,7 @@ func TestFailKube(t *testing.T) {
 			{http.StatusInternalServerError, apierrors.IsInternalError},
 			{http.StatusGone, apierrors.IsResourceExpired},
 		} {
-			c.FailKube(isList, tt.status)
+			c.Kube.Fail(isList, tt.status)
 			c.ask(func() {
 				if _, err := c.clientset().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{}); !tt.is(err) {
 					t.Errorf("status %d: %#v", tt.status, err)
@@ -692,7 +697,7 @@ func TestFailKube(t *testing.T) {
 				}
 			})
 		}
-		c.FailKube(nil, 0)
+		c.Kube.Fail(nil, 0)
 		c.ask(func() {
 			if _, err := c.clientset().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{}); err != nil {
 				t.Errorf("list pods after the faults: %v", err)
@@ -745,27 +750,15 @@ func TestUnknownPaths(t *testing.T) {
 	})
 }
 
-func TestKeyOfRequestIsNotByChance(t *testing.T) {
-	key := func(query string) string {
-		return understand(httptest.NewRequest("GET", "/api/v1/pods?"+query, nil)).key
-	}
-	if a, b := key("watch=1&timeoutSeconds=301&resourceVersion=2"), key("resourceVersion=2&timeoutSeconds=577&watch=1"); a != b {
-		t.Errorf("one request has the keys %q and %q", a, b)
-	}
-	if a, b := key("watch=1&resourceVersion=2"), key("watch=1&resourceVersion=3"); a == b {
-		t.Errorf("two requests have the key %q", a)
-	}
-}
-
 func TestListIsSorted(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		for _, key := range []string{"b/a", "a-b/x", "a/z", "a/b"} {
 			ns, name, _ := strings.Cut(key, "/")
-			c.put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}})
+			c.Kube.Apply(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}})
 		}
 		for ns, want := range map[string]string{"": "a/b a/z a-b/x b/a", "a": "a/b a/z", "a-b": "a-b/x", "c": ""} {
 			var got []string
-			for _, p := range list[corev1.Pod](c.World, ns) {
+			for _, p := range kube.List[corev1.Pod](c.World.Kube, ns) {
 				got = append(got, p.Namespace+"/"+p.Name)
 			}
 			if s := strings.Join(got, " "); s != want {
@@ -776,12 +769,12 @@ func TestListIsSorted(t *testing.T) {
 }
 
 func TestKubeOverLoopback(t *testing.T) {
-	w := New(Config{Seed: 1, Assumptions: DefaultAssumptions()})
-	w.put(newPod("a", map[string]string{"v": "1"}))
+	w := sim.New(sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()})
+	w.Kube.Apply(newPod("a", map[string]string{"v": "1"}))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.Run(ctx, math.MaxInt64/2) })
-	server := httptest.NewServer(w.KubeHandler())
+	server := httptest.NewServer(w.Kube.Handler())
 	factory := informers.NewSharedInformerFactory(kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL, QPS: -1}), 0)
 	defer func() {
 		cancel()
@@ -806,7 +799,7 @@ func TestKubeOverLoopback(t *testing.T) {
 	if l, err := pods.Lister().List(labels.Everything()); err != nil || len(l) != 1 {
 		t.Fatalf("lister has %v, %v", l, err)
 	}
-	if err := w.Do(ctx, "test", func() { w.put(newPod("a", map[string]string{"v": "2"})) }); err != nil {
+	if err := w.Do(ctx, "test", func() { w.Kube.Apply(newPod("a", map[string]string{"v": "2"})) }); err != nil {
 		t.Fatal(err)
 	}
 	if p := <-updated; p.Labels["v"] != "2" {

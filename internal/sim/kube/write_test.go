@@ -1,9 +1,8 @@
-package sim
+package kube_test
 
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +18,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/dynamic"
+
+	"drainwait/internal/sim"
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/kube"
+	"drainwait/internal/sim/lbc"
 )
 
-var bindings = schema.GroupVersionResource{Group: GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
+var bindings = schema.GroupVersionResource{Group: kube.GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
 
 func (c cluster) bindings() dynamic.ResourceInterface {
 	return dynamic.NewForConfigOrDie(c.config).Resource(bindings).Namespace("shop")
@@ -56,7 +60,7 @@ func TestTypedWrites(t *testing.T) {
 		services := c.clientset().CoreV1().Services("shop")
 		var s *corev1.Service
 		c.try(func(ctx context.Context) (err error) {
-			made := NewService("", "web", map[string]string{"app": "web"}, 8080)
+			made := kube.NewService("", "web", map[string]string{"app": "web"}, 8080)
 			made.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "dropped"}}
 			s, err = services.Create(ctx, made, metav1.CreateOptions{})
 			return err
@@ -65,7 +69,7 @@ func TestTypedWrites(t *testing.T) {
 			t.Errorf("created %+v %+v", s.ObjectMeta, s.Status)
 		}
 		c.refused("a second one", apierrors.IsAlreadyExists, func(ctx context.Context) error {
-			_, err := services.Create(ctx, NewService("shop", "web", nil, 8080), metav1.CreateOptions{})
+			_, err := services.Create(ctx, kube.NewService("shop", "web", nil, 8080), metav1.CreateOptions{})
 			return err
 		})
 		stale := s.DeepCopy()
@@ -167,7 +171,7 @@ func TestPatches(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c cluster) {
-				mine := c.AddService(app, "web", map[string]string{"app": app}, port)
+				mine := c.Kube.AddService(app, "web", map[string]string{"app": app}, port)
 				c.ask(func() {
 					s, err := c.clientset().CoreV1().Services(app).Patch(t.Context(), "web", tt.kind, []byte(tt.patch), metav1.PatchOptions{FieldManager: "test"})
 					got := string(apierrors.ReasonForError(err))
@@ -185,7 +189,7 @@ func TestPatches(t *testing.T) {
 						t.Errorf("got %s, %v, want %s", got, err, tt.want)
 					}
 				})
-				if s, _ := get[corev1.Service](c.World, app, "web"); s != mine {
+				if s, _ := kube.Get[corev1.Service](c.World.Kube, app, "web"); s != mine {
 					t.Error("the object to which the world's user holds a pointer is no longer the world's")
 				}
 			})
@@ -197,13 +201,13 @@ func TestPatches(t *testing.T) {
 func TestPatchedPod(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		labels := map[string]string{"app": "web"}
-		c.AddService("shop", "web", labels, 8080)
-		c.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080})
+		c.Kube.AddService("shop", "web", labels, 8080)
+		c.AddPod(sim.PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080})
 		c.run(10 * time.Second)
 		pods := c.clientset().CoreV1().Pods("shop")
 		endpoints := func() int {
 			n := 0
-			for _, s := range c.slicesNamed("shop", "web") {
+			for _, s := range c.Kube.SlicesOf("shop", "web") {
 				n += len(s.Endpoints)
 			}
 			return n
@@ -233,11 +237,11 @@ func TestPatchedPod(t *testing.T) {
 // TestDynamicWrites makes, patches and deletes a binding by the dynamic client.
 func TestDynamicWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.StopController()
-		g := c.AddTargetGroup("web", 80, c.AddLoadBalancer("web", ALB))
-		b := c.AddBinding("shop", "web", "blue", g)
+		c.LBC.Stop()
+		g := c.AWS.AddTargetGroup("web", 80, c.AWS.AddLoadBalancer("web", aws.ALB))
+		b := c.LBC.AddBinding("shop", "web", "blue", g)
 		b.Finalizers = []string{"test/one", "test/two"}
-		c.Apply(b)
+		c.Kube.Apply(b)
 		c.try(func(ctx context.Context) error {
 			u, err := c.bindings().Patch(ctx, "web", types.MergePatchType, []byte(`{"spec":{"serviceRef":{"name":"green"},"unknown":1}}`), metav1.PatchOptions{})
 			if err == nil && (b.Spec.ServiceRef.Name != "green" || b.Spec.ServiceRef.Port != intstr.FromInt32(80) || u.GetGeneration() != 2) {
@@ -282,11 +286,11 @@ func TestDynamicWrites(t *testing.T) {
 // TestWatchTellsOfWrites follows a deletion with a finalizer.
 func TestWatchTellsOfWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.StopController()
-		g := c.AddTargetGroup("web", 80, c.AddLoadBalancer("web", ALB))
-		b := c.AddBinding("shop", "web", "web", g)
+		c.LBC.Stop()
+		g := c.AWS.AddTargetGroup("web", 80, c.AWS.AddLoadBalancer("web", aws.ALB))
+		b := c.LBC.AddBinding("shop", "web", "web", g)
 		b.Finalizers, b.Annotations = []string{"test/one"}, map[string]string{"v": "1"}
-		c.Apply(b)
+		c.Kube.Apply(b)
 		var events func() []string
 		c.try(func(ctx context.Context) error {
 			wi, err := c.bindings().Watch(ctx, metav1.ListOptions{ResourceVersion: b.ResourceVersion})
@@ -295,20 +299,20 @@ func TestWatchTellsOfWrites(t *testing.T) {
 			}
 			return err
 		})
-		c.Delete(b)
+		c.Kube.Delete(b)
 		at := b.DeletionTimestamp.Time
 		c.run(5 * time.Second)
-		c.Delete(b) // changes nothing
-		again := NewBinding("shop", "web", "web", g)
+		c.Kube.Delete(b) // changes nothing
+		again := lbc.NewBinding("shop", "web", "web", g)
 		again.Finalizers = b.Finalizers
-		c.Apply(again)
+		c.Kube.Apply(again)
 		if again.DeletionTimestamp == nil || !again.DeletionTimestamp.Equal(&metav1.Time{Time: at}) {
 			t.Errorf("deleted at %v, and after another deletion and an apply at %v", at, again.DeletionTimestamp)
 		}
-		if err := Edit(c.World, "shop", "web", func(b *TargetGroupBinding) { b.Finalizers = nil }); err != nil {
+		if err := kube.Edit(c.World.Kube, "shop", "web", func(b *kube.TargetGroupBinding) { b.Finalizers = nil }); err != nil {
 			t.Error(err)
 		}
-		c.Apply(NewBinding("shop", "web", "web", g))
+		c.Kube.Apply(lbc.NewBinding("shop", "web", "web", g))
 		c.run(time.Second)
 		var got []string
 		for _, e := range events() {
@@ -317,7 +321,7 @@ func TestWatchTellsOfWrites(t *testing.T) {
 		if d := cmp.Diff([]string{"MODIFIED", "MODIFIED", "DELETED", "ADDED"}, got); d != "" { // the apply takes an annotation off
 			t.Errorf("watch (-want +got):\n%s", d)
 		}
-		if err := Edit(c.World, "shop", "gone", func(*corev1.Service) {}); err == nil {
+		if err := kube.Edit(c.World.Kube, "shop", "gone", func(*corev1.Service) {}); err == nil {
 			t.Error("an edit of nothing succeeded")
 		}
 	})
@@ -326,16 +330,16 @@ func TestWatchTellsOfWrites(t *testing.T) {
 // TestPodWithFinalizer stays after its containers are gone.
 func TestPodWithFinalizer(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		p := c.AddPod(PodSpec{Namespace: "shop", Name: "a", Grace: 5 * time.Second})
+		p := c.AddPod(sim.PodSpec{Namespace: "shop", Name: "a", Grace: 5 * time.Second})
 		finalize := func(finalizers ...string) {
 			t.Helper()
-			if err := Edit(c.World, "shop", "a", func(p *corev1.Pod) { p.Finalizers = finalizers }); err != nil {
+			if err := kube.Edit(c.World.Kube, "shop", "a", func(p *corev1.Pod) { p.Finalizers = finalizers }); err != nil {
 				t.Fatal(err)
 			}
 		}
 		finalize("test/one")
 		c.run(10 * time.Second)
-		c.Delete(newPod("a", nil))
+		c.Kube.Delete(newPod("a", nil))
 		c.run(time.Minute)
 		if p.Deleted == 0 || p.Gone != 0 {
 			t.Errorf("deleted at %v and gone at %v, want it to stay", p.Deleted, p.Gone)
@@ -347,44 +351,13 @@ func TestPodWithFinalizer(t *testing.T) {
 	})
 }
 
-// TestSlicesByHand are left alone, and LBC follows them.
-func TestSlicesByHand(t *testing.T) {
-	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
-		t.w.AddBinding("shop", "web", "web", g)
-		t.w.AddService("shop", "web", nil, 8080)
-		t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Port: 8080})
-		t.run(10 * time.Second)
-		name, port := "http", int32(8080)
-		s := &discoveryv1.EndpointSlice{
-			ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "mine", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
-			AddressType: discoveryv1.AddressTypeIPv4,
-			Ports:       []discoveryv1.EndpointPort{{Port: &port}, {Name: &name, Port: &port}},
-			Endpoints: []discoveryv1.Endpoint{
-				{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "a", Namespace: "elsewhere"}},
-				{Addresses: []string{"10.0.0.2"}},
-			},
-		}
-		t.w.Apply(s)
-		t.run(20 * time.Second)
-		t.want("by hand", g, "10.0.0.1:8080 us-east-1b healthy")
-		if err := Edit(t.w, "shop", "web", func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "other"} }); err != nil {
-			t.Fatal(err)
-		}
-		t.run(5 * time.Second)
-		if got := t.w.slicesNamed("shop", "web"); !slices.Contains(got, s) {
-			t.Error("the EndpointSlice controller took a slice that is not its own")
-		}
-	})
-}
-
 func TestNoDryRun(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		s := c.AddService("shop", "web", nil, 80)
+		s := c.Kube.AddService("shop", "web", nil, 80)
 		c.refused("a dry run", apierrors.IsBadRequest, func(ctx context.Context) error {
 			return c.clientset().CoreV1().Services("shop").Delete(ctx, "web", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
 		})
-		if _, ok := get[corev1.Service](c.World, "shop", s.Name); !ok {
+		if _, ok := kube.Get[corev1.Service](c.World.Kube, "shop", s.Name); !ok {
 			t.Error("a dry run was carried out")
 		}
 	})

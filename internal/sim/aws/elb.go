@@ -1,13 +1,12 @@
-package sim
+package aws
 
 import (
-	"bytes"
-	"encoding/xml"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"drainwait/internal/sim/aws/query"
 )
 
 // vpcID is the one VPC of the account.
@@ -16,29 +15,29 @@ const vpcID = "vpc-0simulated"
 // zones are where targets are, by the last byte of their address or name.
 var zones = [...]string{Region + "a", Region + "b", Region + "c"}
 
-func zoneOf(id targetID) string {
-	if id.name != "" {
-		return zones[int(id.name[len(id.name)-1])%len(zones)]
+func zoneOf(id TargetID) string {
+	if id.Name != "" {
+		return zones[int(id.Name[len(id.Name)-1])%len(zones)]
 	}
-	b := id.ip.As16()
+	b := id.IP.As16()
 	return zones[int(b[15])%len(zones)]
 }
 
 // visible tells whether the caller may use the group.
-func (c *awsCall) visible(g *TargetGroup) bool {
-	owner := c.w.aws.iam.owners[g.arn]
+func (c *call) visible(g *TargetGroup) bool {
+	owner := c.a.iam.owners[g.arn]
 	return owner == "" || owner == c.caller.role
 }
 
 // group looks a target group up for the caller.
-func (c *awsCall) group(arn string) (*TargetGroup, error) {
+func (c *call) group(arn string) (*TargetGroup, error) {
 	if arn == "" {
-		return nil, missing("targetGroupArn")
+		return nil, query.Missing("targetGroupArn")
 	}
 	if err := c.validARN("target group", arn); err != nil {
 		return nil, err
 	}
-	g, err := c.w.aws.group(arn)
+	g, err := c.a.Group(arn)
 	if err == nil && !c.visible(g) {
 		return nil, c.denied("elasticloadbalancing:"+c.action, arn)
 	}
@@ -50,18 +49,18 @@ func (c *awsCall) group(arn string) (*TargetGroup, error) {
 func validARN(kind, arn string) error {
 	resource := strings.ReplaceAll(kind, " ", "") + "/"
 	if !strings.HasPrefix(arn, "arn:aws:elasticloadbalancing:"+Region+":"+AccountID+":"+resource) {
-		return invalid("'%s' is not a valid %s ARN", arn, kind)
+		return query.Invalid("'%s' is not a valid %s ARN", arn, kind)
 	}
 	return nil
 }
 
-// validARN is the same as the world refuses it; see [World.ForeignNotFound].
-func (c *awsCall) validARN(kind, arn string) error {
+// validARN is the same as the account refuses it; see [Account.ForeignNotFound].
+func (c *call) validARN(kind, arn string) error {
 	err := validARN(kind, arn)
 	parts := strings.SplitN(arn, ":", 6)
 	foreign := len(parts) == 6 && parts[2] == "elasticloadbalancing" && strings.HasPrefix(parts[5], strings.ReplaceAll(kind, " ", "")+"/")
 	switch {
-	case err == nil, !foreign, !c.w.aws.foreignNotFound:
+	case err == nil, !foreign, !c.a.foreignNotFound:
 		return err
 	case kind == "load balancer":
 		return noBalancer(arn)
@@ -70,16 +69,16 @@ func (c *awsCall) validARN(kind, arn string) error {
 	}
 }
 
-// awsTarget is a target as a request names it.
-type awsTarget struct {
-	id   targetID
-	zone string // "" where the request names none
+// NamedTarget is a target as a request names it.
+type NamedTarget struct {
+	ID   TargetID
+	Zone string // "" where the request names none
 }
 
 // targets reads the Targets of a request. A target without a port means the
 // group's port.
-func (c *awsCall) targets(g *TargetGroup) ([]awsTarget, error) {
-	var ts []awsTarget
+func (c *call) targets(g *TargetGroup) ([]NamedTarget, error) {
+	var ts []NamedTarget
 	for {
 		member := "Targets.member." + strconv.Itoa(len(ts)+1)
 		id := c.form.Get(member + ".Id")
@@ -88,40 +87,40 @@ func (c *awsCall) targets(g *TargetGroup) ([]awsTarget, error) {
 		}
 		t, ok := g.parseTarget(id)
 		if !ok {
-			return nil, &apiError{400, "InvalidTarget",
-				"The specified target does not exist, is not in the same VPC as the target group, or has an unsupported instance type."}
+			return nil, query.Errorf(400, "InvalidTarget",
+				"The specified target does not exist, is not in the same VPC as the target group, or has an unsupported instance type.")
 		}
-		port, err := c.number(member+".Port", 1, 65535, g.port)
+		port, err := c.form.Number(member+".Port", 1, 65535, g.port)
 		if err != nil {
 			return nil, err
 		}
-		t.port = port
-		ts = append(ts, awsTarget{t, c.form.Get(member + ".AvailabilityZone")})
+		t.Port = port
+		ts = append(ts, NamedTarget{t, c.form.Get(member + ".AvailabilityZone")})
 	}
 }
 
 // parseTarget reads a target's Id, which depends on the group's target type.
-func (g *TargetGroup) parseTarget(id string) (targetID, bool) {
+func (g *TargetGroup) parseTarget(id string) (TargetID, bool) {
 	switch g.targetType {
 	case "instance":
-		return targetID{name: id}, strings.HasPrefix(id, "i-")
+		return TargetID{Name: id}, strings.HasPrefix(id, "i-")
 	case "alb":
-		return targetID{name: id}, validARN("load balancer", id) == nil
+		return TargetID{Name: id}, validARN("load balancer", id) == nil
 	default:
 		ip, err := netip.ParseAddr(id)
-		return targetID{ip: ip}, err == nil && ip.Zone() == ""
+		return TargetID{IP: ip}, err == nil && ip.Zone() == ""
 	}
 }
 
 // find is the registration that t names. All of its identity has to match.
-func (g *TargetGroup) find(t awsTarget) *target {
-	if t.zone != "" && t.zone != zoneOf(t.id) {
+func (g *TargetGroup) find(t NamedTarget) *target {
+	if t.Zone != "" && t.Zone != zoneOf(t.ID) {
 		return nil
 	}
-	return g.targets[t.id]
+	return g.targets[t.ID]
 }
 
-func (c *awsCall) describeTargetHealth() (any, error) {
+func (c *call) describeTargetHealth() (any, error) {
 	g, err := c.group(c.form.Get("TargetGroupArn"))
 	if err != nil {
 		return nil, err
@@ -130,42 +129,42 @@ func (c *awsCall) describeTargetHealth() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendHealths(nil, healths(g, asked)), nil
+	return appendHealths(nil, g.Health(asked...)), nil
 }
 
-// targetHealth is one row of DescribeTargetHealth.
-type targetHealth struct {
-	awsTarget
-	state, reason string
+// TargetHealth is one row of DescribeTargetHealth.
+type TargetHealth struct {
+	NamedTarget
+	State, Reason string
 }
 
-// healths are the rows for those targets, or for all targets of the group where
-// none are asked for.
-func healths(g *TargetGroup, asked []awsTarget) []targetHealth {
+// Health is DescribeTargetHealth for those targets, or for all targets of the
+// group where none are asked for.
+func (g *TargetGroup) Health(asked ...NamedTarget) []TargetHealth {
 	if len(asked) == 0 {
-		rows := make([]targetHealth, 0, len(g.targets))
+		rows := make([]TargetHealth, 0, len(g.targets))
 		for _, t := range g.sorted() {
 			rows = append(rows, g.health(t))
 		}
 		return rows
 	}
-	rows := make([]targetHealth, 0, len(asked))
+	rows := make([]TargetHealth, 0, len(asked))
 	for _, a := range asked {
 		if t := g.find(a); t != nil {
 			rows = append(rows, g.health(t))
 		} else {
-			rows = append(rows, targetHealth{a, "unused", "Target.NotRegistered"})
+			rows = append(rows, TargetHealth{a, "unused", "Target.NotRegistered"})
 		}
 	}
 	return rows
 }
 
-func (g *TargetGroup) health(t *target) targetHealth {
+func (g *TargetGroup) health(t *target) TargetHealth {
 	state, reason := t.state()
 	if g.balancer == nil && t.pinned == "" {
 		state, reason = "unused", "Target.NotInUse"
 	}
-	return targetHealth{awsTarget{t.id, zoneOf(t.id)}, state, reason}
+	return TargetHealth{NamedTarget{t.id, zoneOf(t.id)}, state, reason}
 }
 
 // healthDescriptions are AWS's words for the reasons.
@@ -180,56 +179,29 @@ var healthDescriptions = map[string]string{
 // appendHealths renders the result of DescribeTargetHealth. It is written by
 // hand because polls are most of what a world is asked: encoding/xml takes eight
 // times as long.
-func appendHealths(b []byte, rows []targetHealth) []byte {
+func appendHealths(b []byte, rows []TargetHealth) []byte {
 	b = slices.Grow(b, 400*len(rows)+64)
 	b = append(b, "<TargetHealthDescriptions>"...)
 	for _, r := range rows {
 		b = append(b, "<member><HealthCheckPort>"...)
-		b = strconv.AppendInt(b, int64(r.id.port), 10)
+		b = strconv.AppendInt(b, int64(r.ID.Port), 10)
 		b = append(b, "</HealthCheckPort><Target>"...)
-		b = appendElement(b, "AvailabilityZone", r.zone)
+		b = query.AppendElement(b, "AvailabilityZone", r.Zone)
 		b = append(b, "<Id>"...)
-		if r.id.name != "" {
-			b = append(b, r.id.name...)
+		if r.ID.Name != "" {
+			b = append(b, r.ID.Name...)
 		} else {
-			b = r.id.ip.AppendTo(b)
+			b = r.ID.IP.AppendTo(b)
 		}
 		b = append(b, "</Id><Port>"...)
-		b = strconv.AppendInt(b, int64(r.id.port), 10)
+		b = strconv.AppendInt(b, int64(r.ID.Port), 10)
 		b = append(b, "</Port></Target><TargetHealth>"...)
-		b = appendElement(b, "Description", healthDescriptions[r.reason])
-		b = appendElement(b, "Reason", r.reason)
-		b = appendElement(b, "State", r.state)
+		b = query.AppendElement(b, "Description", healthDescriptions[r.Reason])
+		b = query.AppendElement(b, "Reason", r.Reason)
+		b = query.AppendElement(b, "State", r.State)
 		b = append(b, "</TargetHealth></member>"...)
 	}
 	return append(b, "</TargetHealthDescriptions>"...)
-}
-
-// appendElement appends an element, or nothing where it would be empty.
-func appendElement(b []byte, name, text string) []byte {
-	if text == "" {
-		return b
-	}
-	b = append(append(append(b, '<'), name...), '>')
-	if plain(text) {
-		b = append(b, text...)
-	} else {
-		var escaped bytes.Buffer
-		_ = xml.EscapeText(&escaped, []byte(text)) // a Buffer takes everything
-		b = append(b, escaped.Bytes()...)
-	}
-	return append(append(append(b, "</"...), name...), '>')
-}
-
-// plain tells whether all of text may stand for itself in XML.
-func plain(text string) bool {
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c < ' ', c > '~', c == '<', c == '>', c == '&', c == '"', c == '\'':
-			return false
-		}
-	}
-	return true
 }
 
 type xmlTargetGroup struct {
@@ -244,12 +216,12 @@ type xmlTargetGroups struct {
 	NextMarker   string           `xml:",omitempty"`
 }
 
-func (c *awsCall) describeTargetGroups() (any, error) {
+func (c *call) describeTargetGroups() (any, error) {
 	groups, err := c.chosenGroups()
 	if err != nil {
 		return nil, err
 	}
-	groups, next, err := page(c, groups)
+	groups, next, err := query.Page(c.form, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -272,17 +244,17 @@ func (c *awsCall) describeTargetGroups() (any, error) {
 
 // chosenGroups are the groups that DescribeTargetGroups asks for. It may choose
 // in one way only.
-func (c *awsCall) chosenGroups() ([]*TargetGroup, error) {
-	arns, names, balancer := c.list("TargetGroupArns"), c.list("Names"), c.form.Get("LoadBalancerArn")
+func (c *call) chosenGroups() ([]*TargetGroup, error) {
+	arns, names, balancer := c.form.List("TargetGroupArns"), c.form.List("Names"), c.form.Get("LoadBalancerArn")
 	switch {
 	case len(arns) > 0 && len(names) > 0, balancer != "" && len(arns)+len(names) > 0:
-		return nil, invalid("Only one of target group ARNs, target group names and load balancer ARN can be specified")
+		return nil, query.Invalid("Only one of target group ARNs, target group names and load balancer ARN can be specified")
 	case len(arns) > 0:
 		return collect(arns, c.group)
 	case len(names) > 0:
 		return collect(names, c.groupNamed)
 	}
-	groups := c.w.aws.groups
+	groups := c.a.groups
 	if balancer != "" {
 		lb, err := c.balancer(balancer)
 		if err != nil {
@@ -293,8 +265,8 @@ func (c *awsCall) chosenGroups() ([]*TargetGroup, error) {
 	return slices.DeleteFunc(slices.Clone(groups), func(g *TargetGroup) bool { return !c.visible(g) }), nil
 }
 
-func (c *awsCall) groupNamed(name string) (*TargetGroup, error) {
-	g, err := c.w.aws.groupNamed(name)
+func (c *call) groupNamed(name string) (*TargetGroup, error) {
+	g, err := c.a.GroupNamed(name)
 	if err != nil {
 		return nil, err
 	}
@@ -326,12 +298,12 @@ type xmlLoadBalancers struct {
 	NextMarker    string            `xml:",omitempty"`
 }
 
-func (c *awsCall) describeLoadBalancers() (any, error) {
+func (c *call) describeLoadBalancers() (any, error) {
 	balancers, err := c.chosenBalancers()
 	if err != nil {
 		return nil, err
 	}
-	balancers, next, err := page(c, balancers)
+	balancers, next, err := query.Page(c.form, balancers)
 	if err != nil {
 		return nil, err
 	}
@@ -340,20 +312,20 @@ func (c *awsCall) describeLoadBalancers() (any, error) {
 		result.LoadBalancers = append(result.LoadBalancers, xmlLoadBalancer{
 			LoadBalancerArn: lb.arn, LoadBalancerName: lb.name, DNSName: lb.dnsName, Type: lb.kind,
 			State: "active", Scheme: "internet-facing", VpcId: vpcID, IpAddressType: "ipv4",
-			CreatedTime: awsTime(c.w.wall(lb.created)),
+			CreatedTime: query.Time(c.a.line.Wall(lb.created)),
 		})
 	}
 	return result, nil
 }
 
 // chosenBalancers are the load balancers that DescribeLoadBalancers asks for.
-func (c *awsCall) chosenBalancers() ([]*LoadBalancer, error) {
-	arns, names := c.list("LoadBalancerArns"), c.list("Names")
+func (c *call) chosenBalancers() ([]*LoadBalancer, error) {
+	arns, names := c.form.List("LoadBalancerArns"), c.form.List("Names")
 	switch {
 	case len(arns) > 0 && len(names) > 0:
-		return nil, invalid("Load balancer names and load balancer ARNs cannot be specified at the same time")
+		return nil, query.Invalid("Load balancer names and load balancer ARNs cannot be specified at the same time")
 	case len(arns) > 20 || len(names) > 20:
-		return nil, invalid("Only 20 load balancers can be described by ARN or name at the same time")
+		return nil, query.Invalid("Only 20 load balancers can be described by ARN or name at the same time")
 	case len(arns) > 0:
 		return collect(arns, c.balancer)
 	case len(names) > 0:
@@ -361,64 +333,64 @@ func (c *awsCall) chosenBalancers() ([]*LoadBalancer, error) {
 			return c.findBalancer(func(lb *LoadBalancer) bool { return lb.name == name }, name)
 		})
 	}
-	return c.w.aws.balancers, nil
+	return c.a.balancers, nil
 }
 
-func (c *awsCall) balancer(arn string) (*LoadBalancer, error) {
+func (c *call) balancer(arn string) (*LoadBalancer, error) {
 	if err := c.validARN("load balancer", arn); err != nil {
 		return nil, err
 	}
 	return c.findBalancer(func(lb *LoadBalancer) bool { return lb.arn == arn }, arn)
 }
 
-func (c *awsCall) findBalancer(match func(*LoadBalancer) bool, what string) (*LoadBalancer, error) {
-	if i := slices.IndexFunc(c.w.aws.balancers, match); i >= 0 {
-		return c.w.aws.balancers[i], nil
+func (c *call) findBalancer(match func(*LoadBalancer) bool, what string) (*LoadBalancer, error) {
+	if i := slices.IndexFunc(c.a.balancers, match); i >= 0 {
+		return c.a.balancers[i], nil
 	}
 	return nil, noBalancer(what)
 }
 
 func noBalancer(what string) error {
-	return &apiError{400, "LoadBalancerNotFound", fmt.Sprintf("Load balancers '[%s]' not found", what)}
+	return query.Errorf(400, "LoadBalancerNotFound", "Load balancers '[%s]' not found", what)
 }
 
-func (c *awsCall) registerTargets() (any, error) {
+func (c *call) registerTargets() (any, error) {
 	g, ts, err := c.groupAndTargets()
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]targetID, len(ts))
+	ids := make([]TargetID, len(ts))
 	for i, t := range ts {
-		ids[i] = t.id
+		ids[i] = t.ID
 	}
-	c.w.register(g, ids)
+	c.a.RegisterTargets(g, ids)
 	return struct{}{}, nil
 }
 
 // deregisterTargets takes what is not registered for done, as AWS does.
-func (c *awsCall) deregisterTargets() (any, error) {
+func (c *call) deregisterTargets() (any, error) {
 	g, ts, err := c.groupAndTargets()
 	if err != nil {
 		return nil, err
 	}
-	var ids []targetID
+	var ids []TargetID
 	for _, t := range ts {
 		if g.find(t) != nil {
-			ids = append(ids, t.id)
+			ids = append(ids, t.ID)
 		}
 	}
-	c.w.deregisterByHand(g, ids)
+	c.a.deregisterByHand(g, ids)
 	return struct{}{}, nil
 }
 
-func (c *awsCall) groupAndTargets() (*TargetGroup, []awsTarget, error) {
+func (c *call) groupAndTargets() (*TargetGroup, []NamedTarget, error) {
 	g, err := c.group(c.form.Get("TargetGroupArn"))
 	if err != nil {
 		return nil, nil, err
 	}
 	ts, err := c.targets(g)
 	if err == nil && len(ts) == 0 {
-		err = missing("targets")
+		err = query.Missing("targets")
 	}
 	return g, ts, err
 }

@@ -1,4 +1,6 @@
-package sim
+// Package memnet joins HTTP clients and servers in memory, with no sockets: in a
+// synctest bubble those would keep the clock from moving.
+package memnet
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package sim
+package aws
 
 import (
 	"context"
@@ -26,31 +26,39 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
+
+	"drainwait/internal/sim/aws/query"
+	"drainwait/internal/sim/memnet"
+	"drainwait/internal/sim/timeline"
 )
 
-// awsTest is a world in a bubble with the real SDK on its AWS face. Its API
+// awsTest is an account in a bubble with the real SDK on its HTTP face. Its API
 // takes 100 ms a call: a call acts 50 ms after it was made.
 type awsTest struct {
 	*testing.T
-	w   *World
-	cfg aws.Config
-	elb *elb.Client
-	sts *sts.Client
+	line      *timeline.Timeline
+	account   *Account
+	listening map[TargetID]bool
+	cfg       aws.Config
+	elb       *elb.Client
+	sts       *sts.Client
 }
 
 // testAWS runs f on the root goroutine of a bubble. The clients do not retry.
 func testAWS(t *testing.T, change func(*Assumptions), f func(*awsTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		as := DefaultAssumptions()
-		as.APILatency = Range{100 * time.Millisecond, 100 * time.Millisecond}
-		as.RegistrationTime = Range{10 * time.Second, 10 * time.Second}
+		as.APILatency = timeline.Between(100*time.Millisecond, 100*time.Millisecond)
+		as.RegistrationTime = timeline.Between(10*time.Second, 10*time.Second)
 		if change != nil {
 			change(&as)
 		}
-		w := New(Config{Seed: 1, Assumptions: as, Quiesce: synctest.Wait})
-		defer w.Close()
-		cfg := sdkConfig("http://aws.invalid", &http.Client{Transport: Transport(w.AWSHandler())})
-		f(&awsTest{t, w, cfg, elb.NewFromConfig(cfg), sts.NewFromConfig(cfg)})
+		line := timeline.New(1, 1, synctest.Wait)
+		defer line.Close()
+		listening := make(map[TargetID]bool)
+		account := New(line, &as, Hosts{Listening: func(id TargetID) bool { return listening[id] }})
+		cfg := sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(account.Handler())})
+		f(&awsTest{t, line, account, listening, cfg, elb.NewFromConfig(cfg), sts.NewFromConfig(cfg)})
 	})
 }
 
@@ -74,7 +82,7 @@ func (t *awsTest) do(f func(context.Context) error) error {
 		defer stop()
 		err = f(t.Context())
 	}()
-	t.w.Run(running, t.w.Now()+24*time.Hour)
+	t.line.Run(running, t.line.Now()+24*time.Hour)
 	if running.Err() == nil {
 		t.Fatal("a call did not return within a day")
 	}
@@ -101,15 +109,15 @@ func (t *awsTest) health(g *TargetGroup, ts ...types.TargetDescription) func(con
 // succeed.
 func (t *awsTest) serve(addresses ...string) {
 	for _, id := range targetIDs(addresses...) {
-		t.w.listeners[id] = &container{serving: true, pod: &pod{report: new(PodReport)}}
+		t.listening[id] = true
 	}
 }
 
-func targetIDs(addresses ...string) []targetID {
-	var ts []targetID
+func targetIDs(addresses ...string) []TargetID {
+	var ts []TargetID
 	for _, a := range addresses {
 		ap := netip.MustParseAddrPort(a)
-		ts = append(ts, targetID{ip: ap.Addr(), port: int(ap.Port())})
+		ts = append(ts, TargetID{IP: ap.Addr(), Port: int(ap.Port())})
 	}
 	return ts
 }
@@ -137,7 +145,7 @@ func healthRows(out *elb.DescribeTargetHealthOutput) []string {
 
 func TestTargetTimeline(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 		t.serve("10.0.0.3:8080")
 		target := []types.TargetDescription{describedAs("10.0.0.3", 8080, "")}
 		const ms = time.Millisecond
@@ -191,7 +199,7 @@ func TestTargetTimeline(t *testing.T) {
 			wg.Wait()
 			return nil
 		})
-		if diff := cmp.Diff(map[string]int{"RegisterTargets OK": 1, "DeregisterTargets OK": 1, "DescribeTargetHealth OK": len(want)}, t.w.AWSCalls()); diff != "" {
+		if diff := cmp.Diff(map[string]int{"RegisterTargets OK": 1, "DeregisterTargets OK": 1, "DescribeTargetHealth OK": len(want)}, t.account.Calls()); diff != "" {
 			t.Errorf("calls (-want +got):\n%s", diff)
 		}
 	})
@@ -199,13 +207,13 @@ func TestTargetTimeline(t *testing.T) {
 
 func TestDescribeTargetHealthFilters(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		used := t.w.AddTargetGroup("used", 80, t.w.AddLoadBalancer("web", NLB))
-		idle := t.w.AddTargetGroup("idle", 80, nil)
+		used := t.account.AddTargetGroup("used", 80, t.account.AddLoadBalancer("web", NLB))
+		idle := t.account.AddTargetGroup("idle", 80, nil)
 		t.serve("10.0.0.3:80", "10.0.0.3:8080", "10.0.0.4:8080", "[2001:db8::5]:80")
 		for _, g := range []*TargetGroup{used, idle} {
-			t.w.register(g, targetIDs("10.0.0.3:80", "10.0.0.3:8080", "10.0.0.4:8080", "10.0.0.6:80", "[2001:db8::5]:80"))
+			t.account.RegisterTargets(g, targetIDs("10.0.0.3:80", "10.0.0.3:8080", "10.0.0.4:8080", "10.0.0.6:80", "[2001:db8::5]:80"))
 		}
-		t.w.Run(t.Context(), time.Minute)
+		t.line.Run(t.Context(), time.Minute)
 		for _, tt := range []struct {
 			name    string
 			group   *TargetGroup
@@ -246,7 +254,7 @@ func TestDescribeTargetHealthFilters(t *testing.T) {
 // Registering and deregistering go by the whole identity, too.
 func TestRegisterDefaults(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 		deregister := func(ts ...types.TargetDescription) {
 			t.must(func(ctx context.Context) error {
 				_, err := t.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: &g.arn, Targets: ts})
@@ -280,11 +288,11 @@ func TestRegisterDefaults(t *testing.T) {
 
 func TestDescribeGroupsAndBalancers(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		t.w.Run(t.Context(), 90*time.Second)
-		alb, nlb := t.w.AddLoadBalancer("front", ALB), t.w.AddLoadBalancer("tcp", NLB)
-		web := t.w.AddTargetGroup("web", 80, alb)
-		idle := t.w.AddTargetGroup("idle", 8080, nil)
-		t.w.AddTargetGroup("tcp", 443, nlb)
+		t.line.Run(t.Context(), 90*time.Second)
+		alb, nlb := t.account.AddLoadBalancer("front", ALB), t.account.AddLoadBalancer("tcp", NLB)
+		web := t.account.AddTargetGroup("web", 80, alb)
+		idle := t.account.AddTargetGroup("idle", 8080, nil)
+		t.account.AddTargetGroup("tcp", 443, nlb)
 
 		t.must(func(ctx context.Context) error {
 			out, err := t.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{TargetGroupArns: []string{idle.arn, web.arn}})
@@ -324,7 +332,7 @@ func TestDescribeGroupsAndBalancers(t *testing.T) {
 				want := []types.LoadBalancer{{
 					LoadBalancerArn: &alb.arn, LoadBalancerName: aws.String("front"), DNSName: &alb.dnsName, Type: "application",
 					State: &types.LoadBalancerState{Code: "active"}, Scheme: "internet-facing", VpcId: aws.String(vpcID),
-					IpAddressType: "ipv4", CreatedTime: aws.Time(t.w.start.Add(90 * time.Second)),
+					IpAddressType: "ipv4", CreatedTime: aws.Time(t.line.Wall(90 * time.Second)),
 				}}
 				if diff := cmp.Diff(want, out.LoadBalancers, cmp.AllowUnexported(types.LoadBalancer{}, types.LoadBalancerState{})); diff != "" {
 					t.Errorf("load balancers (-want +got):\n%s", diff)
@@ -340,7 +348,7 @@ func TestPaging(t *testing.T) {
 		var want []string
 		for i := range 5 {
 			name := fmt.Sprintf("n%d", i)
-			t.w.AddTargetGroup(name, 80, t.w.AddLoadBalancer(name, ALB))
+			t.account.AddTargetGroup(name, 80, t.account.AddLoadBalancer(name, ALB))
 			want = append(want, name)
 		}
 		var groups, balancers []string
@@ -368,7 +376,7 @@ func TestPaging(t *testing.T) {
 		if !slices.Equal(groups, want) || !slices.Equal(balancers, want) {
 			t.Errorf("groups %v, load balancers %v, want %v for both", groups, balancers, want)
 		}
-		if got, want := t.w.AWSCalls(), map[string]int{"DescribeTargetGroups OK": 3, "DescribeLoadBalancers OK": 1}; !cmp.Equal(got, want) {
+		if got, want := t.account.Calls(), map[string]int{"DescribeTargetGroups OK": 3, "DescribeLoadBalancers OK": 1}; !cmp.Equal(got, want) {
 			t.Errorf("calls %v, want %v", got, want)
 		}
 	})
@@ -401,7 +409,7 @@ func TestErrors(t *testing.T) {
 	health := func(arn string, ts ...types.TargetDescription) func(*awsTest, context.Context) error {
 		return func(t *awsTest, ctx context.Context) error {
 			if arn == "" {
-				arn = t.w.aws.groups[0].arn
+				arn = t.account.groups[0].arn
 			}
 			_, err := t.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &arn, Targets: ts})
 			return err
@@ -428,7 +436,7 @@ func TestErrors(t *testing.T) {
 		{"load balancers chosen in two ways", balancers(elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{balancer}, Names: []string{"web"}}), "ValidationError", nil},
 		{"too many load balancers", balancers(elb.DescribeLoadBalancersInput{LoadBalancerArns: slices.Repeat([]string{balancer}, 21)}), "ValidationError", nil},
 		{"no targets", func(t *awsTest, ctx context.Context) error {
-			_, err := t.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: &t.w.aws.groups[0].arn, Targets: []types.TargetDescription{}})
+			_, err := t.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: &t.account.groups[0].arn, Targets: []types.TargetDescription{}})
 			return err
 		}, "ValidationError", nil},
 		{"unknown action", func(t *awsTest, ctx context.Context) error {
@@ -438,13 +446,13 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			testAWS(t, nil, func(t *awsTest) {
-				t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+				t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 				err := t.do(func(ctx context.Context) error { return tt.call(t, ctx) })
 				checkCode(t, err, tt.code)
 				if tt.typed != nil && !tt.typed(err) {
 					t.Errorf("%v is not of the SDK's type", err)
 				}
-				for call, n := range t.w.AWSCalls() {
+				for call, n := range t.account.Calls() {
 					if !strings.HasSuffix(call, " "+tt.code) || n != 1 {
 						t.Errorf("counted %q %d times", call, n)
 					}
@@ -463,10 +471,10 @@ func checkCode(t *awsTest, err error, want string) {
 
 func TestFaults(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 		var asked []string
 		answer := &Fault{Status: 500, Code: "HealthUnavailable", Message: "later"}
-		t.w.FailAWS(func(operation, resource string) *Fault {
+		t.account.Fail(func(operation, resource string) *Fault {
 			asked = append(asked, operation+" "+resource)
 			return answer
 		})
@@ -489,18 +497,18 @@ func TestFaults(t *testing.T) {
 
 func TestHang(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
-		t.w.FailAWS(func(string, string) *Fault { return &Fault{Hang: true} })
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
+		t.account.Fail(func(string, string) *Fault { return &Fault{Hang: true} })
 		err := t.do(func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, 7*time.Second)
 			defer cancel()
 			return t.health(g)(ctx)
 		})
-		if !errors.Is(err, context.DeadlineExceeded) || t.w.Now() != 7*time.Second {
-			t.Errorf("error %v at %v, want the deadline at 7s", err, t.w.Now())
+		if !errors.Is(err, context.DeadlineExceeded) || t.line.Now() != 7*time.Second {
+			t.Errorf("error %v at %v, want the deadline at 7s", err, t.line.Now())
 		}
-		if n := t.w.AWSCalls()["DescribeTargetHealth Hang"]; n != 1 {
-			t.Errorf("counted %v", t.w.AWSCalls())
+		if n := t.account.Calls()["DescribeTargetHealth Hang"]; n != 1 {
+			t.Errorf("counted %v", t.account.Calls())
 		}
 	})
 }
@@ -508,9 +516,10 @@ func TestHang(t *testing.T) {
 // An empty answer would look like a group without targets.
 func TestClosedWorldIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New(Config{Quiesce: synctest.Wait})
-		client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: Transport(w.AWSHandler())}))
-		w.Close()
+		line := timeline.New(0, 1, synctest.Wait)
+		account := New(line, new(Assumptions), Hosts{})
+		client := elb.NewFromConfig(sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(account.Handler())}))
+		line.Close()
 		if _, err := client.DescribeTargetHealth(t.Context(), &elb.DescribeTargetHealthInput{TargetGroupArn: aws.String("any")}); err == nil {
 			t.Error("a closed world answered")
 		}
@@ -523,7 +532,7 @@ func TestThrottling(t *testing.T) {
 		as.MutateBurst, as.MutateRate = 1, 1
 	}
 	testAWS(t, slow, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 		register := func(ctx context.Context) error {
 			_, err := t.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: &g.arn, Targets: []types.TargetDescription{describedAs("10.0.0.1", 0, "")}})
 			return err
@@ -544,7 +553,7 @@ func TestThrottling(t *testing.T) {
 		for range 5 {
 			t.must(identity)
 		}
-		t.w.Run(t.Context(), t.w.Now()+time.Second)
+		t.line.Run(t.Context(), t.line.Now()+time.Second)
 		t.must(t.health(g))
 	})
 }
@@ -553,7 +562,7 @@ func TestStandardRetryerGetsThrough(t *testing.T) {
 	// The bucket is full again before the first retry can arrive.
 	quick := func(as *Assumptions) { as.DescribeBurst, as.DescribeRate = 1, 100 }
 	testAWS(t, quick, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 		t.cfg.Retryer = func() aws.Retryer { return retry.NewStandard() }
 		client := elb.NewFromConfig(t.cfg)
 		t.must(func(ctx context.Context) error {
@@ -567,7 +576,7 @@ func TestStandardRetryerGetsThrough(t *testing.T) {
 			return errors.Join(<-errs, <-errs)
 		})
 		want := map[string]int{"DescribeTargetHealth OK": 2, "DescribeTargetHealth Throttling": 1}
-		if got := t.w.AWSCalls(); !cmp.Equal(got, want) {
+		if got := t.account.Calls(); !cmp.Equal(got, want) {
 			t.Errorf("calls %v, want %v", got, want)
 		}
 	})
@@ -575,15 +584,15 @@ func TestStandardRetryerGetsThrough(t *testing.T) {
 
 func TestTargetDeregisteredWaiter(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
-		t.w.register(g, targetIDs("10.0.0.1:80"))
-		t.w.Run(t.Context(), time.Minute)
-		t.w.deregister(g, targetIDs("10.0.0.1:80"))
+		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
+		t.account.RegisterTargets(g, targetIDs("10.0.0.1:80"))
+		t.line.Run(t.Context(), time.Minute)
+		t.account.DeregisterTargets(g, targetIDs("10.0.0.1:80"))
 		t.must(func(ctx context.Context) error {
 			in := &elb.DescribeTargetHealthInput{TargetGroupArn: &g.arn, Targets: []types.TargetDescription{describedAs("10.0.0.1", 80, "")}}
 			return elb.NewTargetDeregisteredWaiter(t.elb).Wait(ctx, in, 10*time.Minute)
 		})
-		if took := t.w.Now() - time.Minute; took < 300*time.Second || took > 450*time.Second {
+		if took := t.line.Now() - time.Minute; took < 300*time.Second || took > 450*time.Second {
 			t.Errorf("the waiter took %v, want the delay of 300s and up to one poll", took)
 		}
 	})
@@ -592,10 +601,10 @@ func TestTargetDeregisteredWaiter(t *testing.T) {
 func TestAssumeRole(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
 		const role = "arn:aws:iam::210987654321:role/drain"
-		lb := t.w.AddLoadBalancer("web", ALB)
-		open, owned := t.w.AddTargetGroup("open", 80, lb), t.w.AddTargetGroup("owned", 80, lb)
-		t.w.AddRole(role, "external")
-		t.w.RequireRole(owned.arn, role)
+		lb := t.account.AddLoadBalancer("web", ALB)
+		open, owned := t.account.AddTargetGroup("open", 80, lb), t.account.AddTargetGroup("owned", 80, lb)
+		t.account.AddRole(role, "external")
+		t.account.RequireRole(owned.arn, role)
 
 		assume := func(role, externalID string) aws.Config {
 			cfg := t.cfg.Copy()
@@ -666,7 +675,7 @@ func TestAssumeRole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.w.Run(t.Context(), t.w.Now()+16*time.Minute)
+		t.line.Run(t.Context(), t.line.Now()+16*time.Minute)
 		cfg.Credentials = credentials.StaticCredentialsProvider{Value: aws.Credentials{
 			AccessKeyID: taken.AccessKeyID, SecretAccessKey: taken.SecretAccessKey, SessionToken: taken.SessionToken,
 		}}
@@ -675,7 +684,7 @@ func TestAssumeRole(t *testing.T) {
 		if _, err := names(asRole, elb.DescribeTargetGroupsInput{}); err != nil {
 			t.Errorf("after the session: %v", err)
 		}
-		if n := t.w.AWSCalls()["AssumeRole OK"]; n != 2 {
+		if n := t.account.Calls()["AssumeRole OK"]; n != 2 {
 			t.Errorf("%d sessions, want 2", n)
 		}
 	})
@@ -692,7 +701,7 @@ func TestCredentials(t *testing.T) {
 			t.cfg.Credentials = credentials.NewStaticCredentialsProvider("AKIDUNKNOWN", SecretAccessKey, "")
 		}, "InvalidClientTokenId"},
 		{"wrong Region", func(t *awsTest) { t.cfg.Region = "eu-west-1" }, "SignatureDoesNotMatch"},
-		{"expired", func(t *awsTest) { t.w.ExpireCredentials(true) }, "ExpiredToken"},
+		{"expired", func(t *awsTest) { t.account.ExpireCredentials(true) }, "ExpiredToken"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			testAWS(t, nil, func(t *awsTest) {
@@ -706,23 +715,23 @@ func TestCredentials(t *testing.T) {
 					return err
 				}), tt.code)
 				want := map[string]int{"DescribeLoadBalancers " + tt.code: 1, "AssumeRole " + tt.code: 1}
-				if got := t.w.AWSCalls(); !cmp.Equal(got, want) {
+				if got := t.account.Calls(); !cmp.Equal(got, want) {
 					t.Errorf("calls %v, want %v", got, want)
 				}
 			})
 		})
 	}
 	testAWS(t, nil, func(t *awsTest) {
-		t.w.ExpireCredentials(true)
-		t.w.ExpireCredentials(false)
-		t.must(t.health(t.w.AddTargetGroup("web", 80, nil)))
+		t.account.ExpireCredentials(true)
+		t.account.ExpireCredentials(false)
+		t.must(t.health(t.account.AddTargetGroup("web", 80, nil)))
 	})
 }
 
 // A request by hand: GET, and the answer as it is on the wire.
 func TestWire(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		g := t.w.AddTargetGroup("web", 80, nil)
+		g := t.account.AddTargetGroup("web", 80, nil)
 		get := func(form url.Values, service string) (resp *http.Response, body string) {
 			t.must(func(ctx context.Context) error {
 				req, err := http.NewRequestWithContext(ctx, "GET", "http://aws.invalid/?"+form.Encode(), nil)
@@ -788,22 +797,22 @@ func TestAppendHealths(t *testing.T) {
 		Members []member `xml:"member"`
 	}
 	ip := netip.MustParseAddr("10.1.2.3")
-	for name, rows := range map[string][]targetHealth{
+	for name, rows := range map[string][]TargetHealth{
 		"empty": nil,
 		"states": {
-			{awsTarget{targetID{ip: ip, port: 80}, zoneOf(targetID{ip: ip})}, "healthy", ""},
-			{awsTarget{targetID{ip: ip, port: 8080}, zoneOf(targetID{ip: ip})}, "initial", "Elb.RegistrationInProgress"},
-			{awsTarget{targetID{ip: netip.MustParseAddr("2001:db8::1"), port: 65535}, zoneOf(targetID{ip: ip})}, "unhealthy", "Target.FailedHealthChecks"},
-			{awsTarget{targetID{ip: ip, port: 1}, ""}, "unused", "Target.NotRegistered"},
+			{NamedTarget{TargetID{IP: ip, Port: 80}, zoneOf(TargetID{IP: ip})}, "healthy", ""},
+			{NamedTarget{TargetID{IP: ip, Port: 8080}, zoneOf(TargetID{IP: ip})}, "initial", "Elb.RegistrationInProgress"},
+			{NamedTarget{TargetID{IP: netip.MustParseAddr("2001:db8::1"), Port: 65535}, zoneOf(TargetID{IP: ip})}, "unhealthy", "Target.FailedHealthChecks"},
+			{NamedTarget{TargetID{IP: ip, Port: 1}, ""}, "unused", "Target.NotRegistered"},
 		},
 		"text from outside": {
-			{awsTarget{targetID{ip: ip, port: 80}, "</AvailabilityZone>&<\"'\r\n\t\x00\xffé\u2028"}, "unused", "Target.NotRegistered"},
+			{NamedTarget{TargetID{IP: ip, Port: 80}, "</AvailabilityZone>&<\"'\r\n\t\x00\xffé\u2028"}, "unused", "Target.NotRegistered"},
 		},
 	} {
 		want := result{}
 		for _, r := range rows {
 			want.Members = append(want.Members, member{
-				r.id.port, r.zone, r.id.ip.String(), r.id.port, healthDescriptions[r.reason], r.reason, r.state,
+				r.ID.Port, r.Zone, r.ID.IP.String(), r.ID.Port, healthDescriptions[r.Reason], r.Reason, r.State,
 			})
 		}
 		b, err := xml.Marshal(want)
@@ -823,26 +832,27 @@ func TestAppendHealths(t *testing.T) {
 
 // One second of the world takes 10 ms, over a real socket.
 func TestAWSOverSocket(t *testing.T) {
-	w := New(Config{Speed: 100, Assumptions: DefaultAssumptions()})
-	g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
-	w.FailAWS(func(operation, _ string) *Fault {
+	line := timeline.New(0, 100, nil)
+	account := New(line, new(DefaultAssumptions()), Hosts{Listening: func(TargetID) bool { return false }})
+	g := account.AddTargetGroup("web", 80, account.AddLoadBalancer("web", ALB))
+	account.Fail(func(operation, _ string) *Fault {
 		if operation == "DescribeLoadBalancers" {
 			return &Fault{Hang: true}
 		}
 		return nil
 	})
-	server := httptest.NewServer(w.AWSHandler())
+	server := httptest.NewServer(account.Handler())
 	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.Run(ctx, time.Hour)
+		line.Run(ctx, time.Hour)
 	}()
 	defer func() {
 		cancel()
 		<-ended
-		w.Close()
+		line.Close()
 	}()
 
 	client := elb.NewFromConfig(sdkConfig(server.URL, server.Client()))
@@ -865,15 +875,15 @@ func TestAWSOverSocket(t *testing.T) {
 }
 
 func BenchmarkDescribeTargetHealth(b *testing.B) {
-	w := New(Config{Assumptions: DefaultAssumptions()})
-	w.aws.describe = newBucket(1e12, 0)
-	g := w.AddTargetGroup("web", 80, w.AddLoadBalancer("web", ALB))
+	account := New(timeline.New(0, 1, nil), new(DefaultAssumptions()), Hosts{})
+	account.describe = NewBucket(1e12, 0)
+	g := account.AddTargetGroup("web", 80, account.AddLoadBalancer("web", ALB))
 	for i := range 1000 {
-		w.register(g, []targetID{{ip: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), port: 8080}})
+		account.RegisterTargets(g, []TargetID{{IP: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Port: 8080}})
 	}
-	c := &awsCall{
-		w: w, action: "DescribeTargetHealth", resource: g.arn,
-		form:          url.Values{"Action": {"DescribeTargetHealth"}, "Version": {"2015-12-01"}, "TargetGroupArn": {g.arn}},
+	c := &call{
+		a: account, action: "DescribeTargetHealth", resource: g.arn,
+		form:          query.Form{Values: url.Values{"Action": {"DescribeTargetHealth"}, "Version": {"2015-12-01"}, "TargetGroupArn": {g.arn}}},
 		authorization: "AWS4-HMAC-SHA256 Credential=" + AccessKeyID + "/20000101/" + Region + "/elasticloadbalancing/aws4_request",
 	}
 	b.ReportAllocs()

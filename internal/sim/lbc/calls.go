@@ -1,47 +1,46 @@
-package sim
+package lbc
 
 import (
 	"math"
 	"slices"
 	"time"
+
+	"drainwait/internal/sim/aws"
+	"drainwait/internal/sim/aws/query"
+	"drainwait/internal/sim/timeline"
 )
 
 // targetsCache is what LBC knows of a group's targets. LBC
 // pkg/targetgroupbinding/targets_manager.go.
 type targetsCache struct {
 	until   time.Duration
-	targets []cachedTarget
-}
-
-// cachedTarget is a target as LBC last heard of it; state is empty where it has
-// changed the target since.
-type cachedTarget struct {
-	id            targetID
-	state, reason string
+	targets []aws.TargetHealth // their state is empty where LBC has changed them since
 }
 
 // leaving says whether LBC takes a target for one that need not be deregistered.
 // LBC pkg/targetgroupbinding/targets_manager_types.go, IsDraining.
-func (t cachedTarget) leaving() bool { return t.state == "draining" || t.state == "unhealthy.draining" }
+func leaving(t aws.TargetHealth) bool {
+	return t.State == "draining" || t.State == "unhealthy.draining"
+}
 
 // remember notes that LBC has registered or deregistered targets: it will ask for
 // them.
-func (c *controller) remember(g *TargetGroup, ids []targetID) {
-	cache := c.caches[g.arn]
+func (l *Controller) remember(g *aws.TargetGroup, ids []aws.TargetID) {
+	cache := l.caches[g.ARN()]
 	if cache == nil {
 		return
 	}
-	cache.targets = slices.DeleteFunc(cache.targets, func(t cachedTarget) bool { return slices.Contains(ids, t.id) })
+	cache.targets = slices.DeleteFunc(cache.targets, func(t aws.TargetHealth) bool { return slices.Contains(ids, t.ID) })
 	for _, id := range ids {
-		cache.targets = append(cache.targets, cachedTarget{id: id})
+		cache.targets = append(cache.targets, aws.TargetHealth{NamedTarget: aws.NamedTarget{ID: id}})
 	}
 }
 
 // all are the targets that LBC knows of.
-func (r *reconcile) all() []targetID {
-	var ids []targetID
+func (r *reconcile) all() []aws.TargetID {
+	var ids []aws.TargetID
 	for _, t := range r.targets {
-		ids = append(ids, t.id)
+		ids = append(ids, t.ID)
 	}
 	return ids
 }
@@ -49,23 +48,22 @@ func (r *reconcile) all() []targetID {
 // list finds the group's targets, and goes on. From a list that is not too old LBC
 // asks only for those that were not healthy.
 func (r *reconcile) list(then func()) {
-	c := &r.w.lbc
-	cache := c.caches[r.group.arn]
-	if cache == nil || r.w.now >= cache.until {
-		r.describe(nil, func(found []cachedTarget) {
-			c.caches[r.group.arn] = &targetsCache{r.w.now + r.w.cfg.Assumptions.ControllerCache, found}
+	cache := r.l.caches[r.group.ARN()]
+	if cache == nil || r.l.line.Present() >= cache.until {
+		r.describe(nil, func(found []aws.TargetHealth) {
+			r.l.caches[r.group.ARN()] = &targetsCache{r.l.line.Present() + r.l.Assumptions.Cache, found}
 			r.targets = slices.Clone(found)
 			then()
 		})
 		return
 	}
-	var healthy []cachedTarget
-	var ask []awsTarget
+	var healthy []aws.TargetHealth
+	var ask []aws.NamedTarget
 	for _, t := range cache.targets {
-		if t.state == "healthy" {
+		if t.State == "healthy" {
 			healthy = append(healthy, t)
 		} else {
-			ask = append(ask, awsTarget{id: t.id})
+			ask = append(ask, aws.NamedTarget{ID: t.ID})
 		}
 	}
 	if len(ask) == 0 {
@@ -73,8 +71,8 @@ func (r *reconcile) list(then func()) {
 		then()
 		return
 	}
-	r.describe(ask, func(found []cachedTarget) {
-		found = slices.DeleteFunc(found, func(t cachedTarget) bool { return t.reason == "Target.NotRegistered" })
+	r.describe(ask, func(found []aws.TargetHealth) {
+		found = slices.DeleteFunc(found, func(t aws.TargetHealth) bool { return t.Reason == "Target.NotRegistered" })
 		cache.targets = append(healthy, found...)
 		r.targets = slices.Clone(cache.targets)
 		then()
@@ -82,13 +80,9 @@ func (r *reconcile) list(then func()) {
 }
 
 // describe is a call of DescribeTargetHealth for some targets, or for all.
-func (r *reconcile) describe(ask []awsTarget, then func([]cachedTarget)) {
-	var found []cachedTarget
-	r.call("DescribeTargetHealth", func() {
-		for _, h := range healths(r.group, ask) {
-			found = append(found, cachedTarget{h.id, h.state, h.reason})
-		}
-	}, func() { then(found) })
+func (r *reconcile) describe(ask []aws.NamedTarget, then func([]aws.TargetHealth)) {
+	var found []aws.TargetHealth
+	r.call("DescribeTargetHealth", func() { found = r.group.Health(ask...) }, func() { then(found) })
 }
 
 // controllerCall is one call of LBC to ELBv2.
@@ -108,18 +102,18 @@ func (r *reconcile) call(operation string, act, then func()) {
 // send makes a call: it waits for LBC's own limit, travels, is throttled, refused
 // or acts, and travels back. The SDK in LBC tries again what was throttled.
 func (r *reconcile) send(c *controllerCall) {
-	w := r.w
-	if c.operation != "DescribeTargetHealth" && !w.lbc.limit.take(w.now) {
+	l := r.l
+	if c.operation != "DescribeTargetHealth" && !l.limit.Take(l.line.Present()) {
 		r.step(100*time.Millisecond, func() { r.send(c) })
 		return
 	}
 	c.tries++
-	d := w.draw(w.cfg.Assumptions.APILatency, "controller", r.binding.name)
+	d := l.line.Draw(l.account.Assumptions.APILatency, "controller", r.binding.name)
 	r.step(d/2, func() {
 		err, hangs := r.refusal(c.operation)
 		switch {
 		case hangs:
-		case err != nil && err.temporary() && c.tries < w.cfg.Assumptions.ControllerTries:
+		case err != nil && temporary(err) && c.tries < l.Assumptions.Tries:
 			r.step(d-d/2+r.retryDelay(c.tries), func() { r.send(c) })
 		case err != nil:
 			if c.refused != nil {
@@ -142,7 +136,7 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 	if c.sent != nil {
 		*c.sent = true
 	}
-	r.w.after(c.late, func() {
+	r.l.line.After(c.late, func() {
 		c.act()
 		r.step(back, c.then)
 	})
@@ -150,44 +144,41 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 
 // refusal is the error that a call of LBC gets, nil for none, and whether it gets
 // no answer at all.
-func (r *reconcile) refusal(operation string) (err *apiError, hangs bool) {
-	w := r.w
-	if w.lbc.fault != nil {
-		if f := w.lbc.fault(operation, r.group.arn); f != nil {
-			return &apiError{f.Status, f.Code, f.Message}, f.Hang
+func (r *reconcile) refusal(operation string) (err *query.Error, hangs bool) {
+	l := r.l
+	if l.fault != nil {
+		if f := l.fault(operation, r.group.ARN()); f != nil {
+			return &query.Error{Status: f.Status, Code: f.Code, Message: f.Message}, f.Hang
 		}
 	}
-	if !awsOperations[operation].bucket(&w.aws).take(w.now) {
-		return errThrottled, false
-	}
-	if _, err := w.aws.group(r.group.arn); err != nil {
-		return asAPIError(err), false
+	if err := l.account.Refusal(operation, r.group.ARN()); err != nil {
+		return query.AsError(err), false
 	}
 	return nil, false
 }
 
 // temporary says whether the SDK tries again after an error.
-func (e *apiError) temporary() bool {
-	return e.status >= 500 || slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded"}, e.code)
+func temporary(e *query.Error) bool {
+	return e.Status >= 500 || slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded"}, e.Code)
 }
 
 // retryDelay is how long LBC's SDK waits after so many tries.
 func (r *reconcile) retryDelay(tries int) time.Duration {
-	retry := r.w.cfg.Assumptions.ControllerRetry
+	retry := r.l.Assumptions.Retry
 	if bound := retry.Min << (tries - 1); float64(retry.Min)*math.Pow(2, float64(tries-1)) <= float64(retry.Max) {
-		return r.w.draw(Range{0, bound}, "retry", r.binding.name)
+		return r.l.line.Draw(timeline.Between(0, bound), "retry", r.binding.name)
 	}
 	return retry.Max
 }
 
 // refused ends a pass whose call failed. For a binding that is being deleted a group
 // that is gone, or no group at all, is as good as an empty one.
-func (r *reconcile) refused(err *apiError) {
-	if !r.ends || err.code != "TargetGroupNotFound" && err.code != "ValidationError" {
+func (r *reconcile) refused(err *query.Error) {
+	if !r.ends || err.Code != "TargetGroupNotFound" && err.Code != "ValidationError" {
 		r.failed()
 		return
 	}
-	if r.w.binding(r.binding) == nil {
+	if r.l.binding(r.binding) == nil {
 		r.done(0)
 		return
 	}

@@ -1,4 +1,7 @@
-package sim
+// Package kube is a simulated Kubernetes API: the objects of a cluster, reads,
+// watches and writes of them over HTTP, and what can go wrong with those. It runs
+// no controllers and no pods.
+package kube
 
 import (
 	"bytes"
@@ -22,61 +25,20 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"drainwait/internal/sim/kube/request"
+	"drainwait/internal/sim/timeline"
 )
 
-// TargetGroupBinding binds a Service to a target group. It is served by LBC
-// (elbv2.k8s.aws/v1beta1, where APIVersion is empty) and, with
-// [World.ServeGroup], by EKS Auto Mode (eks.amazonaws.com/v1).
-type TargetGroupBinding struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata"`
+// Cluster is a cluster's state: what etcd and the API server hold. Its methods are
+// for the goroutine that owns the timeline.
+type Cluster struct {
+	// Assumptions are looked up each time, and may change meanwhile.
+	Assumptions *Assumptions
 
-	Spec   TargetGroupBindingSpec   `json:"spec"`
-	Status TargetGroupBindingStatus `json:"status,omitzero"`
-
-	labelsOfLBC map[string]string // as NewBinding made them
-}
-
-// TargetGroupBindingSpec has the fields of the custom resource that say which
-// targets belong to which group.
-type TargetGroupBindingSpec struct {
-	TargetGroupARN          string           `json:"targetGroupARN,omitempty"`
-	TargetGroupName         string           `json:"targetGroupName,omitempty"`
-	TargetGroupProtocol     *string          `json:"targetGroupProtocol,omitempty"`
-	TargetType              *string          `json:"targetType,omitempty"`
-	ServiceRef              ServiceReference `json:"serviceRef"`
-	IPAddressType           *string          `json:"ipAddressType,omitempty"`
-	VPCID                   string           `json:"vpcID,omitempty"`
-	IAMRoleARNToAssume      string           `json:"iamRoleArnToAssume,omitempty"`
-	AssumeRoleExternalID    string           `json:"assumeRoleExternalId,omitempty"`
-	MultiClusterTargetGroup bool             `json:"multiClusterTargetGroup,omitempty"`
-	// Networking is carried as it is: the world has no security groups.
-	Networking map[string]any `json:"networking,omitempty"`
-}
-
-// TargetGroupBindingStatus is what LBC says of a binding: the generation that it
-// last was done with.
-type TargetGroupBindingStatus struct {
-	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-}
-
-// ServiceReference names a port of a Service.
-type ServiceReference struct {
-	Name string             `json:"name"`
-	Port intstr.IntOrString `json:"port"`
-}
-
-// Groups of TargetGroupBindings, for [World.ServeGroup].
-const (
-	GroupELBv2 = "elbv2.k8s.aws"
-	GroupEKS   = "eks.amazonaws.com"
-)
-
-// kubeStore is the cluster's state: what etcd and the API server hold. It is
-// owned by the goroutine in [World.Run].
-type kubeStore struct {
+	line     *timeline.Timeline
+	kubelets Kubelets
 	revision uint64 // of the last change in the cluster
 	tables   []*table
 	byType   map[reflect.Type][]*table
@@ -88,6 +50,16 @@ type kubeStore struct {
 	fail       func(*http.Request) bool
 	failStatus int
 	requests   map[string]int
+}
+
+// Kubelets run the pods: what an API server cannot decide alone is theirs.
+type Kubelets struct {
+	// Delete begins the deletion of a pod: with a grace period in seconds of real
+	// time, or with the pod's own where that is nil. It says whether a kubelet has
+	// the pod; otherwise it goes like any other object.
+	Delete func(namespace, name string, grace *int64) bool
+	// Updated is told of a pod that somebody has written to.
+	Updated func(*corev1.Pod)
 }
 
 // table holds the objects of one resource and what a watch of it needs.
@@ -111,7 +83,7 @@ type table struct {
 	watchers  []*watcher
 }
 
-// row is one object. Its JSON and its labels are those of the last put: the
+// row is one object. Its JSON and its labels are those of the last Apply: the
 // world may have gone on to change obj.
 type row struct {
 	namespace, name string
@@ -135,12 +107,18 @@ type change struct {
 // historySize is how many changes of one resource a watch can be behind.
 const historySize = 4096
 
-func (s *kubeStore) init() {
-	s.revision = 1 // 0 has a meaning of its own on the wire
-	s.byType = make(map[reflect.Type][]*table)
-	s.requests = make(map[string]int)
-	s.off = map[string]bool{GroupEKS: true}
-	s.versions = make(map[schema.GroupVersion]bool)
+// New makes an empty cluster.
+func New(line *timeline.Timeline, as *Assumptions, kubelets Kubelets) *Cluster {
+	s := &Cluster{
+		Assumptions: as,
+		line:        line,
+		kubelets:    kubelets,
+		revision:    1, // 0 has a meaning of its own on the wire
+		byType:      make(map[reflect.Type][]*table),
+		requests:    make(map[string]int),
+		off:         map[string]bool{GroupEKS: true},
+		versions:    make(map[schema.GroupVersion]bool),
+	}
 	core := schema.GroupVersion{Version: "v1"}
 	s.add(new(corev1.Namespace), core, "Namespace", "namespaces", false)
 	s.add(new(corev1.Node), core, "Node", "nodes", false)
@@ -151,9 +129,10 @@ func (s *kubeStore) init() {
 	for _, gv := range []schema.GroupVersion{{Group: GroupELBv2, Version: "v1beta1"}, {Group: GroupEKS, Version: "v1"}} {
 		s.add(new(TargetGroupBinding), gv, "TargetGroupBinding", "targetgroupbindings", true)
 	}
+	return s
 }
 
-func (s *kubeStore) add(obj metav1.Object, gv schema.GroupVersion, kind, plural string, namespaced bool) {
+func (s *Cluster) add(obj metav1.Object, gv schema.GroupVersion, kind, plural string, namespaced bool) {
 	t := &table{
 		GroupVersionResource: gv.WithResource(plural), kind: kind, goType: reflect.TypeOf(obj),
 		namespaced: namespaced, hasStatus: kind != "EndpointSlice",
@@ -164,7 +143,7 @@ func (s *kubeStore) add(obj metav1.Object, gv schema.GroupVersion, kind, plural 
 
 // tableOf is where an object belongs: by its Go type, and where two groups
 // share one by its APIVersion, the first of them if that is empty.
-func (s *kubeStore) tableOf(obj metav1.Object) *table {
+func (s *Cluster) tableOf(obj metav1.Object) *table {
 	tables := s.byType[reflect.TypeOf(obj)]
 	if len(tables) == 0 {
 		panic(fmt.Sprintf("sim: no table for %T", obj))
@@ -205,10 +184,10 @@ func in(rows []*row, namespace string) []*row {
 	return rows[from:to]
 }
 
-// get finds an object of the Go type T. What it returns is the world's own: a
-// change to it is seen by nobody until it is put.
-func get[T any](w *World, namespace, name string) (*T, bool) {
-	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
+// Get finds an object of the Go type T. What it returns is the world's own: a
+// change to it is seen by nobody until it is applied.
+func Get[T any](s *Cluster, namespace, name string) (*T, bool) {
+	for _, t := range s.byType[reflect.TypeFor[*T]()] {
 		if i, ok := t.find(namespace, name); ok {
 			return any(t.rows[i].obj).(*T), true
 		}
@@ -216,11 +195,11 @@ func get[T any](w *World, namespace, name string) (*T, bool) {
 	return nil, false
 }
 
-// list returns the objects of the Go type T in a namespace, or all where it is
+// List returns the objects of the Go type T in a namespace, or all where it is
 // empty, sorted by namespace and name.
-func list[T any](w *World, namespace string) []*T {
+func List[T any](s *Cluster, namespace string) []*T {
 	var out []*T
-	for _, t := range w.kube.byType[reflect.TypeFor[*T]()] {
+	for _, t := range s.byType[reflect.TypeFor[*T]()] {
 		for _, r := range in(t.rows, namespace) {
 			out = append(out, any(r.obj).(*T))
 		}
@@ -228,16 +207,24 @@ func list[T any](w *World, namespace string) []*T {
 	return out
 }
 
-// apiTime is world time t as the API server writes it down: its clock may be
-// wrong, see [World.SkewClock].
-func (w *World) apiTime(t time.Duration) metav1.Time {
-	return metav1.NewTime(w.wall(t).Add(w.kube.skew))
+// Revision is that of the last change in the cluster.
+func (s *Cluster) Revision() uint64 { return s.revision }
+
+// Time is world time t as the API server writes it down: its clock may be
+// wrong, see [Cluster.SkewClock].
+func (s *Cluster) Time(t time.Duration) metav1.Time {
+	return metav1.NewTime(s.line.Wall(t).Add(s.skew))
 }
 
-// put creates or updates an object: it stamps what the API server stamps and
-// tells the watchers. The world may change obj afterwards and put it again.
-func (w *World) put(obj metav1.Object) {
-	t := w.kube.tableOf(obj)
+// Apply creates or updates an object: it stamps what the API server stamps and
+// tells the watchers. The cluster keeps the object itself, not a copy: after the
+// first Apply it can be changed and applied again, and it shows what others have
+// written since. An object that is being deleted goes with its last finalizer.
+func (s *Cluster) Apply(obj metav1.Object) {
+	if b, ok := obj.(*TargetGroupBinding); ok {
+		b.forgetLabelsOfLBC()
+	}
+	t := s.tableOf(obj)
 	i, found := t.find(obj.GetNamespace(), obj.GetName())
 	eventType := watch.Modified
 	if found {
@@ -253,7 +240,7 @@ func (w *World) put(obj metav1.Object) {
 		t.rows[i].countGeneration(obj)
 		if _, isPod := obj.(*corev1.Pod); !isPod && obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
 			t.rows[i].obj = obj
-			w.remove(obj)
+			s.Remove(obj)
 			return
 		}
 		if bytes.Equal(encode(obj), t.rows[i].json) {
@@ -262,15 +249,15 @@ func (w *World) put(obj metav1.Object) {
 		}
 	} else {
 		eventType = watch.Added
-		obj.SetUID(types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(w.cfg.Seed), w.kube.revision)))
-		obj.SetCreationTimestamp(w.apiTime(w.now))
+		obj.SetUID(types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(s.line.Seed()), s.revision)))
+		obj.SetCreationTimestamp(s.Time(s.line.Present()))
 		t.rows = slices.Insert(t.rows, i, &row{namespace: obj.GetNamespace(), name: obj.GetName()})
 		t.rows[i].countGeneration(obj)
 	}
 	r := t.rows[i]
 	before := *r
 	r.obj, r.labels, r.fields = obj, maps.Clone(obj.GetLabels()), fieldsOf(obj)
-	w.record(t, eventType, r, before)
+	s.record(t, eventType, r, before)
 }
 
 // countGeneration gives a custom resource its generation, which counts the
@@ -288,39 +275,46 @@ func (r *row) countGeneration(obj metav1.Object) {
 	b.Generation = r.generation
 }
 
-// remove deletes an object for good and tells the watchers.
-func (w *World) remove(obj metav1.Object) {
-	t := w.kube.tableOf(obj)
+// Remove takes an object away at once, as if its finalizers had been stripped
+// first, and tells the watchers; see [Cluster.Delete]. A pod that a kubelet runs is
+// deleted with DeletePod of the world.
+func (s *Cluster) Remove(obj metav1.Object) {
+	t := s.tableOf(obj)
 	i, found := t.find(obj.GetNamespace(), obj.GetName())
 	if !found {
 		return
 	}
 	r := t.rows[i]
 	t.rows = slices.Delete(t.rows, i, i+1)
-	w.record(t, watch.Deleted, r, *r)
+	s.record(t, watch.Deleted, r, *r)
 }
 
-// onChange makes f hear of every put and remove, at once. f should plan what
-// it wants to change, not change it: others have not heard yet.
-func (w *World) onChange(f func(eventType string, obj metav1.Object)) {
-	w.kube.heard = append(w.kube.heard, f)
+// OnChange makes f hear of every change of an object, at once, and of one that is
+// about to have other labels while it still has the old ones. f should plan what it
+// wants to change, not change it: others have not heard yet.
+func (s *Cluster) OnChange(f func(eventType string, obj metav1.Object)) {
+	s.heard = append(s.heard, f)
+}
+
+func (s *Cluster) tell(eventType watch.EventType, obj metav1.Object) {
+	for _, f := range s.heard {
+		f(string(eventType), obj)
+	}
 }
 
 // record gives a change its revision and plans its delivery, so that no change
 // overtakes another.
-func (w *World) record(t *table, eventType watch.EventType, r *row, before row) {
-	w.kube.revision++
-	r.obj.SetResourceVersion(strconv.FormatUint(w.kube.revision, 10))
+func (s *Cluster) record(t *table, eventType watch.EventType, r *row, before row) {
+	s.revision++
+	r.obj.SetResourceVersion(strconv.FormatUint(s.revision, 10))
 	typeOf(r.obj).SetGroupVersionKind(t.GroupVersion().WithKind(t.kind))
-	r.json, r.revision = encode(r.obj), w.kube.revision
+	r.json, r.revision = encode(r.obj), s.revision
 	revision := r.revision
 	t.pending = append(t.pending, change{revision, eventType, *r, before})
-	lag := w.draw(w.cfg.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
-	t.due = max(t.due, w.now+lag+t.lag)
-	w.at(t.due, func() { t.deliver(revision) })
-	for _, f := range w.kube.heard {
-		f(string(eventType), r.obj)
-	}
+	lag := s.line.Draw(s.Assumptions.WatchLag, "watch", t.GroupResource().String()+"/"+r.namespace+"/"+r.name)
+	t.due = max(t.due, s.line.Present()+lag+t.lag)
+	s.line.At(t.due, func() { t.deliver(revision) })
+	s.tell(eventType, r.obj)
 }
 
 // deliver hands the pending changes up to a revision to the watchers.
@@ -355,15 +349,15 @@ func (t *table) show(c change) {
 // view is what a request sees, and the revision of that. As with a real API
 // server it is the present where the request names no resourceVersion, and else
 // what the watchers know, if that is not older than the one it names.
-func (s *kubeStore) view(t *table, q *kubeRequest) ([]*row, uint64) {
-	if upTo := s.delivered(t); q.list.ResourceVersion != "" && upTo >= q.from {
+func (s *Cluster) view(t *table, q *request.Request) ([]*row, uint64) {
+	if upTo := s.delivered(t); q.List.ResourceVersion != "" && upTo >= q.From {
 		return t.seen, upTo
 	}
 	return t.rows, s.revision
 }
 
 // delivered is the revision up to which the watchers of a table know all.
-func (s *kubeStore) delivered(t *table) uint64 {
+func (s *Cluster) delivered(t *table) uint64 {
 	if len(t.pending) > 0 {
 		return t.pending[0].revision - 1
 	}
@@ -393,21 +387,12 @@ func encode(v any) []byte {
 	return b
 }
 
-// selection is what a list or a watch asks for.
-type selection struct {
-	namespace string // empty for all
-	fields    fields.Selector
-	labels    labels.Selector
-}
-
-func (s selection) matches(r *row) bool {
-	return (s.namespace == "" || s.namespace == r.namespace) && s.labels.Matches(r.labels) && s.fields.Matches(r.fields)
-}
+func matches(s request.Selection, r *row) bool { return s.Matches(r.namespace, r.labels, r.fields) }
 
 // watcher is one open watch: a buffer without bounds between the world, which
 // must not wait, and the goroutine that writes to the client.
 type watcher struct {
-	selection
+	request.Selection
 	from uint64        // the client knows the state up to this revision; owned by the world
 	wake chan struct{} // lines or ended have changed
 
@@ -419,23 +404,23 @@ type watcher struct {
 // watch fills in what has happened since the client's revision and registers
 // the watcher for what follows. If the client wants that, the whole state comes
 // first.
-func (w *World) watch(t *table, x *watcher, q *kubeRequest) {
-	x.from = q.from
+func (s *Cluster) watch(t *table, x *watcher, q *request.Request) {
+	x.from = q.From
 	switch {
-	case q.wantsInitial():
+	case q.WantsInitial():
 		var rows []*row
-		rows, x.from = w.kube.view(t, q)
+		rows, x.from = s.view(t, q)
 		for _, r := range rows {
-			if x.matches(r) {
+			if matches(x.Selection, r) {
 				x.send(watch.Added, r.json)
 			}
 		}
-		if q.list.AllowWatchBookmarks {
+		if q.List.AllowWatchBookmarks {
 			// It tells the client that it has seen the whole state.
 			x.bookmark(t, x.from, map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 		}
-	case q.from < t.compacted:
-		x.expire(q.from, t.compacted)
+	case q.From < t.compacted:
+		x.expire(q.From, t.compacted)
 		return
 	default:
 		for _, c := range t.history {
@@ -443,19 +428,19 @@ func (w *World) watch(t *table, x *watcher, q *kubeRequest) {
 		}
 	}
 	t.watchers = append(t.watchers, x)
-	if q.list.AllowWatchBookmarks {
-		w.bookmarkLater(t, x)
+	if q.List.AllowWatchBookmarks {
+		s.bookmarkLater(t, x)
 	}
 }
 
 // bookmarkLater has a watch get a bookmark about once a minute.
-func (w *World) bookmarkLater(t *table, x *watcher) {
-	w.after(w.draw(w.cfg.Assumptions.BookmarkEvery, "bookmark", t.GroupResource().String()), func() {
+func (s *Cluster) bookmarkLater(t *table, x *watcher) {
+	s.line.After(s.line.Draw(s.Assumptions.BookmarkEvery, "bookmark", t.GroupResource().String()), func() {
 		if x.over() {
 			return
 		}
-		x.bookmark(t, w.kube.delivered(t), nil)
-		w.bookmarkLater(t, x)
+		x.bookmark(t, s.delivered(t), nil)
+		s.bookmarkLater(t, x)
 	})
 }
 
@@ -480,11 +465,11 @@ func (x *watcher) deliver(c change) bool {
 // sees is what a change means to the client: to one that selects by labels or
 // fields, an object appears and vanishes as these change.
 func (x *watcher) sees(c change) (watch.EventType, bool) {
-	now := x.matches(&c.row)
+	now := matches(x.Selection, &c.row)
 	if c.eventType != watch.Modified {
 		return c.eventType, now
 	}
-	switch before := x.matches(&c.before); {
+	switch before := matches(x.Selection, &c.before); {
 	case now && !before:
 		return watch.Added, true
 	case before && !now:
@@ -540,3 +525,5 @@ func (x *watcher) take() (lines [][]byte, ended bool) {
 	lines, x.lines = x.lines, nil
 	return lines, x.ended
 }
+
+func key(namespace, name string) string { return namespace + "/" + name }

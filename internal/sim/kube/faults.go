@@ -1,4 +1,4 @@
-package sim
+package kube
 
 import (
 	"fmt"
@@ -10,15 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// The methods here are what can go wrong with the Kubernetes API. Like all that
-// touch the world's state, they are called from the goroutine that calls Run, while
-// it is not in Run, or by Do.
+// The methods here are what can go wrong with the Kubernetes API.
 
 // ServeGroup makes the cluster serve an API group, or not: where it does not,
 // the group is missing from discovery and its paths answer 404.
-func (w *World) ServeGroup(group string, on bool) {
-	w.kube.off[group] = !on
-	for _, t := range w.kube.tables {
+func (s *Cluster) ServeGroup(group string, on bool) {
+	s.off[group] = !on
+	for _, t := range s.tables {
 		if t.Group == group && !on {
 			t.endWatches((*watcher).end)
 		}
@@ -29,10 +27,10 @@ func (w *World) ServeGroup(group string, on bool) {
 // it does not, the version's paths answer 404, while the group is still served
 // with the versions that are left. A version that the world knows no resources of
 // is served without any.
-func (w *World) ServeVersion(group, version string, on bool) {
+func (s *Cluster) ServeVersion(group, version string, on bool) {
 	gv := schema.GroupVersion{Group: group, Version: version}
-	w.kube.versions[gv] = on
-	for _, t := range w.kube.tables {
+	s.versions[gv] = on
+	for _, t := range s.tables {
 		if t.GroupVersion() == gv && !on {
 			t.endWatches((*watcher).end)
 		}
@@ -45,23 +43,23 @@ func (w *World) ServeVersion(group, version string, on bool) {
 // present all the same, unless it names a resourceVersion: then it sees what the
 // watchers know. So does a watch that begins with the whole state. The world's own
 // controllers and kubelets do not lag.
-func (w *World) LagWatches(resource string, lag time.Duration) {
-	for _, t := range w.named(resource) {
+func (s *Cluster) LagWatches(resource string, lag time.Duration) {
+	for _, t := range s.named(resource) {
 		t.lag = lag
 		if lag == 0 {
-			t.deliver(w.kube.revision)
-			t.due = w.now
+			t.deliver(s.revision)
+			t.due = s.line.Present()
 		}
 	}
 }
 
 // named are the tables of those resources, or all where no name or an empty one is
 // given.
-func (w *World) named(resources ...string) []*table {
+func (s *Cluster) named(resources ...string) []*table {
 	if len(resources) == 0 || resources[0] == "" {
-		return w.kube.tables
+		return s.tables
 	}
-	named := slices.DeleteFunc(slices.Clone(w.kube.tables), func(t *table) bool { return !slices.Contains(resources, t.Resource) })
+	named := slices.DeleteFunc(slices.Clone(s.tables), func(t *table) bool { return !slices.Contains(resources, t.Resource) })
 	if len(named) == 0 {
 		panic(fmt.Sprintf("sim: no resource %q", resources))
 	}
@@ -69,18 +67,18 @@ func (w *World) named(resources ...string) []*table {
 }
 
 // CutWatches closes the watches of some resources (their plural names), or all, as
-// a restart of the API server does. With [World.FailKube] they do not come back.
-func (w *World) CutWatches(resources ...string) {
-	for _, t := range w.named(resources...) {
+// a restart of the API server does. With [Cluster.Fail] they do not come back.
+func (s *Cluster) CutWatches(resources ...string) {
+	for _, t := range s.named(resources...) {
 		t.endWatches((*watcher).end)
 	}
 }
 
 // ExpireWatches ends all watches with 410 Gone and forgets the history, so that
 // clients have to list again.
-func (w *World) ExpireWatches() {
-	for _, t := range w.kube.tables {
-		t.history, t.compacted = nil, w.kube.revision
+func (s *Cluster) ExpireWatches() {
+	for _, t := range s.tables {
+		t.history, t.compacted = nil, s.revision
 		t.endWatches(func(x *watcher) { x.expire(x.from, t.compacted) })
 	}
 }
@@ -93,15 +91,15 @@ func (t *table) endWatches(end func(*watcher)) {
 }
 
 // SkewClock makes the API server's clock wrong by d, in real time.
-func (w *World) SkewClock(d time.Duration) { w.kube.skew = d }
+func (s *Cluster) SkewClock(d time.Duration) { s.skew = d }
 
-// FailKube makes requests that match answer with an HTTP status, until it is
+// Fail makes requests that match answer with an HTTP status, until it is
 // called again; a nil match ends it.
-func (w *World) FailKube(match func(*http.Request) bool, status int) {
-	w.kube.fail, w.kube.failStatus = match, status
+func (s *Cluster) Fail(match func(*http.Request) bool, status int) {
+	s.fail, s.failStatus = match, status
 }
 
-// KubeRequests counts the requests so far by verb and resource, in kubectl's
+// Requests counts the requests so far by verb and resource, in kubectl's
 // notation: "watch pods", "list ingresses.networking.k8s.io"; others by method
 // and path.
-func (w *World) KubeRequests() map[string]int { return maps.Clone(w.kube.requests) }
+func (s *Cluster) Requests() map[string]int { return maps.Clone(s.requests) }

@@ -1,4 +1,4 @@
-package sim
+package kube_test
 
 import (
 	"context"
@@ -15,6 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
+
+	"drainwait/internal/sim"
+	"drainwait/internal/sim/kube"
 )
 
 // TestLaggingWatches: an informer is behind while lists are not, and gets all in
@@ -24,12 +27,12 @@ func TestLaggingWatches(t *testing.T) {
 		t.Run("of "+resource, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c cluster) {
 				a := newPod("a", nil)
-				c.put(a)
+				c.Kube.Apply(a)
 				_, log := c.podInformer()
-				c.LagWatches(resource, 30*time.Second)
+				c.Kube.LagWatches(resource, 30*time.Second)
 				a.Labels = map[string]string{"v": "2"}
-				c.put(a)
-				c.put(newPod("b", nil))
+				c.Kube.Apply(a)
+				c.Kube.Apply(newPod("b", nil))
 				c.run(25 * time.Second)
 				if d := cmp.Diff([]string{"add shop/a"}, log()); d != "" {
 					t.Errorf("before the lag is over (-want +got):\n%s", d)
@@ -44,15 +47,15 @@ func TestLaggingWatches(t *testing.T) {
 					})
 				}
 				c.run(5 * time.Second)
-				c.remove(a)
+				c.Kube.Remove(a)
 				c.run(time.Second)
 				before := len(log())
-				c.LagWatches(resource, 0)
+				c.Kube.LagWatches(resource, 0)
 				c.run(0)
 				if got := len(log()); before != 3 || got != 4 {
 					t.Errorf("%d events before the lag ends and %d at its end", before, got)
 				}
-				c.put(newPod("c", nil))
+				c.Kube.Apply(newPod("c", nil))
 				c.run(time.Second)
 				want := []string{"add shop/a", "update shop/a", "add shop/b", "delete shop/a", "add shop/c"}
 				if d := cmp.Diff(want, log()); d != "" {
@@ -68,10 +71,10 @@ func TestLaggingWatches(t *testing.T) {
 func TestShorterLag(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		_, log := c.podInformer()
-		c.LagWatches("pods", 30*time.Second)
-		c.put(newPod("a", nil))
-		c.LagWatches("pods", time.Second)
-		c.put(newPod("b", nil))
+		c.Kube.LagWatches("pods", 30*time.Second)
+		c.Kube.Apply(newPod("a", nil))
+		c.Kube.LagWatches("pods", time.Second)
+		c.Kube.Apply(newPod("b", nil))
 		c.run(25 * time.Second)
 		early := len(log())
 		c.run(6 * time.Second)
@@ -84,9 +87,9 @@ func TestShorterLag(t *testing.T) {
 // TestLagOfOneResource leaves the others alone.
 func TestLagOfOneResource(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.LagWatches("services", time.Minute)
+		c.Kube.LagWatches("services", time.Minute)
 		_, log := c.podInformer()
-		c.put(newPod("a", nil))
+		c.Kube.Apply(newPod("a", nil))
 		c.run(time.Second)
 		if d := cmp.Diff([]string{"add shop/a"}, log()); d != "" {
 			t.Errorf("pods (-want +got):\n%s", d)
@@ -99,9 +102,9 @@ func TestCutWatchesLag(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		_, log := c.podInformer()
 		c.run(5 * time.Second)
-		c.LagWatches("pods", 20*time.Second)
-		c.put(newPod("a", nil))
-		c.CutWatches("pods")
+		c.Kube.LagWatches("pods", 20*time.Second)
+		c.Kube.Apply(newPod("a", nil))
+		c.Kube.CutWatches("pods")
 		c.run(15 * time.Second)
 		early := len(log())
 		c.run(10 * time.Second)
@@ -113,7 +116,7 @@ func TestCutWatchesLag(t *testing.T) {
 
 func TestBookmarks(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.put(newPod("a", nil)) // 2
+		c.Kube.Apply(newPod("a", nil)) // 2
 		var with, without func() []string
 		c.try(func(ctx context.Context) error {
 			pods := c.clientset().CoreV1().Pods("")
@@ -132,9 +135,9 @@ func TestBookmarks(t *testing.T) {
 		})
 		c.AddNode("n") // 3: not a pod, and yet the bookmark tells of it
 		c.run(65 * time.Second)
-		c.LagWatches("pods", time.Hour)
-		c.put(newPod("b", nil)) // 4
-		c.put(newPod("b", map[string]string{"v": "2"}))
+		c.Kube.LagWatches("pods", time.Hour)
+		c.Kube.Apply(newPod("b", nil)) // 4
+		c.Kube.Apply(newPod("b", map[string]string{"v": "2"}))
 		c.run(65 * time.Second)
 		if d := cmp.Diff([]string{"BOOKMARK  3", "BOOKMARK  3"}, with()); d != "" {
 			t.Errorf("with bookmarks (-want +got):\n%s", d)
@@ -147,8 +150,8 @@ func TestBookmarks(t *testing.T) {
 
 func TestFieldsOfPods(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
-		c.AddPod(PodSpec{Namespace: "shop", Name: "a", IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}})
-		c.AddPod(PodSpec{Namespace: "shop", Name: "b", Node: "other"})
+		c.AddPod(sim.PodSpec{Namespace: "shop", Name: "a", IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}})
+		c.AddPod(sim.PodSpec{Namespace: "shop", Name: "b", Node: "other"})
 		pods := c.clientset().CoreV1().Pods("")
 		var watched func() []string
 		c.try(func(ctx context.Context) error {
@@ -225,7 +228,7 @@ func TestServedVersions(t *testing.T) {
 			t.Helper()
 			var got []int
 			for _, path := range []string{"", "/v1beta1", "/v1beta1/targetgroupbindings", "/v1", "/v1/targetgroupbindings"} {
-				got = append(got, status("/apis/"+GroupELBv2+path))
+				got = append(got, status("/apis/"+kube.GroupELBv2+path))
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("%s: %v, want %v", when, got, want)
@@ -236,7 +239,7 @@ func TestServedVersions(t *testing.T) {
 			c.try(func(context.Context) error {
 				groups, err := discovery.NewDiscoveryClientForConfigOrDie(c.config).ServerGroups()
 				for _, g := range groups.Groups {
-					if g.Name == GroupELBv2 {
+					if g.Name == kube.GroupELBv2 {
 						for _, v := range g.Versions {
 							got += " " + v.Version
 						}
@@ -248,22 +251,22 @@ func TestServedVersions(t *testing.T) {
 			return got
 		}
 		check("at first", 200, 200, 200, 404, 404)
-		c.ServeVersion(GroupELBv2, "v1beta1", false)
+		c.Kube.ServeVersion(kube.GroupELBv2, "v1beta1", false)
 		check("without its version", 200, 404, 404, 404, 404)
-		c.ServeVersion(GroupELBv2, "v1", true)
+		c.Kube.ServeVersion(kube.GroupELBv2, "v1", true)
 		check("with another version", 200, 404, 404, 200, 404)
 		if got := versions(); got != " v1, preferred v1" {
 			t.Errorf("versions:%s", got)
 		}
-		c.ServeGroup(GroupELBv2, false)
+		c.Kube.ServeGroup(kube.GroupELBv2, false)
 		check("without the group", 404, 404, 404, 404, 404)
-		c.ServeGroup(GroupELBv2, true)
-		c.ServeVersion(GroupELBv2, "v1beta1", true)
+		c.Kube.ServeGroup(kube.GroupELBv2, true)
+		c.Kube.ServeVersion(kube.GroupELBv2, "v1beta1", true)
 		check("with all", 200, 200, 200, 200, 404)
 		if got := versions(); got != " v1 v1beta1, preferred v1" {
 			t.Errorf("versions:%s", got)
 		}
-		if got := status("/apis/" + GroupEKS); got != 404 {
+		if got := status("/apis/" + kube.GroupEKS); got != 404 {
 			t.Errorf("a group that is not served: %d", got)
 		}
 	})
@@ -284,7 +287,7 @@ func TestVersionGoesInMidLife(t *testing.T) {
 			ended = true
 		}()
 		c.run(time.Second)
-		c.ServeVersion(GroupELBv2, "v1beta1", false)
+		c.Kube.ServeVersion(kube.GroupELBv2, "v1beta1", false)
 		c.run(time.Second)
 		if !ended {
 			t.Error("the watch goes on")
@@ -307,12 +310,12 @@ func TestRefusedWatchInMidLife(t *testing.T) {
 			return errors.Join(err1, err2)
 		})
 		refused := func(r *http.Request) bool { return r.URL.Path == "/api/v1/pods" && r.URL.Query().Has("watch") }
-		c.FailKube(refused, http.StatusForbidden)
-		c.put(newPod("before", nil))
+		c.Kube.Fail(refused, http.StatusForbidden)
+		c.Kube.Apply(newPod("before", nil))
 		c.run(time.Second)
-		c.CutWatches("pods")
-		c.put(newPod("after", nil))
-		c.AddService("shop", "after", nil, 80)
+		c.Kube.CutWatches("pods")
+		c.Kube.Apply(newPod("after", nil))
+		c.Kube.AddService("shop", "after", nil, 80)
 		c.run(time.Second)
 		if p, s := pods(), services(); len(p) != 1 || len(s) != 1 {
 			t.Errorf("the watches tell %q and %q, want what came before the cut, and all", p, s)

@@ -1,4 +1,4 @@
-package sim
+package aws
 
 import (
 	"context"
@@ -9,7 +9,37 @@ import (
 	"testing"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+
+	"drainwait/internal/sim/memnet"
 )
+
+// nonAnswer is an answer that is none: what is between a client and AWS, or AWS
+// itself on a bad day, sends it in place of one.
+type nonAnswer struct {
+	Name string
+	Fault
+}
+
+// nonAnswers are all that the world knows. The SDK makes an empty output of most
+// of them, without an error: measured with v1.63.8 of elasticloadbalancingv2.
+func nonAnswers() []nonAnswer {
+	always := func(body string) func([]byte) []byte { return func([]byte) []byte { return []byte(body) } }
+	response := func(inner string) func([]byte) []byte {
+		return always(`<DescribeTargetHealthResponse xmlns="` + elbService.namespace + `">` + inner +
+			"<ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></DescribeTargetHealthResponse>")
+	}
+	return []nonAnswer{
+		{"empty", Fault{Garble: always("")}},
+		{"no content", Fault{Status: 204, Garble: always("")}},
+		{"OK", Fault{Garble: always("OK"), ContentType: "text/plain"}},
+		{"XML declaration alone", Fault{Garble: always(`<?xml version="1.0" encoding="UTF-8"?>`)}},
+		{"JSON", Fault{Garble: always(`{"TargetHealthDescriptions":[]}`), ContentType: "application/json"}},
+		{"page of a proxy", Fault{Garble: always("<html><body>Sign in</body></html>"), ContentType: "text/html"}},
+		{"truncated", Fault{Garble: func(answer []byte) []byte { return answer[:len(answer)*2/3] }}},
+		{"no result", Fault{Garble: response("")}},
+		{"no list", Fault{Garble: response("<DescribeTargetHealthResult></DescribeTargetHealthResult>")}},
+	}
+}
 
 // TestNonAnswers shows each to the real SDK and over HTTP. What the SDK makes of
 // them is why they are here: most look like an empty list.
@@ -25,14 +55,14 @@ func TestNonAnswers(t *testing.T) {
 		"no result":             "an error",
 		"no list":               "0 targets",
 	}
-	for _, n := range NonAnswers() {
+	for _, n := range nonAnswers() {
 		t.Run(n.Name, func(t *testing.T) {
 			testAWS(t, nil, func(t *awsTest) {
-				g := t.w.AddTargetGroup("web", 80, t.w.AddLoadBalancer("web", ALB))
+				g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
 				for _, id := range targetIDs("10.0.0.1:80", "10.0.0.2:80") {
-					t.w.Register(g, id.ip, id.port)
+					t.account.Register(g, id.IP, id.Port)
 				}
-				t.w.FailAWS(func(string, string) *Fault { return &n.Fault })
+				t.account.Fail(func(string, string) *Fault { return &n.Fault })
 				got := ""
 				_ = t.do(func(ctx context.Context) error {
 					out, err := t.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &g.arn})
@@ -44,14 +74,14 @@ func TestNonAnswers(t *testing.T) {
 				if got != want[n.Name] {
 					t.Errorf("the SDK makes %s of it, want %s", got, want[n.Name])
 				}
-				if calls := t.w.AWSCalls()["DescribeTargetHealth Garbled"]; calls != 1 {
+				if calls := t.account.Calls()["DescribeTargetHealth Garbled"]; calls != 1 {
 					t.Errorf("%d calls are counted", calls)
 				}
 			})
 		})
 	}
-	if len(want) != len(NonAnswers()) {
-		t.Errorf("%d non-answers, and %d are looked at", len(NonAnswers()), len(want))
+	if len(want) != len(nonAnswers()) {
+		t.Errorf("%d non-answers, and %d are looked at", len(nonAnswers()), len(want))
 	}
 }
 
@@ -59,7 +89,7 @@ func TestNonAnswers(t *testing.T) {
 // can be made of the true one.
 func TestGarbledAnswer(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		client := &http.Client{Transport: Transport(t.w.AWSHandler())}
+		client := &http.Client{Transport: memnet.Transport(t.account.Handler())}
 		ask := func() (answer string) {
 			t.must(func(ctx context.Context) error {
 				body := strings.NewReader("Action=GetCallerIdentity&Version=2011-06-15")
@@ -80,18 +110,18 @@ func TestGarbledAnswer(t *testing.T) {
 			})
 			return answer
 		}
-		t.w.FailAWS(func(string, string) *Fault {
+		t.account.Fail(func(string, string) *Fault {
 			return &Fault{Status: 299, ContentType: "a/b", Garble: func(b []byte) []byte { return append([]byte("so: "), b...) }}
 		})
 		if got, want := ask(), "299 a/b so: <GetCallerIdentityResponse"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		t.w.ExpireCredentials(true) // refused before any fault is asked for
+		t.account.ExpireCredentials(true) // refused before any fault is asked for
 		if got, want := ask(), "403 text/xml <ErrorResponse"; !strings.HasPrefix(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		t.w.ExpireCredentials(false)
-		t.w.FailAWS(nil)
+		t.account.ExpireCredentials(false)
+		t.account.Fail(nil)
 		if got, want := ask(), "200 text/xml <GetCallerIdentityResponse"; !strings.HasPrefix(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -100,14 +130,14 @@ func TestGarbledAnswer(t *testing.T) {
 
 func TestForeignARNs(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
-		lb := t.w.AddLoadBalancer("web", ALB)
-		g := t.w.AddTargetGroup("web", 80, lb)
+		lb := t.account.AddLoadBalancer("web", ALB)
+		g := t.account.AddTargetGroup("web", 80, lb)
 		groups := []string{
 			strings.Replace(g.arn, Region, "eu-west-1", 1), strings.Replace(g.arn, AccountID, "999999999999", 1),
 		}
 		balancer := strings.Replace(lb.arn, Region, "eu-west-1", 1)
 		for _, notFound := range []bool{false, true, false} {
-			t.w.ForeignNotFound(notFound)
+			t.account.ForeignNotFound(notFound)
 			wantGroup, wantBalancer := "ValidationError", "ValidationError"
 			if notFound {
 				wantGroup, wantBalancer = "TargetGroupNotFound", "LoadBalancerNotFound"

@@ -1,4 +1,4 @@
-package sim
+package memnet
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func (l *Listener) Dial(ctx context.Context, from netip.Addr) (net.Conn, error) 
 }
 
 // Client makes an HTTP client that calls the server from the address of a pod,
-// whatever host the URL names. It fits [Config].HookClient. As curl does, it
+// whatever host the URL names. It fits HookClient of sim.Config. As curl does, it
 // closes its connection after each request.
 func (l *Listener) Client(from netip.Addr) *http.Client {
 	return &http.Client{Transport: &http.Transport{

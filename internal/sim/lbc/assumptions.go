@@ -1,0 +1,74 @@
+package lbc
+
+import (
+	"time"
+
+	"drainwait/internal/sim/timeline"
+)
+
+// Assumptions are what LBC is taken to do.
+type Assumptions struct {
+	// How long LBC takes from an EndpointSlice change until it acts. Measured
+	// with LBC 3.5 on kube-apiserver 1.37: 5 ms on an idle cluster; the rest is
+	// allowance for its queue.
+	Lag timeline.Range
+	// How long LBC waits before it looks again at targets whose pods wait for
+	// their readiness gates. LBC, pkg/targetgroupbinding/resource_manager.go,
+	// defaultRequeueDuration.
+	Requeue time.Duration
+	// How many targets LBC registers or deregisters in one call. LBC pull
+	// request #1342: advice of the ELB team.
+	Batch int
+	// How many TargetGroupBindings LBC reconciles at once. LBC flag
+	// --targetgroupbinding-max-concurrent-reconciles.
+	Workers int
+	// First and longest wait of LBC after a failed reconcile, doubled each
+	// time. controller-runtime's default rate limiter.
+	Backoff timeline.Range
+	// How long LBC's SDK waits before it tries a throttled call again: anything
+	// from nothing to the first, to twice of that before the next try, and so on;
+	// where that would be more than the second, it is the second. AWS SDK for Go,
+	// aws/retry/jitter_backoff.go. With LBC 3.5 a DeregisterTargets was seen at
+	// 0.08, 0.13, 2.87, 10.4 and 15.86 s after a deletion.
+	Retry timeline.Range
+	// How often LBC tries a call. LBC pkg/aws/aws_config.go.
+	Tries int
+	// How long LBC goes by a list of a group's targets; within that time it asks
+	// for those alone that were not healthy. LBC
+	// pkg/targetgroupbinding/targets_manager.go, defaultTargetsCacheTTL.
+	Cache time.Duration
+	// How long no controller acts when LBC's leader is killed beside another
+	// replica, see [Controller.ChangeLeader]: the lease has to run out. Measured with
+	// LBC 3.5: 22.9 and 28.2 s until the next DeregisterTargets. LBC
+	// docs/deploy/scaling.md speaks of 15 s to 2 minutes.
+	LeaderGap timeline.Range
+	// The same for the only replica, see [Controller.Restart]: a new process
+	// waits 15 to 17 s for the lease after its own start. Measured with LBC 3.5:
+	// 50.9 s for one that was started 30 s after its death.
+	RestartGap timeline.Range
+	// When LBC makes the calls that delete the load balancer of an Ingress, counted
+	// from the Ingress' deletion: DeregisterTargets, DeleteLoadBalancer,
+	// DeleteTargetGroup. Measured with LBC 3.5.
+	StackDeregister, StackDeleteBalancer, StackDeleteGroup time.Duration
+}
+
+// DefaultAssumptions is LBC as it is installed.
+func DefaultAssumptions() Assumptions {
+	const ms = time.Millisecond
+	return Assumptions{
+		Lag:        timeline.Between(5*ms, 300*ms),
+		Requeue:    15 * time.Second,
+		Batch:      200,
+		Workers:    3,
+		Backoff:    timeline.Between(5*ms, 1000*time.Second),
+		Retry:      timeline.Between(2*time.Second, 20*time.Second),
+		Tries:      10,
+		Cache:      5 * time.Minute,
+		LeaderGap:  timeline.Between(22*time.Second, 29*time.Second),
+		RestartGap: timeline.Between(15*time.Second, 51*time.Second),
+
+		StackDeregister:     100 * ms,
+		StackDeleteBalancer: 330 * ms,
+		StackDeleteGroup:    540 * ms,
+	}
+}
