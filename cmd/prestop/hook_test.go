@@ -278,7 +278,7 @@ func TestNoAnswer(t *testing.T) {
 
 func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// TestHeld: a hold is no trouble, and the fallback is counted from its break.
+// TestHeld: a hold is no failure, and the fallback is counted from its break.
 func TestHeld(t *testing.T) {
 	down, notReady := replica{refuses: true}, replica{status: 503, body: `{"error": "unavailable"}`}
 	heldFor := func(seconds float64) replica { return replica{after: inSeconds(seconds)} }
@@ -300,7 +300,7 @@ func TestHeld(t *testing.T) {
 		"for long":                      {[]replica{answers(3000)}, 0, true, 3000, 0, 1},
 		"breaks":                        {[]replica{heldFor(100), down}, 0, false, 125, 0, 2},
 		"breaks, nobody is ready":       {[]replica{heldFor(100), notReady}, 0, false, 125, 0, 2},
-		"breaks after trouble":          {[]replica{down, down, down, heldFor(100), down}, 0, false, 125, 3, 3},
+		"breaks after failures":         {[]replica{down, down, down, heldFor(100), down}, 0, false, 125, 3, 3},
 		"breaks twice":                  {[]replica{heldFor(100), heldFor(50), down}, 0, false, 175, 0.4, 3},
 		"again for long":                {[]replica{heldFor(100), down, down, down, answers(80)}, 0, true, 180, 6, 2},
 		"breaks soon, time and again":   {[]replica{heldFor(1)}, 0, false, 25, 0, 2},
@@ -371,7 +371,7 @@ func TestCut(t *testing.T) {
 		"nobody is there":         {[]replica{cut(100, 230.5), down}, 0, false, 230.5, 0, "no answer in 3m50.5s, so requests may fail: cannot reach"},
 		"nobody is ready":         {[]replica{cut(100, 230), notReady}, 0, false, 230, 0, "no answer in 3m50s, so requests may fail: http://drain-wait.drain-wait:8080 answered 503"},
 		"another answers":         {[]replica{cut(100, 230), answers(120, "drained")}, 0, true, 221, 0, "drained after 3m41s"},
-		"after trouble":           {[]replica{down, down, cut(100, 130), down}, 0, false, 130.6, 0.6, "no answer in 2m1"}, // counted from the request
+		"after failures":          {[]replica{down, down, cut(100, 130), down}, 0, false, 130.6, 0.6, "no answer in 2m1"}, // counted from the request
 		"at once":                 {[]replica{cut(0, 60)}, 0, false, 60, 0, "no answer in 1m0s"},
 		"another answers late":    {[]replica{cut(100, 130), answers(29.5, "settle_cut")}, 0, true, 130.5, 0, "settle_cut after 2m10.5s. Too early"},
 		"another hangs":           {[]replica{cut(100, 130), broken(1e6)}, 0, false, 131, 0, "no answer in 2m10s"},

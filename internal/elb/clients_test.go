@@ -57,7 +57,7 @@ func TestAssumedRole(t *testing.T) {
 	})
 }
 
-// A session of a role is taken again when it ends, and trouble with STS passes.
+// A session of a role is taken again when it ends, and a failure of STS passes.
 func TestRoleSessionIsRenewed(t *testing.T) {
 	const role = "arn:aws:iam::210987654321:role/drain"
 	run(t, nil, func(e *env) {

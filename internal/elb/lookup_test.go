@@ -350,7 +350,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		time.Sleep(200 * ms)
 		if n := wakes(); n != 0 {
-			e.Errorf("%d wait after the trouble, want none", n)
+			e.Errorf("%d wait after the error, want none", n)
 		}
 		e.fail(nil)
 		_, _ = e.lookAt(g, true)
@@ -474,7 +474,7 @@ func TestTroubleIsWaitedOut(t *testing.T) {
 				}
 				time.Sleep(foundFor)
 				if _, known, err := e.watcher.Describe(g, time.Now(), newWake()); known || err != nil {
-					e.Errorf("trouble of long ago: %v, %v", known, err)
+					e.Errorf("an error of long ago: %v, %v", known, err)
 				}
 			})
 		})

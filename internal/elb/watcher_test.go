@@ -94,7 +94,7 @@ func TestLeaveAndJoinAtOnce(t *testing.T) {
 	})
 }
 
-// A look that ends with the last subscription is no trouble of the group.
+// A look that ends with the last subscription is no error of the group.
 func TestLeaveInTheMiddleOfALook(t *testing.T) {
 	run(t, nil, func(e *env) {
 		g := e.group("web")

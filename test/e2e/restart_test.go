@@ -69,8 +69,8 @@ func TestAPIServerRestart(t *testing.T) {
 	tb.startAPIServer(t)
 	tb.checkExpired(t, version)
 	tb.awaitGone(t, settling)
-	// By now the service has doubts about the pods whose deletion it has not seen:
-	// it wants to ask the API server about them, and cannot. Nor does it know that
+	// By now the termination check of the pods whose deletion it has not seen is due:
+	// the service would ask the API server about them, and cannot. Nor does it know that
 	// nothing else holds the one that has settled.
 	time.Sleep(time.Until(left.Add(settle + 2*time.Second)))
 	r.awaitInFlight(t, 3)
