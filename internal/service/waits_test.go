@@ -271,3 +271,53 @@ func TestStates(t *testing.T) {
 func (c waitCase) runAs(t *testing.T, name string) { t.Run(name, c.run) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// TestWaits has a row for each way in which a wait can go that is not a matter
+// of the state alone.
+func TestWaits(t *testing.T) {
+	for _, group := range []struct {
+		name  string
+		cases []waitCase
+	}{
+		{"ordinary", ordinaryCases()},
+		{"discovery", discoveryCases()},
+		{"hostnames", hostnameCases()},
+		{"no deletion", stayingCases()},
+		{"budget", budgetCases()},
+		{"trouble", troubleCases()},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range group.cases {
+				t.Run(c.name, c.run)
+			}
+		})
+	}
+}
+
+// TestFailClosed has worlds in which the Kubernetes API or AWS shows too little
+// of what the load balancers do: nothing but a proof may say "go" there.
+func TestFailClosed(t *testing.T) {
+	for _, group := range []struct {
+		name  string
+		cases []waitCase
+	}{
+		{"tie lost", tieLostCases()},
+		{"host names beside bindings", besideCases()},
+		{"identity", identityCases()},
+		{"too late", lateCases()},
+		{"host network", hostNetworkCases()},
+		{"clock and proxies", clockCases()},
+		{"API server", apiServerCases()},
+		{"answers that are none", answerCases()},
+		{"refusals", refusalCases()},
+		{"a budget that is too short", shortCases()},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range group.cases {
+				t.Run(c.name, c.run)
+			}
+		})
+	}
+}
