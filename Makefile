@@ -30,7 +30,6 @@ controls: ## break what the random worlds must find, and see that they do
 demo: ## roll a deployment in simulated worlds
 	go run . demo
 generate: ## write what is generated in the documentation
-	go run ./hack/simulatordoc >docs/simulator.md.new && mv docs/simulator.md.new docs/simulator.md
 	go run ./hack/docs
 screenshot: ## write the demo's output into README.md; needs tmux
 	hack/screenshot

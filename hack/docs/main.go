@@ -4,6 +4,7 @@
 //	                       metrics and the manual of the hook client
 //	docs/architecture.md   the table of packages
 //	docs/messages.md       every text that users can see
+//	docs/simulator.md      what the simulator assumes
 //
 //	go run ./hack/docs
 package main
@@ -45,7 +46,14 @@ func generate(root string) (map[string]string, error) {
 		},
 		"docs/architecture.md": {"packages": files.packageTable},
 	}
-	pages := map[string]string{filepath.Join(root, "docs/messages.md"): files.messages()}
+	simulator, err := simulatorPage(root)
+	if err != nil {
+		return nil, err
+	}
+	pages := map[string]string{
+		filepath.Join(root, "docs/messages.md"):  files.messages(),
+		filepath.Join(root, "docs/simulator.md"): simulator,
+	}
 	for file, parts := range sections {
 		path := filepath.Join(root, file)
 		text, err := os.ReadFile(path)

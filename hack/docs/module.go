@@ -143,6 +143,7 @@ func (m module) packageTable() (string, error) {
 		}
 		sentence := r.sentence
 		if rest, ok := strings.CutPrefix(sentence, "Package "+path.Base(r.dir)+" "); ok {
+			rest = strings.TrimPrefix(rest, "is ")
 			sentence = strings.ToUpper(rest[:1]) + rest[1:]
 		}
 		imports := strings.ReplaceAll(strings.Join(r.imports, ", "), "internal/", "")

@@ -1,8 +1,3 @@
-// Simulatordoc writes docs/simulator.md: the simulator's assumptions, with the
-// comments that justify them and the values that they have, and what stands in
-// the template beside them.
-//
-//	go run ./hack/simulatordoc >docs/simulator.md
 package main
 
 import (
@@ -12,7 +7,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -28,19 +22,10 @@ import (
 )
 
 //go:embed simulator.md.tmpl
-var page string
+var simulatorTemplate string
 
-func main() {
-	text, err := generate("internal/sim")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "simulatordoc:", err)
-		os.Exit(1)
-	}
-	os.Stdout.Write(text)
-}
-
-// rooms are the packages that assume something, below internal/sim.
-var rooms = []struct {
+// assumptions are those of the packages that assume something, below internal/sim.
+var assumptions = []struct {
 	title, dir string
 	values     any
 }{
@@ -57,42 +42,45 @@ var tails = map[string]aws.Tail{"TypicalTail": aws.TypicalTail, "WorstTail": aws
 // row is one line of a table.
 type row struct{ Name, Value, Comment string }
 
-// table is what one room assumes.
-type table struct {
+// roomTable is what one package assumes.
+type roomTable struct {
 	Title string
 	Rows  []row
 }
 
-func generate(root string) ([]byte, error) {
+// simulatorPage is docs/simulator.md: the simulator's assumptions, with the comments
+// that justify them and the values that they have, and what stands in the template
+// beside them.
+func simulatorPage(root string) (string, error) {
 	var data struct {
-		Rooms []table
+		Rooms []roomTable
 		Tails []tailRow
 	}
-	for _, r := range rooms {
-		source := filepath.Join(root, r.dir, "assumptions.go")
-		rows, tails, err := read(source, r.values)
+	for _, r := range assumptions {
+		source := filepath.Join(root, "internal/sim", r.dir, "assumptions.go")
+		rows, tails, err := readAssumptions(source, r.values)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", source, err)
+			return "", fmt.Errorf("%s: %w", source, err)
 		}
 		if len(rows) == 0 {
-			return nil, fmt.Errorf("%s: no assumptions", source)
+			return "", fmt.Errorf("%s: no assumptions", source)
 		}
-		data.Rooms, data.Tails = append(data.Rooms, table{r.title, rows}), append(data.Tails, tails...)
+		data.Rooms, data.Tails = append(data.Rooms, roomTable{r.title, rows}), append(data.Tails, tails...)
 	}
 	if len(data.Tails) != len(tails) {
-		return nil, fmt.Errorf("found %d tails, want %d", len(data.Tails), len(tails))
+		return "", fmt.Errorf("found %d tails, want %d", len(data.Tails), len(tails))
 	}
-	t, err := template.New("page").Parse(page)
+	t, err := template.New("page").Parse(simulatorTemplate)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var out bytes.Buffer
 	err = t.Execute(&out, data)
-	return out.Bytes(), err
+	return out.String(), err
 }
 
-// read takes the assumptions and the tails out of a file. Their values are given.
-func read(source string, values any) (rows []row, tails []tailRow, err error) {
+// readAssumptions takes the assumptions and the tails out of a file. Their values are given.
+func readAssumptions(source string, values any) (rows []row, tails []tailRow, err error) {
 	file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		return nil, nil, err
@@ -149,7 +137,7 @@ type tailRow struct{ Name, ALB, NLB, Comment string }
 func tail(name, comment string) (tailRow, error) {
 	t, ok := tails[name]
 	if !ok {
-		return tailRow{}, fmt.Errorf("aws.%s is not among the tails of hack/simulatordoc", name)
+		return tailRow{}, fmt.Errorf("aws.%s is not among the tails of hack/docs", name)
 	}
 	_, why, _ := strings.Cut(prose(comment), " is ") // past the name that a doc comment begins with
 	return tailRow{t.Name, format(t.ALB), format(t.NLB), why}, nil
