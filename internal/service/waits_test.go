@@ -26,7 +26,6 @@ type scene struct {
 	group   *aws.TargetGroup
 	outer   *aws.TargetGroup // that of another load balancer, in some scenes
 	service *corev1.Service
-	ingress bool
 	binding *kube.TargetGroupBinding
 	pod     *sim.PodReport
 	hook    sim.Hook // of the pod

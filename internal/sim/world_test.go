@@ -31,7 +31,7 @@ func inWorldWith(t *testing.T, service http.Handler, f func(t *testing.T, w *Wor
 		f(t, w)
 		w.Close()
 		_ = srv.Close()
-		<-served
+		_ = <-served
 	})
 }
 
@@ -95,7 +95,7 @@ func rolled(tb testing.TB, service http.Handler, kind aws.Kind, log func(*World)
 	cancel()
 	looks = <-looked
 	_ = srv.Close()
-	<-served
+	_ = <-served
 	return w, events, looks
 }
 
