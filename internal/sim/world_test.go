@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -31,7 +32,9 @@ func inWorldWith(t *testing.T, service http.Handler, f func(t *testing.T, w *Wor
 		f(t, w)
 		w.Close()
 		_ = srv.Close()
-		_ = <-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 }
 
@@ -95,7 +98,9 @@ func rolled(tb testing.TB, service http.Handler, kind aws.Kind, log func(*World)
 	cancel()
 	looks = <-looked
 	_ = srv.Close()
-	_ = <-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		tb.Error(err)
+	}
 	return w, events, looks
 }
 

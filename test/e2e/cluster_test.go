@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -78,8 +77,6 @@ func (d *daemon) kill() {
 	_ = d.Process.Kill()
 	<-d.exited
 }
-
-func (d *daemon) terminate() { _ = d.Process.Signal(syscall.SIGTERM) }
 
 // cluster is a Kubernetes control plane.
 type cluster struct {
