@@ -3,6 +3,8 @@ package service_test
 import (
 	"net/http"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,8 +59,44 @@ type waitCase struct {
 	early time.Duration
 	// also checks more; may be nil.
 	also func(*testing.T, *scene, api.Answer)
-	// verdict, where not nil, is all that is checked.
-	verdict func(*testing.T, *scene)
+	// instead, where not nil, is all that is checked.
+	instead func(*testing.T, *scene)
+}
+
+// TestWaits plays all wait cases: a group for each file waits_<group>_test.go.
+// Where the Kubernetes API or AWS shows too little of what the load balancers do,
+// nothing but a proof may say "go".
+func TestWaits(t *testing.T) {
+	for group, cases := range map[string][]waitCase{
+		"ordinary":    ordinaryCases(),
+		"discovery":   discoveryCases(),
+		"hostnames":   slices.Concat(hostnameCases(), besideCases()),
+		"ties":        tieLostCases(),
+		"identity":    slices.Concat(identityCases(), hostNetworkCases()),
+		"termination": terminationCases(),
+		"late":        lateCases(),
+		"budget":      slices.Concat(budgetCases(), shortCases()),
+		"aws":         slices.Concat(troubleCases(), answerCases(), refusalCases()),
+		"apiserver":   slices.Concat(clockCases(), apiServerCases()),
+	} {
+		t.Run(group, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range cases {
+				t.Run(c.name, c.run)
+			}
+		})
+	}
+}
+
+// TestContributing checks that the example in CONTRIBUTING.md is a real one.
+func TestContributing(t *testing.T) {
+	page, err1 := os.ReadFile("../../CONTRIBUTING.md")
+	cases, err2 := os.ReadFile("waits_budget_test.go")
+	_, rest, _ := strings.Cut(string(page), "```go\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if err1 != nil || err2 != nil || !ok || !strings.Contains(string(cases), example) {
+		t.Errorf("this is not in waits_budget_test.go: %v %v\n%s", err1, err2, example)
+	}
 }
 
 // oneLook is the cadence of looks while something is going on, the space that a
@@ -138,8 +176,8 @@ func (c waitCase) run(t *testing.T) {
 			t.Fatal("the hook was not answered within 20 minutes")
 		}
 		s.Advance(4 * time.Minute) // for what comes too late
-		if c.verdict != nil {
-			c.verdict(t, s)
+		if c.instead != nil {
+			c.instead(t, s)
 			return
 		}
 		c.check(t, s)
@@ -270,53 +308,3 @@ func TestStates(t *testing.T) {
 func (c waitCase) runAs(t *testing.T, name string) { t.Run(name, c.run) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
-
-// TestWaits has a row for each way in which a wait can go that is not a matter
-// of the state alone.
-func TestWaits(t *testing.T) {
-	for _, group := range []struct {
-		name  string
-		cases []waitCase
-	}{
-		{"ordinary", ordinaryCases()},
-		{"discovery", discoveryCases()},
-		{"hostnames", hostnameCases()},
-		{"no deletion", stayingCases()},
-		{"budget", budgetCases()},
-		{"trouble", troubleCases()},
-	} {
-		t.Run(group.name, func(t *testing.T) {
-			t.Parallel()
-			for _, c := range group.cases {
-				t.Run(c.name, c.run)
-			}
-		})
-	}
-}
-
-// TestFailClosed has worlds in which the Kubernetes API or AWS shows too little
-// of what the load balancers do: nothing but a proof may say "go" there.
-func TestFailClosed(t *testing.T) {
-	for _, group := range []struct {
-		name  string
-		cases []waitCase
-	}{
-		{"tie lost", tieLostCases()},
-		{"host names beside bindings", besideCases()},
-		{"identity", identityCases()},
-		{"too late", lateCases()},
-		{"host network", hostNetworkCases()},
-		{"clock and proxies", clockCases()},
-		{"API server", apiServerCases()},
-		{"answers that are none", answerCases()},
-		{"refusals", refusalCases()},
-		{"a budget that is too short", shortCases()},
-	} {
-		t.Run(group.name, func(t *testing.T) {
-			t.Parallel()
-			for _, c := range group.cases {
-				t.Run(c.name, c.run)
-			}
-		})
-	}
-}
