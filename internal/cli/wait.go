@@ -16,7 +16,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"drainwait/internal/api"
-	"drainwait/internal/drain"
 	"drainwait/internal/server"
 	"drainwait/internal/service"
 )
@@ -86,7 +85,7 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	var a api.Answer
+	var a *api.Answer
 	var err error
 	if o.server != "" {
 		a, err = o.ask(ctx, stderr)
@@ -105,10 +104,10 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 }
 
 // ask has a service carry out the wait.
-func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, err error) {
+func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (*api.Answer, error) {
 	u, err := api.ParseService(o.server)
 	if err != nil {
-		return a, fmt.Errorf("--server %q: %w", o.server, err)
+		return nil, fmt.Errorf("--server %q: %w", o.server, err)
 	}
 	line := newStatusLine(stderr, func() string { return "waiting for the answer of " + u.String() })
 	defer line.stop()
@@ -116,24 +115,25 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 	u.RawQuery = o.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
-		return a, fmt.Errorf("--server %q: %w", o.server, err)
+		return nil, fmt.Errorf("--server %q: %w", o.server, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return a, fmt.Errorf("ask the service: %w", err)
+		return nil, fmt.Errorf("ask the service: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
-		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-			return a, fmt.Errorf("read the answer of %s: %w", o.server, err)
+		a := new(api.Answer)
+		if err := json.NewDecoder(resp.Body).Decode(a); err != nil {
+			return nil, fmt.Errorf("read the answer of %s: %w", o.server, err)
 		}
 		return a, nil
 	}
 	var f api.Failure
 	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Message == "" {
-		return a, fmt.Errorf("%s answers %s; is it a drain-wait service?", o.server, resp.Status)
+		return nil, fmt.Errorf("%s answers %s; is it a drain-wait service?", o.server, resp.Status)
 	}
-	return a, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
+	return nil, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
 }
 
 // readTimeout bounds how long the cluster may take to be read.
@@ -141,40 +141,36 @@ const readTimeout = 30 * time.Second
 
 // wait carries the wait out itself. As text, what the targets do is printed as it
 // happens.
-func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (none api.Answer, err error) {
+func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (a *api.Answer, err error) {
 	if o.Log, err = o.log.logger(stderr); err != nil {
-		return none, err
+		return nil, err
 	}
 	klog.SetSlogLogger(o.Log)
-	req, warnings, err := server.ParseQuery(o.query)
+	req, err := server.ParseQuery(o.query)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	if o.output == "text" {
-		req.OnStep = func(arn string, s drain.Step) {
-			fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.After.Seconds(), s.What, arn)
+		req.OnStep = func(arn string, s api.StepAnswer) {
+			fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.AfterSeconds, s.Event, arn)
 		}
 	}
 	if err := o.connect(ctx); err != nil {
-		return none, err
+		return nil, err
 	}
 	s, err := service.New(o.Config)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	s.Start()
 	defer s.Stop()
 	if err := s.AwaitReady(ctx, readTimeout); err != nil {
-		return none, err
+		return nil, err
 	}
-	result, err := s.Drainer.Wait(ctx, req)
-	if err != nil {
-		return none, err
-	}
-	return server.NewAnswer(result, result.Waited, warnings), nil
+	return s.Drainer.Wait(ctx, req)
 }
 
-func printAnswer(out io.Writer, a api.Answer) error {
+func printAnswer(out io.Writer, a *api.Answer) error {
 	for _, w := range a.Warnings {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,33 +42,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// settleTime is the settleTime time of a load balancer type; where the type is not
-// known it is the longer one.
-func (c Config) settleTime(t elb.Type) time.Duration {
-	switch t {
-	case elb.ALB:
-		return c.SettleALB
-	case elb.NLB:
-		return c.SettleNLB
-	default:
-		return max(c.SettleALB, c.SettleNLB)
-	}
-}
-
 // Request is one call of a preStop hook.
 type Request struct {
-	// IP is the address of the target; it may be missing if Pod is given.
-	IP netip.Addr
-	// Inferred says that IP is the caller's address and not one that it named.
-	Inferred bool
-	// Forwarded says that the call came through a proxy, whose address is the
-	// caller's.
+	cluster.PodRef // IP or Pod, or both
+	// Forwarded says that the call came through a proxy, whose address is that of
+	// Caller.
 	Forwarded bool
-	// Source is the caller's address, whatever IP is, or the zero value. The sources
-	// take turns in searches of the cluster.
-	Source netip.Addr
-	// Namespace and Pod name the pod; Namespace may stand alone with IP.
-	Namespace, Pod string
 	// Ingresses are Ingresses of the namespace whose load balancers count. They
 	// add to what is found otherwise and never narrow it.
 	Ingresses []string
@@ -77,9 +55,11 @@ type Request struct {
 	MaxDelay *time.Duration
 	// Settle overrides the settle time; nil for the default by type.
 	Settle *time.Duration
+	// Warnings are those of the caller's parameters.
+	Warnings []string
 	// OnStep and OnWarning, which may be nil, are called with each step of a target
 	// and each warning as it comes. They must not block.
-	OnStep    func(targetGroupARN string, s Step)
+	OnStep    func(targetGroupARN string, s api.StepAnswer)
 	OnWarning func(warning string)
 }
 
@@ -137,46 +117,11 @@ func (d *Drainer) Ready() error { return d.cluster.Ready() }
 // Wait blocks until the targets of the pod that r names are drained, another outcome
 // is certain, or ctx ends; then the error is a [CutError]. It never takes longer than
 // the budget.
-func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
+func (d *Drainer) Wait(ctx context.Context, r Request) (*api.Answer, error) {
 	if !d.cluster.Synced() {
 		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return newWait(ctx, d, r).run()
-}
-
-// Result is the answer to one wait.
-type Result struct {
-	Outcome api.Outcome
-	// Namespace and Pod name the pod; Pod is empty if none has the address.
-	Namespace, Pod string
-	// Waited is how long the caller was held; Budget is how long it could have
-	// been, and BoundedBy what set that: "max-delay" or "grace period".
-	Waited, Budget time.Duration
-	BoundedBy      string
-	Targets        []TargetResult
-	// Warnings tell the operator what to put right.
-	Warnings []string
-	// LastError is the newest error of AWS or the API server that was not over at
-	// the end.
-	LastError string
-}
-
-// TargetResult is what a wait saw of one target group.
-type TargetResult struct {
-	TargetGroupARN string
-	Type           elb.Type
-	Settle         time.Duration
-	// State is the state and the reason of the pod's targets at the end, such as
-	// "draining (Target.DeregistrationInProgress)", or "absent"; empty if no look
-	// succeeded.
-	State    string
-	Timeline []Step
-}
-
-// Step is a moment of a target's timeline, counted from the start of the wait.
-type Step struct {
-	After time.Duration
-	What  string
 }

@@ -21,7 +21,6 @@ const aboutPod = "pod"
 // one it really is: by now another pod can have the name or the address.
 func (w *wait) identify() {
 	r := w.request
-	who := cluster.PodRef{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Caller: r.Source}
 	if r.Forwarded && r.Inferred && r.Pod == "" {
 		w.unknown = fmt.Errorf("%w: the call came through a proxy, so the caller's address is not the pod's; %s", ErrNotFound, cure)
 		return
@@ -29,7 +28,7 @@ func (w *wait) identify() {
 	if p := w.cached(); p != nil {
 		w.setPod(p)
 	}
-	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
+	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx) })
 }
 
 // cached is the pod as the cache has it; nil if it has none, or several.
@@ -43,7 +42,8 @@ func (w *wait) cached() *cluster.Pod {
 }
 
 // identifyLive asks the API server, and again if that failed in passing.
-func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
+func (w *wait) identifyLive(ctx context.Context) func() {
+	who := w.request.PodRef
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	pod, err := w.cluster.Identify(ctx, who)
@@ -65,7 +65,7 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
 			w.setLookupError(aboutPod, err)
 			w.spawn(func(ctx context.Context) func() {
 				pause(ctx, liveRetry)
-				return w.identifyLive(ctx, who)
+				return w.identifyLive(ctx)
 			})
 		}
 	}
@@ -87,7 +87,7 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 // another pod can have the name: a StatefulSet makes its pods anew.
 func (w *wait) caller() netip.Addr {
 	if r := w.request; r.Pod != "" && !r.IP.IsValid() && !r.Forwarded {
-		return r.Source
+		return r.Caller
 	}
 	return netip.Addr{}
 }

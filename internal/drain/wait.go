@@ -84,11 +84,12 @@ func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 		lookWake:     make(chan struct{}, 1),
 		answers:      make(chan func()),
 		lookupErrors: make(map[string]lookupError),
+		warnings:     append([]string{}, r.Warnings...),
 	}
 }
 
 // run follows the groups to the outcome.
-func (w *wait) run() (*Result, error) {
+func (w *wait) run() (*api.Answer, error) {
 	defer w.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -102,7 +103,7 @@ func (w *wait) run() (*Result, error) {
 			return nil, err
 		}
 		if outcome != "" {
-			return w.result(outcome), nil
+			return w.answer(outcome), nil
 		}
 		timer.Reset(time.Until(w.nextTurn()))
 		select {
@@ -235,7 +236,7 @@ func (w *wait) isStale(g *group) bool {
 }
 
 func (w *wait) note(g *group, what string) {
-	s := Step{After: g.look.Ended.Sub(w.began), What: what}
+	s := api.StepAnswer{AfterSeconds: api.InSeconds(g.look.Ended.Sub(w.began)), Event: what}
 	g.timeline = append(g.timeline, s)
 	if w.request.OnStep != nil {
 		w.request.OnStep(g.ARN, s)
@@ -255,12 +256,19 @@ func (w *wait) planOf(g *group) elb.Plan {
 	return g.plan(deletionSeen, w.deadline(), w.settleTime(g.kind))
 }
 
-// settleTime is the settleTime time of this wait for a load balancer type.
+// settleTime is the settle time of this wait for a load balancer type; where that is
+// not known, the longer one.
 func (w *wait) settleTime(t elb.Type) time.Duration {
-	if w.request.Settle != nil {
+	switch {
+	case w.request.Settle != nil:
 		return *w.request.Settle
+	case t == elb.ALB:
+		return w.cfg.SettleALB
+	case t == elb.NLB:
+		return w.cfg.SettleNLB
+	default:
+		return max(w.cfg.SettleALB, w.cfg.SettleNLB)
 	}
-	return w.cfg.settleTime(t)
 }
 
 // facts are what is known now.
@@ -367,25 +375,27 @@ func (w *wait) warnOfBudget() {
 // (measured with LBC 3.5: 22 to 28 s).
 const controllerLag = 30 * time.Second
 
-func (w *wait) result(o api.Outcome) *Result {
+func (w *wait) answer(o api.Outcome) *api.Answer {
 	now := time.Now()
 	deadline, boundedBy := w.budget()
-	r := &Result{
-		Outcome:   o,
-		Waited:    now.Sub(w.began),
-		Budget:    max(0, deadline.Sub(w.began)),
-		BoundedBy: boundedBy,
-		LastError: w.lastError(),
-		Namespace: w.request.Namespace,
-		Pod:       w.request.Pod,
+	a := &api.Answer{
+		APIVersion:    api.Version,
+		Outcome:       o,
+		Namespace:     w.request.Namespace,
+		Pod:           w.request.Pod,
+		WaitedSeconds: api.InSeconds(now.Sub(w.began)),
+		BudgetSeconds: api.InSeconds(max(0, deadline.Sub(w.began))),
+		BoundedBy:     boundedBy,
+		Targets:       []api.TargetAnswer{},
+		LastError:     w.lastError(),
 	}
 	if w.pod != nil {
-		r.Namespace, r.Pod = w.pod.Namespace, w.pod.Name
+		a.Namespace, a.Pod = w.pod.Namespace, w.pod.Name
 	}
 	for _, g := range w.sorted() {
-		r.Targets = append(r.Targets, TargetResult{
-			TargetGroupARN: g.ARN, Type: g.kind, Settle: w.settleTime(g.kind),
-			State: g.state(w.addresses), Timeline: g.timeline,
+		a.Targets = append(a.Targets, api.TargetAnswer{
+			TargetGroupARN: g.ARN, LoadBalancerType: cmp.Or(string(g.kind), "unknown"), SettleSeconds: api.InSeconds(w.settleTime(g.kind)),
+			State: g.state(w.addresses), Timeline: append([]api.StepAnswer{}, g.timeline...),
 		})
 		if o == api.SettleCut || o == api.BudgetSpent {
 			if m := g.missing(w.began, now, w.settleTime(g.kind), w.addresses, boundedBy); m != "" {
@@ -396,8 +406,8 @@ func (w *wait) result(o api.Outcome) *Result {
 	if o == api.BudgetSpent {
 		w.warnOfOpen()
 	}
-	r.Warnings = w.warnings
-	return r
+	a.Warnings = w.warnings
+	return a
 }
 
 // warnOfOpen warns of what was still unknown when the budget ended.

@@ -111,13 +111,13 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	defer s.metrics.inFlight.Dec()
 	began := time.Now()
 	log := s.cfg.Log.With("caller", r.RemoteAddr)
-	req, warnings, err := parse(r)
-	var result *drain.Result
+	req, err := parse(r)
+	var a *api.Answer
 	if err == nil {
 		req.OnWarning = func(warning string) {
 			log.Warn("wait has a problem", "namespace", req.Namespace, "pod", req.Pod, "ip", req.IP, "problem", warning)
 		}
-		result, err = s.wait(r, req)
+		a, err = s.wait(r, req)
 	}
 	took := time.Since(began)
 	switch {
@@ -125,15 +125,15 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 		s.metrics.countWait("hung_up", took)
 		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case err != nil:
-		s.refuse(rw, log, err, took, warnings)
+		s.refuse(rw, log, err, took, req.Warnings)
 	default:
-		s.answer(rw, log, result, took, warnings)
+		s.answer(rw, log, a, took)
 	}
 }
 
 // wait carries out the wait until the caller hangs up or the server is cut.
-func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error) {
-	done, err := s.sources.acquire(req.Source.String(), r.URL.Query().Encode())
+func (s *Server) wait(r *http.Request, req drain.Request) (*api.Answer, error) {
+	done, err := s.sources.acquire(req.Caller.String(), r.URL.Query().Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +144,8 @@ func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error)
 	return s.cfg.Drainer.Wait(ctx, req)
 }
 
-func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.Result, took time.Duration, warnings []string) {
-	s.metrics.countWait(string(result.Outcome), took)
-	a := NewAnswer(result, took, warnings)
+func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, a *api.Answer, took time.Duration) {
+	s.metrics.countWait(string(a.Outcome), took)
 	level := slog.LevelInfo
 	if a.Outcome == api.SettleCut || a.Outcome == api.BudgetSpent {
 		level = slog.LevelWarn
