@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -32,6 +34,7 @@ type Config struct {
 	// OnReplicas, which may be nil, is told how many replicas behind OwnService are
 	// ready: when that is first known, and when it changes. It must not block.
 	OnReplicas func(ready int)
+	Metrics    prometheus.Registerer // nil for none
 	Log        *slog.Logger
 }
 
@@ -74,6 +77,9 @@ func New(cfg Config) (*Index, error) {
 		searches:  searches{queues: make(map[netip.Addr][]*search), byIP: make(map[netip.Addr]*search)},
 		watchers:  make(map[*watcher]bool),
 	}
+	promauto.With(cfg.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_watch_age_seconds", Help: "How long the quietest watch of the cluster has told nothing; a working one tells something about once a minute.",
+	}, func() float64 { return x.WatchAge().Seconds() })
 	x.work.ctx, x.work.cancel = context.WithCancel(context.Background())
 	var watched ties.Objects
 	x.pods = c.Watch(podKind, kube.Handler(x.podChanged))
@@ -110,7 +116,7 @@ func (x *Index) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { x.kube.Run(ctx) })
 	for ctx.Err() == nil {
-		pause(ctx, tidyEvery)
+		kube.Pause(ctx, tidyEvery)
 		x.tidy()
 	}
 	x.work.stop()
@@ -129,13 +135,6 @@ func (x *Index) tidy() {
 		}
 	}
 	x.records.Tidy(x.eachHistory)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // work goes on beside the callers, for all of them: it knows no caller's context.

@@ -110,7 +110,8 @@ func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, e
 		return "", false, err
 	}
 	x.rememberPod(pod)
-	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && conditionTrue(pod.Status.Conditions, corev1.PodReady)
+	isReady := func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue }
+	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, isReady)
 	return pod.Spec.NodeName, ready, nil
 }
 

@@ -24,8 +24,6 @@ type Pod struct {
 	IPs             []netip.Addr
 	// HostNetwork says that its addresses are those of its node.
 	HostNetwork bool
-	// Ready is its condition of that name.
-	Ready bool
 	// WithoutPreStop names its containers that have no preStop hook. Native
 	// sidecars need none: the kubelet stops them after the containers (KEP-753).
 	WithoutPreStop []string
@@ -135,7 +133,6 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 		UID:         p.UID,
 		IPs:         ties.Addresses(p),
 		HostNetwork: p.Spec.HostNetwork,
-		Ready:       conditionTrue(p.Status.Conditions, corev1.PodReady),
 		Grace:       gracePeriod(p),
 		raw:         p,
 	}
@@ -162,10 +159,6 @@ func (p *Pod) id() types.UID {
 
 func completed(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-}
-
-func conditionTrue(cs []corev1.PodCondition, t corev1.PodConditionType) bool {
-	return slices.ContainsFunc(cs, func(c corev1.PodCondition) bool { return c.Type == t && c.Status == corev1.ConditionTrue })
 }
 
 // podAddresses indexes pods by all of their addresses. A completed pod keeps
@@ -208,8 +201,8 @@ var trimPod = kube.Trimmer(func(p *corev1.Pod) *corev1.Pod {
 		out.Spec.Containers = append(out.Spec.Containers, t)
 	}
 	for _, c := range p.Status.Conditions {
-		if _, gate := ties.BindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
-			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
+		if _, gate := ties.BindingOfGate(c.Type); gate {
+			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type})
 		}
 	}
 	return out

@@ -80,7 +80,7 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 
 func (x *Index) serviceChanged(before, after *corev1.Service) {
 	if after != nil && (before == nil || !maps.Equal(before.Spec.Selector, after.Spec.Selector)) {
-		x.tieSelected(after)
+		x.tie(after.Namespace+"/"+after.Name, ties.Selected(x.seenPods, after))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -92,7 +92,7 @@ func (x *Index) serviceChanged(before, after *corev1.Service) {
 
 func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 	if after != nil {
-		x.tieNamed(after)
+		x.tie(ties.ServiceOf(after), ties.Named(x.seenPods, after))
 	}
 	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Ports, after.Ports) || !equality.Semantic.DeepEqual(before.Endpoints, after.Endpoints) {
 		namespace := cmp.Or(after, before).Namespace
@@ -130,16 +130,6 @@ func (x *Index) bindingChanged(before, after *ties.Binding) {
 	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
 		x.wakeNamespace(newest.Namespace)
 	}
-}
-
-// tieSelected ties the pods that a Service selects.
-func (x *Index) tieSelected(s *corev1.Service) {
-	x.tie(s.Namespace+"/"+s.Name, ties.Selected(x.seenPods, s))
-}
-
-// tieNamed ties the pods that an EndpointSlice names.
-func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
-	x.tie(ties.ServiceOf(s), ties.Named(x.seenPods, s))
 }
 
 // tie notes that a Service, a namespace/name, selects pods or names them in an

@@ -23,17 +23,14 @@ func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 		x.histories[p.id()] = &history{History: ties.NewAddress(p.Namespace, p.IPs)}
 	}
 	x.watchers[w] = true
-	return func() { x.stop(w) }
-}
-
-// stop may be called more than once.
-func (x *Index) stop(w *watcher) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.watchers, w)
-	x.forget(w.pod.id())
-	if !x.watched(func(other *watcher) bool { return other.pod.Namespace == w.pod.Namespace }) {
-		x.dropLists(w.pod.Namespace)
+	return func() { // may be called more than once
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.watchers, w)
+		x.forget(p.id())
+		if !x.watched(func(other *watcher) bool { return other.pod.Namespace == p.Namespace }) {
+			x.dropLists(p.Namespace)
+		}
 	}
 }
 
