@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"net/netip"
 	"time"
@@ -31,16 +30,11 @@ func (x *Index) Survey(p *Pod, ingresses []string) ties.Survey {
 	return x.records.Survey(&h, nil, p.since, ingresses)
 }
 
-// Swept takes in a look at the group of a binding: when it began, and each target
-// with whether it is in rotation. It ties pods as [ties.Records.Look] says.
-func (x *Index) Swept(b ties.Binding, began time.Time, targets iter.Seq2[netip.Addr, bool]) {
-	listed := make(map[netip.Addr]bool)
-	for ip, inRotation := range targets {
-		listed[ip.Unmap()] = listed[ip.Unmap()] || inRotation
-	}
+// Swept takes in a look at the group of a binding, as [ties.Records.Look] says.
+func (x *Index) Swept(b ties.Binding, began time.Time, inRotation map[netip.Addr]bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, h := range x.records.Look(&b, began, listed, x.eachHistory) {
+	for _, h := range x.records.Look(&b, began, inRotation, x.eachHistory) {
 		x.wake(h.Namespace, h.Name)
 	}
 }
@@ -116,7 +110,7 @@ func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
 func (x *Index) bindingChanged(before, after *ties.Binding) {
 	if x.cfg.OnCheckpoint != nil {
 		if after != nil && after.TargetGroupARN != "" {
-			value, ok := after.Checkpoint()
+			value, ok := after.Annotations[ties.CheckpointAnnotation]
 			x.cfg.OnCheckpoint(after.TargetGroupARN, value, ok)
 		} else if before != nil && before.TargetGroupARN != "" {
 			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)

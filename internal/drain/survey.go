@@ -3,7 +3,6 @@ package drain
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -250,16 +249,14 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 	return nil
 }
 
-// targetsIn are the addresses that a look lists, and whether they are in
+// targetsIn are the addresses that a look lists, and whether any target there is in
 // rotation.
-func targetsIn(look *elb.Look) iter.Seq2[netip.Addr, bool] {
-	return func(yield func(netip.Addr, bool) bool) {
-		for t := range look.Targets() {
-			if !yield(t.IP, verdict.InRotation([]elb.Target{t})) {
-				return
-			}
-		}
+func targetsIn(look *elb.Look) map[netip.Addr]bool {
+	inRotation := make(map[netip.Addr]bool)
+	for t := range look.Targets() {
+		inRotation[t.IP] = inRotation[t.IP] || verdict.InRotation([]elb.Target{t})
 	}
+	return inRotation
 }
 
 // typeOf asks for the type of a group's load balancer. Until it is known, or if AWS

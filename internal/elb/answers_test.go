@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -95,6 +96,16 @@ func TestNoAnswerTellsNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An IPv4 address that is listed in IPv6 is the IPv4 address.
+func TestListedInIPv6(t *testing.T) {
+	const list = "<TargetHealthDescriptions><member><Target><Id>::ffff:10.0.0.1</Id><Port>80</Port></Target></member></TargetHealthDescriptions>"
+	answered(t, canned{200, start + list + end}, func(question string, known bool, look *Look, err error) {
+		if want := netip.MustParseAddr("10.0.0.1"); question == "look" && known && (err != nil || len(look.At(want)) != 1 || look.At(want)[0].IP != want) {
+			t.Errorf("look %+v, error %v", look, err)
+		}
+	})
 }
 
 // An empty list is an answer, in either way to write it.

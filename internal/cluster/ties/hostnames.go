@@ -106,12 +106,13 @@ func (v *view) hostnames(named []origin) []Hostname {
 	var out []Hostname
 	for n, rs := range leads {
 		untied := func(r *record) bool { return !v.ties(r) }
+		hidesUnready := func(r *record) bool { return !v.publishesNotReady(r.service) }
 		tied := slices.DeleteFunc(slices.Clone(rs), untied)
 		isNamed := slices.Contains(named, n.from)
 		if isNamed || v.follows(rs, tied) {
 			out = append(out, Hostname{
 				Name: n.hostname, From: n.from.String(), Ingress: n.from.kind == kindIngress,
-				Tied: isNamed || len(tied) > 0, PublishesNotReady: v.allPublish(tied),
+				Tied: isNamed || len(tied) > 0, PublishesNotReady: len(tied) > 0 && !slices.ContainsFunc(tied, hidesUnready),
 			})
 		}
 	}
@@ -127,12 +128,6 @@ func (v *view) follows(leads, tied []*record) bool {
 		return !v.since.IsZero() && leads[0].from.namespace == v.history.Namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
 	}
 	return slices.ContainsFunc(tied, func(r *record) bool { return !v.accountsFor(r, false) })
-}
-
-// allPublish says whether all of a pod's Services behind a host name publish
-// addresses that are not ready.
-func (v *view) allPublish(tied []*record) bool {
-	return len(tied) > 0 && !slices.ContainsFunc(tied, func(r *record) bool { return !v.publishesNotReady(r.service) })
 }
 
 // noAddress is [Survey.NoAddress].

@@ -185,12 +185,12 @@ const (
 	serviceStackName      = "service.k8s.aws/stack-name"
 )
 
-// checkpointAnnotation is written by LBC 2.10 and later around each change of a
+// CheckpointAnnotation is written by LBC 2.10 and later around each change of a
 // group's targets. LBC pkg/annotations/constants.go.
-const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
+const CheckpointAnnotation = "elbv2.k8s.aws/checkpoint"
 
 // bindingKeys are the labels and annotations of bindings that are read.
-var bindingKeys = []string{checkpointAnnotation, ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
+var bindingKeys = []string{CheckpointAnnotation, ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
 
 // TypeIP is the target type of groups whose targets are pods; "instance" is the
 // other one.
@@ -203,12 +203,6 @@ type Binding struct {
 	BindingSpec       `json:"spec"`
 	// API is the API group that serves it.
 	API string `json:"-"`
-}
-
-// Checkpoint is the binding's checkpoint annotation; ok is false where it has none.
-func (b *Binding) Checkpoint() (value string, ok bool) {
-	value, ok = b.Annotations[checkpointAnnotation]
-	return value, ok
 }
 
 // BindingSpec is the part of the specification that matters here.
