@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"drainwait/internal/api"
 
@@ -146,12 +145,6 @@ func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []st
 		}
 	})
 	return failed
-}
-
-// durationVar adds a flag that is a time.
-func durationVar(f *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
-	*d = value
-	f.Var((*api.Duration)(d), name, usage)
 }
 
 func newVersion(b build) *cobra.Command {

@@ -56,7 +56,7 @@ func newSim() *cobra.Command {
 	f.Float64Var(&o.speed, "speed", 1, "seconds of the world in one real second")
 	f.IntVar(&o.replicas, "replicas", 3, "pods of the deployment")
 	f.StringVar(&o.hookURL, "hook-url", "", "service that the pods' preStop hooks ask, as in http://127.0.0.1:8080 (default: hooks last for the grace period, so that you can be the hook)")
-	durationVar(f, &o.rollEvery, "roll-every", 0, "how often to roll the deployment, in the world's time (default: never)")
+	f.Var((*api.Duration)(&o.rollEvery), "roll-every", "how often to roll the deployment, in the world's time (default: never)")
 	o.log.register(f)
 	return cmd
 }

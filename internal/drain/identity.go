@@ -25,20 +25,16 @@ func (w *wait) identify() {
 		w.unknown = fmt.Errorf("%w: the call came through a proxy, so the caller's address is not the pod's; %s", ErrNotFound, cure)
 		return
 	}
-	if p := w.cached(); p != nil {
-		w.setPod(p)
+	var cached *cluster.Pod // nil if the cache has none, or several
+	if r.Pod != "" {
+		cached = w.cluster.Pod(r.Namespace, r.Pod)
+	} else {
+		cached, _ = w.cluster.PodAt(r.IP, r.Namespace)
+	}
+	if cached != nil {
+		w.setPod(cached)
 	}
 	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx) })
-}
-
-// cached is the pod as the cache has it; nil if it has none, or several.
-func (w *wait) cached() *cluster.Pod {
-	r := w.request
-	if r.Pod != "" {
-		return w.cluster.Pod(r.Namespace, r.Pod)
-	}
-	p, _ := w.cluster.PodAt(r.IP, r.Namespace)
-	return p
 }
 
 // identifyLive asks the API server, and again if that failed in passing.

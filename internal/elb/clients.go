@@ -2,6 +2,7 @@ package elb
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -65,7 +66,8 @@ func (c *Clients) make(a access) API {
 				o.ExternalID = &a.externalID
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(newRoleCredentialSource(role, a.roleARN), func(o *aws.CredentialsCacheOptions) {
+		hint := fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", a.roleARN)
+		cfg.Credentials = aws.NewCredentialsCache(credentialSource{CredentialsProvider: role, hint: hint}, func(o *aws.CredentialsCacheOptions) {
 			o.ExpiryWindow = 30 * time.Second // so that they do not expire during a call
 		})
 	}

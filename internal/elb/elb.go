@@ -97,7 +97,7 @@ type Look struct {
 // does not hold it.
 func (l *Look) At(ip netip.Addr) []Target {
 	ip = ip.Unmap()
-	from, found := slices.BinarySearchFunc(l.targets, ip, compareIP)
+	from, found := slices.BinarySearchFunc(l.targets, ip, func(t Target, ip netip.Addr) int { return t.IP.Compare(ip) })
 	if !found {
 		return nil
 	}
@@ -107,8 +107,6 @@ func (l *Look) At(ip netip.Addr) []Target {
 	}
 	return l.targets[from:to:to]
 }
-
-func compareIP(t Target, ip netip.Addr) int { return t.IP.Compare(ip) }
 
 // Targets are all targets with an address, in order of it.
 func (l *Look) Targets() iter.Seq[Target] { return slices.Values(l.targets) }

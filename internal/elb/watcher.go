@@ -286,13 +286,7 @@ func (w *Watcher) Checkpoint(groupARN, value string, ok bool) {
 		}
 		w.checkpoints[groupARN] = c
 	}
-	w.kick(groupARN)
-}
-
-// kick tells the pollers of a group, one for each role, that its checkpoint has
-// changed; call it with mu held.
-func (w *Watcher) kick(groupARN string) {
-	for g, p := range w.pollers {
+	for g, p := range w.pollers { // one for each role
 		if g.ARN == groupARN {
 			wakeUp(p.kick)
 		}

@@ -78,21 +78,6 @@ func ParseQuery(query url.Values) (req drain.Request, err error) {
 	return req, p.err
 }
 
-// fallbackReport is what POST /fallback reports.
-type fallbackReport struct {
-	reason, namespace, pod string
-	ip                     netip.Addr
-}
-
-func parseFallback(query url.Values) (fallbackReport, error) {
-	p := parameters{query: query}
-	f := fallbackReport{p.get(api.Reason), p.name(api.Namespace), p.name(api.Pod), p.address()}
-	if !slices.Contains(api.Reasons, f.reason) {
-		p.fail(api.Reason, f.reason, "one of "+strings.Join(api.Reasons, ", "))
-	}
-	return f, p.err
-}
-
 // parameters reads one query. The first failure stays in err.
 type parameters struct {
 	query    url.Values

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -89,19 +91,17 @@ func New(cfg Config) *Server {
 
 func ok(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "OK\n") }
 
-func (s *Server) readyz(rw http.ResponseWriter, _ *http.Request) {
+func (s *Server) readyz(rw http.ResponseWriter, r *http.Request) {
 	err := s.cfg.Drainer.Ready()
 	if s.closing.Load() {
-		err = errClosing
+		err = errors.New("shutting down")
 	}
 	if err != nil {
 		http.Error(rw, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	_, _ = io.WriteString(rw, "OK\n")
+	ok(rw, r)
 }
-
-var errClosing = errors.New("shutting down")
 
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
@@ -172,14 +172,18 @@ func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, too
 
 // fallback is POST /fallback: a hook reports that it went without an answer.
 func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
-	f, err := parseFallback(r.URL.Query())
-	if err != nil {
-		status, name := statusOf(err)
-		write(rw, status, api.Failure{APIVersion: api.Version, Error: name, Message: err.Error(), Warnings: []string{}})
+	p := parameters{query: r.URL.Query()}
+	reason, namespace, pod, ip := p.get(api.Reason), p.name(api.Namespace), p.name(api.Pod), p.address()
+	if !slices.Contains(api.Reasons, reason) {
+		p.fail(api.Reason, reason, "one of "+strings.Join(api.Reasons, ", "))
+	}
+	if p.err != nil {
+		status, name := statusOf(p.err)
+		write(rw, status, api.Failure{APIVersion: api.Version, Error: name, Message: p.err.Error(), Warnings: []string{}})
 		return
 	}
-	s.metrics.fallbacks.WithLabelValues(f.reason).Inc()
-	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", f.reason, "namespace", f.namespace, "pod", f.pod, "ip", f.ip)
+	s.metrics.fallbacks.WithLabelValues(reason).Inc()
+	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", reason, "namespace", namespace, "pod", pod, "ip", ip)
 	rw.WriteHeader(http.StatusNoContent)
 }
 
