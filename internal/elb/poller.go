@@ -53,11 +53,7 @@ func (t turn) compare(u turn, now time.Time) int {
 
 // run looks at the group whenever a look is due, until ctx ends.
 func (p *poller) run() {
-	for {
-		due, ok := p.await()
-		if !ok {
-			return
-		}
+	for due, ok := p.await(); ok; due, ok = p.await() {
 		p.begin()
 		p.publish(p.w.look(p.ctx, p.group, due))
 	}
