@@ -28,15 +28,13 @@ const (
 	longestPause = 4 * time.Second // and the longest Retry-After that is honoured
 )
 
-// dialTimeout ends a look-up and a connect that nobody answers.
-const dialTimeout = 3 * time.Second
-
-// longestRefusal is more than the service takes to refuse a request, which it
-// does within two seconds or not at all: what was open for longer was a wait.
-const longestRefusal = 3 * time.Second
-
-// unlimited is the maxDelay of a hook that was given none.
-const unlimited = time.Duration(math.MaxInt64)
+const (
+	dialTimeout = 3 * time.Second              // ends a look-up and a connect that nobody answers
+	unlimited   = time.Duration(math.MaxInt64) // the maxDelay of a hook that was given none
+	// longestRefusal is more than the service takes to refuse a request, which it
+	// does within two seconds or not at all: what was open for longer was a wait.
+	longestRefusal = 3 * time.Second
+)
 
 // hook is one run of the client.
 type hook struct {

@@ -21,9 +21,8 @@ import (
 
 // Config makes an [Index].
 type Config struct {
-	REST *rest.Config // leads to the API server; see [kube.New]
-	// Namespaces are those that are read; none for all.
-	Namespaces []string
+	REST       *rest.Config // leads to the API server; see [kube.New]
+	Namespaces []string     // that are read; none for all
 	// OwnService is the namespace/name of the Service in front of this program's own
 	// replicas; empty where there is none.
 	OwnService string
@@ -103,8 +102,7 @@ func (x *Index) Synced() bool { return x.kube.Unread() == nil }
 // Ready says why the watches cannot be trusted now; nil where they can.
 func (x *Index) Ready() error { return x.kube.Ready() }
 
-// WatchAge is how long the quietest watch has brought nothing, as
-// [kube.Client.WatchAge] says.
+// WatchAge is [kube.Client.WatchAge].
 func (x *Index) WatchAge() time.Duration { return x.kube.WatchAge() }
 
 // tidyEvery is how often the Index drops what concerns nobody any more.

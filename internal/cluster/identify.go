@@ -19,12 +19,9 @@ type PodRef struct {
 	// Namespace and Pod name it, where Pod is not empty. Beside an address alone,
 	// Namespace decides between several pods.
 	Namespace, Pod string
-	// IP is an address of it.
-	IP netip.Addr
-	// Inferred says that IP is the caller's address, not one that it named.
-	Inferred bool
-	// Caller is who asks: live searches serve callers in turn.
-	Caller netip.Addr
+	IP             netip.Addr // an address of it
+	Inferred       bool       // IP is the caller's address, not one that it named
+	Caller         netip.Addr // who asks: live searches serve callers in turn
 }
 
 // Identify reads a pod from the API server itself. [ErrNoPod], [ErrAmbiguous] and

@@ -22,8 +22,7 @@ type Pod struct {
 	Namespace, Name string // no name for an address that no pod has
 	UID             types.UID
 	IPs             []netip.Addr
-	// HostNetwork says that its addresses are those of its node.
-	HostNetwork bool
+	HostNetwork     bool // its addresses are those of its node
 	// WithoutPreStop names its containers that have no preStop hook. Native
 	// sidecars need none: the kubelet stops them after the containers (KEP-753).
 	WithoutPreStop []string

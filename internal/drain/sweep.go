@@ -9,13 +9,9 @@ import (
 )
 
 const (
-	// sweepPause is how often the sweep asks what there is to look at.
-	sweepPause = time.Second
-	// sweepWidth is how many groups it looks at side by side: enough to use up
-	// what is left of the rate.
-	sweepWidth = 8
-	// accessPause is how long after AWS refused a role it is tried again.
-	accessPause = time.Minute
+	sweepPause  = time.Second // how often the sweep asks what there is to look at
+	sweepWidth  = 8           // how many groups it looks at side by side: enough to use up what is left of the rate
+	accessPause = time.Minute // how long after AWS refused a role it is tried again
 )
 
 // sweeper looks in the background at target groups that no wait asks about. Pods that

@@ -16,28 +16,29 @@ import (
 	"drainwait/internal/elb"
 )
 
-// refuseWithin is how long after the request a wait may still be refused. A caller
-// that is refused takes its own fallback: if it came later, it would wait twice.
-const refuseWithin = 2 * time.Second
-
-// liveTimeout is how long one read from the API server may take before its error is
-// noted and it is tried again, liveRetry later: long enough for a server that is
-// slow and answers.
 const (
+	// refuseWithin is how long after the request a wait may still be refused. A caller
+	// that is refused takes its own fallback: if it came later, it would wait twice.
+	refuseWithin = 2 * time.Second
+	// liveTimeout is how long one read from the API server may take before its error is
+	// noted and it is tried again, liveRetry later.
 	liveTimeout = 15 * time.Second
 	liveRetry   = 500 * time.Millisecond
+	// lateLook is how late a first look must be, because of the rate of requests to AWS, to
+	// be worth a warning.
+	lateLook = time.Second
+	// freshFor is how old a look that confirms a group may be when the last of the others
+	// is settled.
+	freshFor = 2 * time.Second
+	// controllerLag is what a grace period should leave the controller to deregister the
+	// pod. It mostly takes less than a second, but half a minute when its leader changes
+	// (measured with LBC 3.5: 22 to 28 s).
+	controllerLag = 30 * time.Second
 )
 
-// lateLook is how late a first look must be, because of the rate of requests to AWS, to
-// be worth a warning.
-const lateLook = time.Second
-
-// wait is one hook call, from request to answer. It belongs to the goroutine
-// that called [Drainer.Wait].
-//
-// A wait is a reconcile: each wake does the same steps. A survey finds out which groups
-// may hold the pod, each group's progress takes in the newest look, and the verdict
-// judges what is known.
+// wait is one hook call, from request to answer: a reconcile that belongs to the
+// goroutine that called [Drainer.Wait]. Each wake takes a survey, takes in the newest
+// looks and judges what is known.
 type wait struct {
 	*Drainer
 	ctx     context.Context // the caller's; ends when the wait is over
@@ -225,10 +226,6 @@ func (w *wait) finish() (at time.Time) {
 	return at
 }
 
-// freshFor is how old a look that confirms a group may be when the last of the others
-// is settled.
-const freshFor = 2 * time.Second
-
 // isStale says whether a group was confirmed long before the others: the pod can have
 // been registered in it again, so it needs one more look.
 func (w *wait) isStale(g *group) bool {
@@ -369,11 +366,6 @@ func (w *wait) warnOfBudget() {
 		}
 	}
 }
-
-// controllerLag is what a grace period should leave the controller to deregister the
-// pod. It mostly takes less than a second, but half a minute when its leader changes
-// (measured with LBC 3.5: 22 to 28 s).
-const controllerLag = 30 * time.Second
 
 func (w *wait) answer(o api.Outcome) *api.Answer {
 	now := time.Now()

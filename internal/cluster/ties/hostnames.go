@@ -11,12 +11,9 @@ import (
 
 // Hostname is a load balancer's name as a status shows or showed it.
 type Hostname struct {
-	Name string
-	// From is what shows it: "Ingress default/web" or "Service default/web".
-	From string
-	// Ingress says that From is an Ingress; else it is a Service of type
-	// LoadBalancer.
-	Ingress bool
+	Name    string
+	From    string // what shows it: "Ingress default/web" or "Service default/web"
+	Ingress bool   // that is an Ingress; else it is a Service of type LoadBalancer
 	// Tied says that the pod is behind it: the Service, or one that the Ingress sends
 	// or sent to, is tied to the pod; or the caller named the Ingress.
 	Tied bool

@@ -52,9 +52,14 @@ type record struct {
 // former says that a record has ended: nothing shows it any more.
 func (r *record) former() bool { return !r.ended.IsZero() }
 
-// tolerance is how wrong the comparison of a creation with an end may be:
-// creationTimestamps are in whole seconds.
-const tolerance = 2 * time.Second
+const (
+	keepFormer = 10 * time.Minute // how long at least a record is kept that has ended
+	maxFormers = 1000             // how many of those of bindings are kept at most
+	lookAgain  = time.Minute      // how often the sweep looks at a former binding that is not cleared
+	// tolerance is how wrong the comparison of a creation with an end may be:
+	// creationTimestamps are in whole seconds.
+	tolerance = 2 * time.Second
+)
 
 // before says whether something ended before a pod was created.
 func before(ended, born time.Time) bool { return !ended.IsZero() && ended.Add(tolerance).Before(born) }
@@ -227,9 +232,6 @@ func (rs *Records) reconcile(o origin) {
 	}
 }
 
-// maxFormers is how many records that have ended are kept at most.
-const maxFormers = 1000
-
 // dropExcess drops what is too much: what is cleared goes first, and then what ended
 // first. That a record was dropped that was not cleared is not forgotten: it could
 // have concerned a pod.
@@ -279,9 +281,6 @@ func (rs *Records) drop(r *record) {
 		delete(rs.records, r.from.namespace)
 	}
 }
-
-// keepFormer is how long at least a record is kept that has ended.
-const keepFormer = 10 * time.Minute
 
 // Tidy drops records that have ended and concern no pod any more; of bindings, only
 // those that are cleared.
@@ -356,9 +355,6 @@ func listedPods(histories iter.Seq[*History], listed map[netip.Addr]bool) map[*H
 	}
 	return pods
 }
-
-// lookAgain is how often the sweep looks at a former binding that is not cleared.
-const lookAgain = time.Minute
 
 // Unswept lists what the sweep still has to look at, one binding for each group
 // whose targets may be pods: those, present or former, that were not looked at since
