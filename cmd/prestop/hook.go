@@ -40,6 +40,8 @@ const (
 type hook struct {
 	server             *url.URL
 	maxDelay, fallback time.Duration
+	strict             bool // exit with 1 if the service did not decide
+	logFile            string
 	query              url.Values // what the service is told in every case
 	dial               func(ctx context.Context, network, address string) (net.Conn, error)
 	say                func(format string, args ...any)

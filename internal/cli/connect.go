@@ -10,7 +10,6 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"drainwait/internal/api"
@@ -71,35 +70,23 @@ func checkName(name string) error {
 // connect makes the clients of the cluster and the account that the flags lead
 // to.
 func (o *serviceOptions) connect(ctx context.Context) (err error) {
-	// The SDK fetches credentials without a deadline, so that without one of the
-	// client's a silent STS would block all calls for ever.
-	client := awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout))
+	// The SDK fetches credentials without a deadline: without this time-out, which is longer
+	// than the one of the looks, a silent STS would block all calls for ever.
+	client := awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(10 * time.Second))
 	o.AWS, err = awsconfig.LoadDefaultConfig(ctx, client, awsconfig.WithSharedConfigProfile(o.awsProfile), awsconfig.WithRegion(o.Region))
 	if err != nil {
 		return fmt.Errorf("load AWS configuration: %w (check --aws-profile)", err)
 	}
-	if o.Kubernetes, err = loadKubernetes(o.kubeconfig); err != nil {
-		return err
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl, and the cluster that we run in
+	rules.ExplicitPath = o.kubeconfig
+	o.Kubernetes, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return errors.New("no cluster found: give --kubeconfig FILE or run in a pod; " +
+			"without a cluster, `drain-wait demo` shows what this does and `drain-wait serve --simulate` serves a simulated one")
+	case err != nil:
+		return fmt.Errorf("load kubeconfig: %w", err)
 	}
 	o.Kubernetes.UserAgent = "drain-wait/" + o.Version
 	return nil
-}
-
-// awsTimeout ends a request to AWS whatever it is for; it is longer than what the
-// looks at target groups allow themselves.
-const awsTimeout = 10 * time.Second
-
-// loadKubernetes finds the cluster as kubectl does, and the one that we run in.
-func loadKubernetes(kubeconfig string) (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
-	switch {
-	case clientcmd.IsEmptyConfig(err):
-		return nil, errors.New("no cluster found: give --kubeconfig FILE or run in a pod; " +
-			"without a cluster, `drain-wait demo` shows what this does and `drain-wait serve --simulate` serves a simulated one")
-	case err != nil:
-		return nil, fmt.Errorf("load kubeconfig: %w", err)
-	}
-	return cfg, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"drainwait/internal/cluster"
 	"drainwait/internal/elb"
@@ -60,7 +61,10 @@ func (w *wait) identifyLive(ctx context.Context) func() {
 		default:
 			w.setLookupError(aboutPod, err)
 			w.spawn(func(ctx context.Context) func() {
-				pause(ctx, liveRetry)
+				select {
+				case <-time.After(liveRetry):
+				case <-ctx.Done():
+				}
 				return w.identifyLive(ctx)
 			})
 		}

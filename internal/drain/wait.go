@@ -96,8 +96,9 @@ func (w *wait) run() (*api.Answer, error) {
 	defer timer.Stop()
 	w.identify()
 	for anew := true; ; {
-		if anew {
-			w.refresh()
+		if anew && w.pod != nil { // its deletion can have begun or been shortened, and it can have new addresses
+			w.setPod(w.cluster.Refresh(w.pod))
+			w.takeSurvey()
 		}
 		outcome, err := w.judge()
 		if err != nil {
@@ -165,16 +166,6 @@ func (w *wait) spawn(ask func(context.Context) func()) {
 	}()
 }
 
-// refresh reads the pod again (its deletion can have begun or been shortened, and it
-// can have new addresses) and takes a survey.
-func (w *wait) refresh() {
-	if w.pod == nil {
-		return
-	}
-	w.setPod(w.cluster.Refresh(w.pod))
-	w.takeSurvey()
-}
-
 // judge brings every group up to date and says the outcome, or "" if that is open.
 func (w *wait) judge() (api.Outcome, error) {
 	w.checkTermination()
@@ -197,7 +188,11 @@ func (w *wait) update() (refused error) {
 		}
 		w.setLookupError(g.ARN, g.err)
 		for _, what := range news {
-			w.note(g, what)
+			s := api.StepAnswer{AfterSeconds: api.InSeconds(g.look.Ended.Sub(w.began)), Event: what}
+			g.timeline = append(g.timeline, s)
+			if w.request.OnStep != nil {
+				w.request.OnStep(g.ARN, s)
+			}
 		}
 		if first && g.look != nil && g.look.Queued >= lateLook {
 			w.warn("%s: the first look came %s late, because the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
@@ -230,14 +225,6 @@ func (w *wait) finish() (at time.Time) {
 // been registered in it again, so it needs one more look.
 func (w *wait) isStale(g *group) bool {
 	return g.progress.Confirmed && g.look != nil && g.look.Began.Before(w.finish().Add(-freshFor))
-}
-
-func (w *wait) note(g *group, what string) {
-	s := api.StepAnswer{AfterSeconds: api.InSeconds(g.look.Ended.Sub(w.began)), Event: what}
-	g.timeline = append(g.timeline, s)
-	if w.request.OnStep != nil {
-		w.request.OnStep(g.ARN, s)
-	}
 }
 
 // planOf is what the wait wants of the looks at a group. A wait that has time for only
