@@ -48,12 +48,9 @@ func (p *Pod) Key() string { return p.Namespace + "/" + p.Name }
 
 // Answers where no pod is found.
 var (
-	// ErrNoPod: there is no pod of the name, or none that runs has the address.
-	ErrNoPod = errors.New("no such pod")
-	// ErrAmbiguous: several pods have the address, or it is a node's.
-	ErrAmbiguous = errors.New("more than one pod may have this address")
-	// ErrDisagree: the pod that is named does not have the address that is named.
-	ErrDisagree = errors.New("the pod does not have this address")
+	ErrNoPod     = errors.New("no such pod")                             // of the name, or none that runs has the address
+	ErrAmbiguous = errors.New("more than one pod may have this address") // several have it, or it is a node's
+	ErrDisagree  = errors.New("the pod does not have this address")      // it is named with another
 )
 
 // PodAt finds the pod in the cache that has an address. Completed pods, which keep

@@ -27,8 +27,7 @@ type Config struct {
 	SettleALB, SettleNLB time.Duration
 	verdict.Limits
 	// TerminationCheck is how long a wait believes that its pod is about to be
-	// deleted, since a hook can arrive before the watch tells of the deletion. After
-	// that it asks the API server itself.
+	// deleted. After that it asks the API server itself.
 	TerminationCheck time.Duration
 }
 
@@ -66,24 +65,17 @@ type Request struct {
 // Errors of a wait that cannot be carried out. The caller takes its own
 // fallback; they come within two seconds of the request or never.
 var (
-	// ErrNotFound: neither a pod nor a target group is known for the address.
-	ErrNotFound = errors.New("not found")
-	// ErrRefused: AWS refuses to show a target group.
-	ErrRefused = errors.New("refused by AWS")
-	// ErrUnsupported: the pod is behind targets that cannot be seen to leave.
-	ErrUnsupported = errors.New("unsupported targets")
-	// ErrUnavailable: the service has not read the cluster yet, cannot read it
-	// now, or is shutting down.
-	ErrUnavailable = errors.New("service unavailable")
+	ErrNotFound    = errors.New("not found")           // neither a pod nor a target group is known for the address
+	ErrRefused     = errors.New("refused by AWS")      // AWS does not show a target group
+	ErrUnsupported = errors.New("unsupported targets") // the pod is behind targets that cannot be seen to leave
+	ErrUnavailable = errors.New("service unavailable") // the cluster is not read, or the service shuts down
 )
 
 // CutError is the error of a wait whose context ended: its caller hung up, or the
 // service had to give it up.
 type CutError struct {
-	// Budget is how long the wait could have taken, from the request on.
-	Budget time.Duration
-	// Err is the cause of the context's end.
-	Err error
+	Budget time.Duration // how long the wait could have taken, from the request on
+	Err    error         // the cause of the context's end
 }
 
 // Error implements error.

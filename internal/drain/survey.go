@@ -15,11 +15,9 @@ import (
 )
 
 // survey is what a wait knows at one moment of which target groups may hold its pod.
-// It is made anew on each change of the cluster and each answer, from the caches of
-// cluster and elb: nothing in it is remembered.
+// It is made anew from the caches of cluster and elb: nothing in it is remembered.
 type survey struct {
-	// open is what is not known yet.
-	open []string
+	open []string // what is not known yet
 	// refused: AWS refuses to show something that is tied to the pod. hidden: it
 	// refuses to show something that may or may not hold it.
 	refused, hidden error
@@ -94,7 +92,6 @@ func (w *wait) readLists() {
 
 var errNoAnswer = errors.New("no answer yet")
 
-// noteOpen notes that something is not known yet.
 func (w *wait) noteOpen(format string, args ...any) {
 	w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
 }

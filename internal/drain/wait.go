@@ -255,7 +255,6 @@ func (w *wait) settleTime(t elb.Type) time.Duration {
 	}
 }
 
-// facts are what is known now.
 func (w *wait) facts() verdict.Facts {
 	now := time.Now()
 	f := verdict.Facts{
@@ -415,7 +414,6 @@ func (w *wait) lastError() string {
 	return newest.err.Error()
 }
 
-// sorted lists the groups in a stable order.
 func (w *wait) sorted() []*group {
 	return slices.SortedFunc(maps.Values(w.groups), func(a, b *group) int { return cmp.Compare(a.ARN, b.ARN) })
 }

@@ -14,9 +14,8 @@ import (
 
 // Config sets the pace of a [Watcher].
 type Config struct {
-	// Rate is the most requests per second to ELBv2, and Burst the most at once.
-	Rate  float64
-	Burst int
+	Rate  float64 // most requests per second to ELBv2
+	Burst int     // most of them at once
 	// Steady is the time between two looks at a group whose controller has finished
 	// its last change; twice that once all subscribers have seen their targets leave.
 	// Busy is the time while the controller makes a change or nothing is known.
@@ -25,8 +24,7 @@ type Config struct {
 	// checkpoint asks for are counted apart, and so are those that confirm, which
 	// may be five times as frequent.
 	Spacing time.Duration
-	// Timeout ends a request that gets no answer.
-	Timeout time.Duration
+	Timeout time.Duration // ends a request that gets no answer
 }
 
 // DefaultConfig is the pace that the service ships with: half of the smallest
@@ -146,8 +144,7 @@ type Plan struct {
 	// has not acted on it: the first look may wait for the next checkpoint, and
 	// gives way to others after a second.
 	DeletionSeen time.Time
-	// Done: the subscriber needs no more looks. It counts as settling.
-	Done bool
+	Done         bool // no more looks are needed; it counts as settling
 }
 
 // settling says whether the subscriber has seen its target leave.

@@ -29,8 +29,7 @@ type Settings struct {
 	// Quiet is how long the server goes on accepting connections once it shuts down,
 	// counted from the last new one: routers learn late that we shut down.
 	Quiet time.Duration
-	// Grace is how long after the shutdown began the remaining waits are cut.
-	Grace time.Duration
+	Grace time.Duration // from the beginning of the shutdown until the remaining waits are cut
 	// WaitsPerSource is how many waits one source address may hold; equal ones count
 	// once, and 0 means any number. A proxy can hide a whole node behind one address.
 	WaitsPerSource int

@@ -83,25 +83,18 @@ func bindingRecords(b *Binding) []*record {
 
 // records are what the objects say that have the name of an origin.
 func (os *Objects) records(o origin) []*record {
-	var out []*record
-	for _, b := range named[Binding](o, os.Bindings) {
-		out = append(out, bindingRecords(b)...)
-	}
-	for _, i := range named[networkingv1.Ingress](o, os.Ingresses) {
-		out = append(out, ingressRecords(i)...)
-	}
-	for _, s := range named[corev1.Service](o, os.Services) {
-		out = append(out, serviceRecords(s)...)
-	}
-	return out
+	return slices.Concat(said(o, os.Bindings, bindingRecords), said(o, os.Ingresses, ingressRecords), said(o, os.Services, serviceRecords))
 }
 
-// named finds the objects that have the name of an origin.
-func named[T any](o origin, ss kube.Stores) []*T {
+func said[T any](o origin, ss kube.Stores, by func(*T) []*record) (all []*record) {
+	named := kube.ByKey[T](ss, o.namespace+"/"+o.name)
 	if o.name == "" {
-		return kube.InNamespace[T](ss, o.namespace)
+		named = kube.InNamespace[T](ss, o.namespace)
 	}
-	return kube.ByKey[T](ss, o.namespace+"/"+o.name)
+	for _, obj := range named {
+		all = append(all, by(obj)...)
+	}
+	return all
 }
 
 // Records are what objects say or said of how Services are reached. Who has them
@@ -262,7 +255,6 @@ func (rs *Records) dropExcess() {
 	}
 }
 
-// ofBindings are the records of bindings.
 func (rs *Records) ofBindings() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, known := range rs.records {

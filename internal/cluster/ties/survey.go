@@ -107,7 +107,6 @@ type view struct {
 	records []*record
 }
 
-// ties says whether a record concerns the pod.
 func (v *view) ties(r *record) bool { return r.ties(v.history, v.born) }
 
 // candidates are the records of bindings that concern the pod or may do so, in
