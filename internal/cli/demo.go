@@ -86,8 +86,7 @@ func (o demoOptions) rollAll(ctx context.Context, stderr io.Writer) ([]rollout.R
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var finished atomic.Int32
-	line := newStatusLine(stderr, func() string { return fmt.Sprintf("%d of %d worlds done", finished.Load(), len(rollouts)) })
-	defer line.stop()
+	defer showStatus(stderr, func() string { return fmt.Sprintf("%d of %d worlds done", finished.Load(), len(rollouts)) })()
 	results := make([]rollout.Result, len(rollouts))
 	var running sync.WaitGroup
 	for i, r := range rollouts {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
 	"drainwait/internal/api"
@@ -43,12 +42,12 @@ func newWait(b build) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	o.parameter(f, api.IP, "address of the target")
-	o.parameter(f, api.Pod, "name of the pod, in place of --ip; needs --namespace")
-	o.parameter(f, api.Namespace, "namespace of the pod")
-	o.parameter(f, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
-	o.parameter(f, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
-	o.parameter(f, api.Settle, "settle time in place of that for the load balancer's type")
+	f.Var(parameterValue{o.query, api.IP}, api.IP, "address of the target")
+	f.Var(parameterValue{o.query, api.Pod}, api.Pod, "name of the pod, in place of --ip; needs --namespace")
+	f.Var(parameterValue{o.query, api.Namespace}, api.Namespace, "namespace of the pod")
+	f.Var(parameterValue{o.query, api.Ingress}, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
+	f.Var(parameterValue{o.query, api.MaxDelay}, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
+	f.Var(parameterValue{o.query, api.Settle}, api.Settle, "settle time in place of that for the load balancer's type")
 	f.StringVar(&o.server, "server", "", "ask the service there, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
 	f.StringVar(&o.output, "output", "text", "text or json: the body that the service answers with")
 	o.serviceOptions.register(f, b)
@@ -56,12 +55,7 @@ func newWait(b build) *cobra.Command {
 	return cmd
 }
 
-// parameter adds a flag for a parameter of GET /drain-delay.
-func (o *waitOptions) parameter(f *pflag.FlagSet, name, usage string) {
-	f.Var(parameterValue{o.query, name}, name, usage)
-}
-
-// parameterValue is a flag that adds a value to a query.
+// parameterValue is a flag that adds a value to a query, for a parameter of GET /drain-delay.
 type parameterValue struct {
 	query url.Values
 	name  string
@@ -109,11 +103,10 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (*api.Answer, e
 	if err != nil {
 		return nil, fmt.Errorf("--server %q: %w", o.server, err)
 	}
-	line := newStatusLine(stderr, func() string { return "waiting for the answer of " + u.String() })
-	defer line.stop()
-	u = u.JoinPath(api.DrainDelayPath)
-	u.RawQuery = o.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	defer showStatus(stderr, func() string { return "waiting for the answer of " + u.String() })()
+	full := u.JoinPath(api.DrainDelayPath)
+	full.RawQuery = o.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, full.String(), http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("--server %q: %w", o.server, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"drainwait/internal/elb/limiter"
 )
@@ -89,7 +90,19 @@ func New(cfg Config, client func(Group) API, reg prometheus.Registerer) *Watcher
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
 	}
-	w.register(reg)
+	auto := promauto.With(reg) // no metric carries the name of a target group: there are too many
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_pollers", Help: "Target groups that are watched now.",
+	}, func() float64 { return float64(w.Pollers()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_aws_rate_budget", Help: "Requests per second to AWS that are allowed now: less than configured while AWS throttles, and shared by the replicas.",
+	}, w.Rate)
+	w.calls = auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "drain_wait_aws_calls_total", Help: "Calls to AWS, by operation and error code (OK for none).",
+	}, []string{"operation", "code"})
+	w.throttles = auto.NewCounter(prometheus.CounterOpts{
+		Name: "drain_wait_aws_throttled_total", Help: "Calls that AWS turned away for their rate.",
+	})
 	return w
 }
 
