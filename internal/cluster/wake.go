@@ -1,6 +1,10 @@
 package cluster
 
-import "drainwait/internal/cluster/ties"
+import (
+	"drainwait/internal/cluster/ties"
+	"slices"
+	"strings"
+)
 
 // watcher is someone who wants to hear of a pod, or of an address that no pod has.
 type watcher struct {
@@ -52,9 +56,10 @@ func (x *Index) wake(namespace, name string) {
 // wakeNamespace tells those who watch a namespace, any pod of it, or a pod that
 // an EndpointSlice of the namespace named from elsewhere. Called with the lock.
 func (x *Index) wakeNamespace(namespace string) {
+	ofNamespace := func(service string) bool { return strings.HasPrefix(service, namespace+"/") }
 	x.wakeAll(func(w *watcher) bool {
 		h := x.histories[w.pod.id()]
-		return w.pod.Namespace == namespace || h != nil && h.HasServiceIn(namespace)
+		return w.pod.Namespace == namespace || h != nil && slices.ContainsFunc(h.Services, ofNamespace)
 	})
 }
 

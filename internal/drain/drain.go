@@ -75,14 +75,11 @@ var (
 // service had to give it up.
 type CutError struct {
 	Budget time.Duration // how long the wait could have taken, from the request on
-	Err    error         // the cause of the context's end
+	error                // the cause of the context's end
 }
 
-// Error implements error.
-func (e *CutError) Error() string { return e.Err.Error() }
-
 // Unwrap gives access to the cause.
-func (e *CutError) Unwrap() error { return e.Err }
+func (e *CutError) Unwrap() error { return e.error }
 
 // Drainer carries out waits.
 type Drainer struct {

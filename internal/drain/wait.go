@@ -119,7 +119,7 @@ func (w *wait) run() (*api.Answer, error) {
 		case <-timer.C:
 			anew = false
 		case <-w.ctx.Done():
-			return nil, &CutError{Budget: w.deadline().Sub(w.began), Err: context.Cause(w.ctx)}
+			return nil, &CutError{w.deadline().Sub(w.began), context.Cause(w.ctx)}
 		}
 	}
 }

@@ -135,14 +135,12 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 var errNoAnswer = errors.New("this is not an answer of ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
 
 // IsPermanent says whether another try would not cure err.
-func IsPermanent(err error) bool { return refused(err) || isAny(err, ErrNoLoadBalancer, ErrClosed) }
+func IsPermanent(err error) bool {
+	return refused(err) || errors.Is(err, ErrNoLoadBalancer) || errors.Is(err, ErrClosed)
+}
 
 // refused says whether err is remembered as a refusal.
-func refused(err error) bool { return isAny(err, ErrRefused, ErrNoGroup) }
-
-func isAny(err error, targets ...error) bool {
-	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
-}
+func refused(err error) bool { return errors.Is(err, ErrRefused) || errors.Is(err, ErrNoGroup) }
 
 // targetsOf takes one look at a group.
 func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) {

@@ -264,11 +264,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 // awaitQuiet returns when no connection has come in for a while, or at end.
 func (s *Server) awaitQuiet(end time.Time) {
 	for {
-		quiet := time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)
-		if end.Before(quiet) {
-			quiet = end
-		}
-		wait := time.Until(quiet)
+		wait := min(time.Until(time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)), time.Until(end))
 		if wait <= 0 {
 			return
 		}
