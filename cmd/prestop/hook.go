@@ -210,9 +210,7 @@ func (h *hook) do(ctx context.Context, conn net.Conn, method, path string, query
 // report tells the service that it was done without, if that can be told within
 // a second and by end.
 func (h *hook) report(reason string, end time.Time) {
-	ctx, cancel := context.WithDeadline(context.Background(), end)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), min(time.Second, time.Until(end)))
 	defer cancel()
 	conn, err := h.connect(ctx)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/signal"
@@ -27,17 +26,10 @@ import (
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
-}
-
-// run is the whole program but for the process.
-func run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	root := Root(version)
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(os.Stdout)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(stderr, "drain-wait:", err)
+		fmt.Fprintln(os.Stderr, "drain-wait:", err)
 		return 1
 	}
 	return 0

@@ -40,10 +40,6 @@ func (o *serviceOptions) register(f *pflag.FlagSet, b build) {
 
 func (o *serviceOptions) validate() error {
 	switch {
-	case o.Drain.SettleALB < 0:
-		return errors.New("--settle-alb: want 0 or more")
-	case o.Drain.SettleNLB < 0:
-		return errors.New("--settle-nlb: want 0 or more")
 	case o.Drain.MaxDelay <= 0:
 		return errors.New("--default-max-delay: want more than 0")
 	case o.ELB.Rate <= 0:

@@ -51,7 +51,7 @@ func (o *serveOptions) validate() error {
 	switch {
 	case o.Server.WaitsPerSource < 1:
 		return errors.New("--max-waits-per-source: want 1 or more")
-	case o.Server.Quiet < 0 || o.Server.Grace < o.Server.Quiet:
+	case o.Server.Grace < o.Server.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}
 	if o.OwnService != "" {

@@ -57,12 +57,12 @@ func listOf(text string) string {
 func watching(t *testing.T, answers []string, f func(t *testing.T, w *elb.Watcher)) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := "http://aws.invalid"
-		w := elb.New(elb.DefaultConfig(), elb.NewClients(aws.Config{
+		w := elb.New(elb.DefaultConfig(), elb.Clients(aws.Config{
 			Region:       "eu-central-1",
 			Credentials:  credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
 			HTTPClient:   &http.Client{Transport: scripted{time.Now(), answers}},
 			BaseEndpoint: &endpoint,
-		}, "").For, nil)
+		}, ""), nil)
 		defer w.Close()
 		f(t, w)
 	})

@@ -41,9 +41,9 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 // answered asks all three questions while every request is answered by that.
 func answered(t *testing.T, c canned, check func(question string, known bool, look *Look, err error)) {
 	synctest.Test(t, func(*testing.T) {
-		w := New(DefaultConfig(), NewClients(aws.Config{
+		w := New(DefaultConfig(), Clients(aws.Config{
 			Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""), HTTPClient: &http.Client{Transport: c},
-		}, "").For, nil)
+		}, ""), nil)
 		defer w.Close()
 		g := Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}
 		began := time.Now()
