@@ -134,7 +134,7 @@ func list() []mutant {
 	pure(group, "t.publishesNotReady && other.publishesNotReady", "t.publishesNotReady || other.publishesNotReady", "publishNotReady joined with or: will_not_leave for a pod that leaves")
 	pure(group, "t.publishesNotReady && other.publishesNotReady", "other.publishesNotReady", "the last tie alone says whether the pod is kept")
 	pure(group, "!slices.Contains(other.otherPorts, port)", "false", "host ports are not kept open when ties are joined")
-	pure(group, "t.otherPorts = slices.DeleteFunc(slices.Clone(t.otherPorts), func(port int) bool { return !slices.Contains(other.otherPorts, port) })", "t.otherPorts = append(t.otherPorts, other.otherPorts...)", "a port that one tie leaves to a neighbour hides the pod")
+	pure(group, "slices.DeleteFunc(slices.Clone(t.otherPorts), func(port int) bool { return !slices.Contains(other.otherPorts, port) })", "append(slices.Clone(t.otherPorts), other.otherPorts...)", "a port that one tie leaves to a neighbour hides the pod")
 	pure(group, "look.Began.Before(since)", "false", "a look from before the wait counts")
 	pure(group, "look.Began.Before(since)", "look.Ended.Before(since)", "a look that began before the wait counts")
 	pure(group, "look.Gone && !g.mayBeGone()", "look.Gone", "a group that was deleted is in another account")

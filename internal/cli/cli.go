@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,18 +157,13 @@ type build struct{ version, commit, goVersion string }
 
 func newBuild(version string) build {
 	b := build{version: version, commit: "unknown", goVersion: "unknown"}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	b.goVersion = info.GoVersion
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.commit = s.Value
+	if info, ok := debug.ReadBuildInfo(); ok {
+		b.version, b.goVersion = cmp.Or(version, info.Main.Version), info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.commit = s.Value
+			}
 		}
-	}
-	if b.version == "" {
-		b.version = info.Main.Version
 	}
 	return b
 }

@@ -1,9 +1,10 @@
 package cluster
 
 import (
-	"drainwait/internal/cluster/ties"
 	"slices"
 	"strings"
+
+	"drainwait/internal/cluster/ties"
 )
 
 // watcher is someone who wants to hear of a pod, or of an address that no pod has.

@@ -148,9 +148,8 @@ func (w *wait) ruleOut(id elb.Group, t tie) {
 }
 
 // followRuledOut follows, for an address that no pod has, all groups that might have
-// held it, as soon as one of them does: nothing tells in which groups a pod was that
-// is gone, and with a deregistration delay of 0 a group does not list it while its
-// load balancer still sends.
+// held it, as soon as one of them does: with a deregistration delay of 0 a group does
+// not list it while its load balancer still sends.
 func (w *wait) followRuledOut() {
 	if len(w.groups) == 0 {
 		return
