@@ -28,20 +28,20 @@ const (
 	longestPause = 4 * time.Second // and the longest Retry-After that is honoured
 )
 
-// dialTimeout ends a look-up and a connect that nobody answers.
-const dialTimeout = 3 * time.Second
-
-// longestRefusal is more than the service takes to refuse a request, which it
-// does within two seconds or not at all: what was open for longer was a wait.
-const longestRefusal = 3 * time.Second
-
-// unlimited is the maxDelay of a hook that was given none.
-const unlimited = time.Duration(math.MaxInt64)
+const (
+	dialTimeout = 3 * time.Second              // ends a look-up and a connect that nobody answers
+	unlimited   = time.Duration(math.MaxInt64) // the maxDelay of a hook that was given none
+	// longestRefusal is more than the service takes to refuse a request, which it
+	// does within two seconds or not at all: what was open for longer was a wait.
+	longestRefusal = 3 * time.Second
+)
 
 // hook is one run of the client.
 type hook struct {
 	server             *url.URL
 	maxDelay, fallback time.Duration
+	strict             bool // exit with 1 if the service did not decide
+	logFile            string
 	query              url.Values // what the service is told in every case
 	dial               func(ctx context.Context, network, address string) (net.Conn, error)
 	say                func(format string, args ...any)
@@ -210,9 +210,7 @@ func (h *hook) do(ctx context.Context, conn net.Conn, method, path string, query
 // report tells the service that it was done without, if that can be told within
 // a second and by end.
 func (h *hook) report(reason string, end time.Time) {
-	ctx, cancel := context.WithDeadline(context.Background(), end)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), min(time.Second, time.Until(end)))
 	defer cancel()
 	conn, err := h.connect(ctx)
 	if err != nil {

@@ -108,8 +108,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func runHook(args []string, stdout, stderr io.Writer) int {
-	h, o := newHook(os.Getenv), options{}
-	flags := o.flags(h)
+	h := newHook(os.Getenv)
+	flags := h.flags()
 	err := parse(flags, args, os.LookupEnv)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(stdout, "prestop waits until the pod may stop. Flags:")
@@ -117,28 +117,22 @@ func runHook(args []string, stdout, stderr io.Writer) int {
 		flags.PrintDefaults()
 		return 0
 	}
-	h.say = func(format string, a ...any) { say(o.logFile, stderr, fmt.Sprintf(format, a...)) }
+	h.say = func(format string, a ...any) { say(h.logFile, stderr, fmt.Sprintf(format, a...)) }
 	switch {
 	case err != nil:
 		wait := min(h.fallback, h.maxDelay)
 		h.say("%v; waiting %s", err, wait)
 		time.Sleep(wait)
 		return 2
-	case !h.run() && o.strict:
+	case !h.run() && h.strict:
 		return 1
 	default:
 		return 0
 	}
 }
 
-// options are the flags that do not concern the hook itself.
-type options struct {
-	strict  bool
-	logFile string
-}
-
 // flags makes the flags of the hook, and sets the defaults.
-func (o *options) flags(h *hook) *flag.FlagSet {
+func (h *hook) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("prestop", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // errors are logged once, with the rest
 	f.Func("server", "`URL` of the service (default http://drain-wait.drain-wait:8080)", func(v string) (err error) {
@@ -153,8 +147,8 @@ func (o *options) flags(h *hook) *flag.FlagSet {
 	}
 	f.Func(api.Settle, "passed on: the settle `time`, instead of the one for the load balancer's type", passOn(api.Settle))
 	f.Func(api.Ingress, "passed on: `name` of an Ingress whose load balancers count too; may be repeated", passOn(api.Ingress))
-	f.BoolVar(&o.strict, "strict", false, "exit with 1 if the service did not decide")
-	f.StringVar(&o.logFile, "log-file", "/proc/1/fd/1", "`file` to log to; standard error if it cannot be written")
+	f.BoolVar(&h.strict, "strict", false, "exit with 1 if the service did not decide")
+	f.StringVar(&h.logFile, "log-file", "/proc/1/fd/1", "`file` to log to; standard error if it cannot be written")
 	return f
 }
 

@@ -35,13 +35,13 @@ func TestFlags(t *testing.T) {
 		"no scheme":     {"--server drain-wait:8080", nil, "http://drain-wait:8080 none 25s [] [] false"},
 		"bad variable":  {"", map[string]string{"DRAIN_WAIT_FALLBACK": "soon"}, "environment variable DRAIN_WAIT_FALLBACK: want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s"},
 	} {
-		h, o := newHook(func(string) string { return "" }), options{}
-		err := parse(o.flags(h), strings.Fields(tt.args), func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
+		h := newHook(func(string) string { return "" })
+		err := parse(h.flags(), strings.Fields(tt.args), func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
 		maxDelay := "none"
 		if h.maxDelay != unlimited {
 			maxDelay = h.maxDelay.String()
 		}
-		got := fmt.Sprint(h.server, " ", maxDelay, " ", h.fallback, " ", h.query["settle"], " ", h.query["ingress"], " ", o.strict)
+		got := fmt.Sprint(h.server, " ", maxDelay, " ", h.fallback, " ", h.query["settle"], " ", h.query["ingress"], " ", h.strict)
 		if err != nil {
 			got = err.Error()
 		}
@@ -57,8 +57,7 @@ func TestManual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options{}
-	o.flags(newHook(os.Getenv)).VisitAll(func(f *flag.Flag) {
+	newHook(os.Getenv).flags().VisitAll(func(f *flag.Flag) {
 		if !strings.Contains(string(manual), "\n//\t--"+f.Name) {
 			t.Errorf("the manual lacks --%s", f.Name)
 		}
@@ -81,9 +80,8 @@ func TestExamples(t *testing.T) {
 		if found == nil {
 			t.Fatalf("%s has no hook", file)
 		}
-		o := options{}
 		args := strings.FieldsFunc(string(found[1]), func(r rune) bool { return r == ',' || r == ' ' })
-		if err := parse(o.flags(newHook(os.Getenv)), args, os.LookupEnv); err != nil {
+		if err := parse(newHook(os.Getenv).flags(), args, os.LookupEnv); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

@@ -67,22 +67,26 @@ type Answer struct {
 	APIVersion    string         `json:"apiVersion"`
 	Outcome       Outcome        `json:"outcome"`
 	Namespace     string         `json:"namespace,omitempty"`
-	Pod           string         `json:"pod,omitempty"`
-	WaitedSeconds Seconds        `json:"waitedSeconds"`
-	BudgetSeconds Seconds        `json:"budgetSeconds"`
-	BoundedBy     string         `json:"boundedBy"`
+	Pod           string         `json:"pod,omitempty"` // empty where none has the address
+	WaitedSeconds Seconds        `json:"waitedSeconds"` // how long the caller was held
+	BudgetSeconds Seconds        `json:"budgetSeconds"` // how long it could have been
+	BoundedBy     string         `json:"boundedBy"`     // what set that: "max-delay" or "grace period"
 	Targets       []TargetAnswer `json:"targets"`
-	Warnings      []string       `json:"warnings"`
-	LastError     string         `json:"lastError,omitempty"`
+	Warnings      []string       `json:"warnings"` // what the operator should put right
+	// LastError is the newest error of AWS or the API server that was not over at the end.
+	LastError string `json:"lastError,omitempty"`
 }
 
 // TargetAnswer is what the wait saw of one target group.
 type TargetAnswer struct {
-	TargetGroupARN   string       `json:"targetGroupArn"`
-	LoadBalancerType string       `json:"loadBalancerType"`
-	SettleSeconds    Seconds      `json:"settleSeconds"`
-	State            string       `json:"state"`
-	Timeline         []StepAnswer `json:"timeline"`
+	TargetGroupARN   string  `json:"targetGroupArn"`
+	LoadBalancerType string  `json:"loadBalancerType"`
+	SettleSeconds    Seconds `json:"settleSeconds"`
+	// State is the state and the reason of the pod's targets at the end, such as
+	// "draining (Target.DeregistrationInProgress)", or "absent"; empty if no look
+	// succeeded.
+	State    string       `json:"state"`
+	Timeline []StepAnswer `json:"timeline"`
 }
 
 // StepAnswer is a moment in the life of a target, counted from the wait's start.

@@ -3,10 +3,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/signal"
@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"drainwait/internal/api"
 
@@ -28,17 +27,10 @@ import (
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
-}
-
-// run is the whole program but for the process.
-func run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	root := Root(version)
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(os.Stdout)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(stderr, "drain-wait:", err)
+		fmt.Fprintln(os.Stderr, "drain-wait:", err)
 		return 1
 	}
 	return 0
@@ -148,12 +140,6 @@ func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []st
 	return failed
 }
 
-// durationVar adds a flag that is a time.
-func durationVar(f *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
-	*d = value
-	f.Var((*api.Duration)(d), name, usage)
-}
-
 func newVersion(b build) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -171,18 +157,13 @@ type build struct{ version, commit, goVersion string }
 
 func newBuild(version string) build {
 	b := build{version: version, commit: "unknown", goVersion: "unknown"}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	b.goVersion = info.GoVersion
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			b.commit = s.Value
+	if info, ok := debug.ReadBuildInfo(); ok {
+		b.version, b.goVersion = cmp.Or(version, info.Main.Version), info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.commit = s.Value
+			}
 		}
-	}
-	if b.version == "" {
-		b.version = info.Main.Version
 	}
 	return b
 }

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"drainwait/internal/api"
 	"drainwait/internal/service"
 )
 
@@ -32,19 +31,15 @@ func (o *serviceOptions) register(f *pflag.FlagSet, b build) {
 	f.StringVar(&o.Region, "aws-region", "", "AWS Region of the load balancers (default: the one in each target group's ARN)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig (default: $KUBECONFIG, ~/.kube/config, or the service account in a pod)")
 	f.StringSliceVar(&o.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
-	durationVar(f, &o.Drain.SettleALB, "settle-alb", o.Drain.SettleALB, "time from a target's leaving an ALB's target group until it gets no new requests")
-	durationVar(f, &o.Drain.SettleNLB, "settle-nlb", o.Drain.SettleNLB, "time from a target's leaving an NLB's target group until it gets no new connections")
-	durationVar(f, &o.Drain.MaxDelay, "default-max-delay", o.Drain.MaxDelay, "budget of a wait that names none and whose pod is not known")
+	f.Var((*api.Duration)(&o.Drain.SettleALB), "settle-alb", "time from a target's leaving an ALB's target group until it gets no new requests")
+	f.Var((*api.Duration)(&o.Drain.SettleNLB), "settle-nlb", "time from a target's leaving an NLB's target group until it gets no new connections")
+	f.Var((*api.Duration)(&o.Drain.MaxDelay), "default-max-delay", "budget of a wait that names none and whose pod is not known")
 	f.Float64Var(&o.ELB.Rate, "aws-rate", o.ELB.Rate, "most requests per second to ELBv2, for all replicas together; the account's limit is shared with the AWS Load Balancer Controller")
 	f.IntVar(&o.ELB.Burst, "aws-burst", o.ELB.Burst, "most requests to ELBv2 at once, for all replicas together")
 }
 
 func (o *serviceOptions) validate() error {
 	switch {
-	case o.Drain.SettleALB < 0:
-		return errors.New("--settle-alb: want 0 or more")
-	case o.Drain.SettleNLB < 0:
-		return errors.New("--settle-nlb: want 0 or more")
 	case o.Drain.MaxDelay <= 0:
 		return errors.New("--default-max-delay: want more than 0")
 	case o.ELB.Rate <= 0:
@@ -71,50 +66,23 @@ func checkName(name string) error {
 // connect makes the clients of the cluster and the account that the flags lead
 // to.
 func (o *serviceOptions) connect(ctx context.Context) (err error) {
-	if o.AWS, err = loadAWS(ctx, o.awsProfile, o.Region); err != nil {
-		return err
+	// The SDK fetches credentials without a deadline: without this time-out, which is longer
+	// than the one of the looks, a silent STS would block all calls for ever.
+	client := awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(10 * time.Second))
+	o.AWS, err = awsconfig.LoadDefaultConfig(ctx, client, awsconfig.WithSharedConfigProfile(o.awsProfile), awsconfig.WithRegion(o.Region))
+	if err != nil {
+		return fmt.Errorf("load AWS configuration: %w (check --aws-profile)", err)
 	}
-	if o.Kubernetes, err = loadKubernetes(o.kubeconfig); err != nil {
-		return err
+	rules := clientcmd.NewDefaultClientConfigLoadingRules() // as kubectl, and the cluster that we run in
+	rules.ExplicitPath = o.kubeconfig
+	o.Kubernetes, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return errors.New("no cluster found: give --kubeconfig FILE or run in a pod; " +
+			"without a cluster, `drain-wait demo` shows what this does and `drain-wait serve --simulate` serves a simulated one")
+	case err != nil:
+		return fmt.Errorf("load kubeconfig: %w", err)
 	}
 	o.Kubernetes.UserAgent = "drain-wait/" + o.Version
 	return nil
-}
-
-// awsTimeout ends a request to AWS whatever it is for; it is longer than what the
-// looks at target groups allow themselves.
-const awsTimeout = 10 * time.Second
-
-func loadAWS(ctx context.Context, profile, region string) (aws.Config, error) {
-	// The SDK fetches credentials without a deadline, so that without one of the
-	// client's a silent STS would block all calls for ever.
-	opts := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
-	}
-	if profile != "" {
-		opts = append(opts, awsconfig.WithSharedConfigProfile(profile))
-	}
-	if region != "" {
-		opts = append(opts, awsconfig.WithRegion(region))
-	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, opts...)
-	if err != nil {
-		return aws.Config{}, fmt.Errorf("load AWS configuration: %w (check --aws-profile)", err)
-	}
-	return cfg, nil
-}
-
-// loadKubernetes finds the cluster as kubectl does, and the one that we run in.
-func loadKubernetes(kubeconfig string) (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
-	switch {
-	case clientcmd.IsEmptyConfig(err):
-		return nil, errors.New("no cluster found: give --kubeconfig FILE or run in a pod; " +
-			"without a cluster, `drain-wait demo` shows what this does and `drain-wait serve --simulate` serves a simulated one")
-	case err != nil:
-		return nil, fmt.Errorf("load kubeconfig: %w", err)
-	}
-	return cfg, nil
 }

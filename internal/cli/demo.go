@@ -86,8 +86,7 @@ func (o demoOptions) rollAll(ctx context.Context, stderr io.Writer) ([]rollout.R
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var finished atomic.Int32
-	line := newStatusLine(stderr, func() string { return fmt.Sprintf("%d of %d worlds done", finished.Load(), len(rollouts)) })
-	defer line.stop()
+	defer showStatus(stderr, func() string { return fmt.Sprintf("%d of %d worlds done", finished.Load(), len(rollouts)) })()
 	results := make([]rollout.Result, len(rollouts))
 	var running sync.WaitGroup
 	for i, r := range rollouts {
@@ -116,12 +115,12 @@ func (o demoOptions) roll(ctx context.Context, r rollout.Rollout) (rollout.Resul
 	var url string
 	var ready func() bool
 	if r.Policy.DrainWait {
-		svc, err := o.startService(s)
+		svc, hooks, stop, err := o.startService(s)
 		if err != nil {
 			return none, err
 		}
-		defer svc.stop()
-		url, ready = svc.url, svc.IsReady
+		defer stop()
+		url, ready = hooks, svc.IsReady
 	}
 	done := make(chan rollout.Result, 1)
 	r.Plan(w, url, ready, func(m rollout.Result) { done <- m })
@@ -136,45 +135,32 @@ func (o demoOptions) roll(ctx context.Context, r rollout.Rollout) (rollout.Resul
 	}
 }
 
-// demoService is the real service in a world of the demo.
-type demoService struct {
-	*service.Service
-	url    string
-	cancel context.CancelFunc
-	over   sync.WaitGroup
-}
-
-func (o demoOptions) startService(s *simulation) (*demoService, error) {
+// startService runs the real service in a world of the demo, and says where it
+// answers hooks.
+func (o demoOptions) startService(s *simulation) (svc *service.Service, url string, stop func(), err error) {
 	hooks, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("listen for hooks: %w", err)
+		return nil, "", nil, fmt.Errorf("listen for hooks: %w", err)
 	}
 	admin, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("listen for probes: %w", err)
+		return nil, "", nil, fmt.Errorf("listen for probes: %w", err)
 	}
 	cfg := service.DefaultConfig()
 	cfg.Log = slog.New(slog.DiscardHandler)
 	hurry(&cfg, o.speed)
 	s.connect(&cfg)
-	svc, err := service.New(cfg)
-	if err != nil {
-		return nil, err
+	if svc, err = service.New(cfg); err != nil {
+		return nil, "", nil, err
 	}
-	d := &demoService{Service: svc, url: "http://" + hooks.Addr().String()}
-	var ctx context.Context
-	ctx, d.cancel = context.WithCancel(context.Background())
-	d.over.Go(func() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var over sync.WaitGroup
+	over.Go(func() {
 		if err := svc.Serve(ctx, hooks, admin); err != nil {
 			s.failed <- err
 		}
 	})
-	return d, nil
-}
-
-func (d *demoService) stop() {
-	d.cancel()
-	d.over.Wait()
+	return svc, "http://" + hooks.Addr().String(), func() { cancel(); over.Wait() }, nil
 }
 
 // hurry divides every duration of the service by the speed of its world. Only

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 
+	"drainwait/internal/api"
 	"drainwait/internal/service"
 
 	"github.com/spf13/cobra"
@@ -39,8 +40,8 @@ func newServe(b build) *cobra.Command {
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
 	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
 	f.IntVar(&o.Server.WaitsPerSource, "max-waits-per-source", o.Server.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
-	durationVar(f, &o.Server.Quiet, "shutdown-quiet", o.Server.Quiet, "how long to go on taking hooks after SIGTERM, counted from the last new connection")
-	durationVar(f, &o.Server.Grace, "shutdown-grace", o.Server.Grace, "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
+	f.Var((*api.Duration)(&o.Server.Quiet), "shutdown-quiet", "how long to go on taking hooks after SIGTERM, counted from the last new connection")
+	f.Var((*api.Duration)(&o.Server.Grace), "shutdown-grace", "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try it out")
 	o.log.register(f)
 	return cmd
@@ -50,7 +51,7 @@ func (o *serveOptions) validate() error {
 	switch {
 	case o.Server.WaitsPerSource < 1:
 		return errors.New("--max-waits-per-source: want 1 or more")
-	case o.Server.Quiet < 0 || o.Server.Grace < o.Server.Quiet:
+	case o.Server.Grace < o.Server.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}
 	if o.OwnService != "" {

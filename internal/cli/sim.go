@@ -56,7 +56,7 @@ func newSim() *cobra.Command {
 	f.Float64Var(&o.speed, "speed", 1, "seconds of the world in one real second")
 	f.IntVar(&o.replicas, "replicas", 3, "pods of the deployment")
 	f.StringVar(&o.hookURL, "hook-url", "", "service that the pods' preStop hooks ask, as in http://127.0.0.1:8080 (default: hooks last for the grace period, so that you can be the hook)")
-	durationVar(f, &o.rollEvery, "roll-every", 0, "how often to roll the deployment, in the world's time (default: never)")
+	f.Var((*api.Duration)(&o.rollEvery), "roll-every", "how often to roll the deployment, in the world's time (default: never)")
 	o.log.register(f)
 	return cmd
 }
@@ -86,7 +86,7 @@ func (o *simOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := startWorld(o.worldOptions, log)
+	s, pod, err := startWorld(o.worldOptions, log)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (o *simOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := files.write(); err != nil {
 		return err
 	}
-	fmt.Fprint(stdout, files.manual(s.pod))
+	fmt.Fprint(stdout, files.manual(pod))
 	select {
 	case <-ctx.Done():
 		return nil
@@ -111,13 +111,8 @@ const (
 	simApp       = "web"
 )
 
-// runningWorld is a simulation with an application in it.
-type runningWorld struct {
-	*simulation
-	pod sim.PodReport // the first one
-}
-
-func startWorld(o worldOptions, log *slog.Logger) (*runningWorld, error) {
+// startWorld starts a simulation with an application in it, and returns its first pod.
+func startWorld(o worldOptions, log *slog.Logger) (s *simulation, pod sim.PodReport, err error) {
 	w := sim.New(sim.Config{Seed: o.seed, Speed: o.speed, Assumptions: sim.DefaultAssumptions()})
 	hook := sim.Hook{Hold: true}
 	if o.hookURL != "" {
@@ -127,9 +122,8 @@ func startWorld(o worldOptions, log *slog.Logger) (*runningWorld, error) {
 		Namespace: simNamespace, Name: simApp, Kind: aws.ALB, Replicas: o.replicas, Port: 8080,
 		Grace: 90 * time.Second, Hook: hook,
 	})
-	s, err := newSimulation(w, o.listenAddress)
-	if err != nil {
-		return nil, err
+	if s, err = newSimulation(w, o.listenAddress); err != nil {
+		return nil, pod, err
 	}
 	w.WhenUp(deployment, nil, func() {
 		w.AddClients(group, rollout.Load)
@@ -137,9 +131,9 @@ func startWorld(o worldOptions, log *slog.Logger) (*runningWorld, error) {
 			rollAgainAndAgain(w, deployment, o.rollEvery, log)
 		}
 	})
-	pod := *w.Pods()[0]
+	pod = *w.Pods()[0]
 	s.start()
-	return &runningWorld{s, pod}, nil
+	return s, pod, nil
 }
 
 // rollAgainAndAgain rolls a deployment for as long as the world runs, and logs
@@ -233,15 +227,15 @@ curl 'localhost:8080/drain-delay?max-delay=60&ip=%[6]s&namespace=%[4]s&ingress=%
 }
 
 // simulated gives the service a world of its own, whose pods' hooks ask it.
-func (o *serveOptions) simulated(port string) (*runningWorld, error) {
-	w, err := startWorld(worldOptions{
+func (o *serveOptions) simulated(port string) (*simulation, error) {
+	s, _, err := startWorld(worldOptions{
 		listenAddress: "127.0.0.1:0", seed: 1, speed: 1, replicas: 3,
 		hookURL: "http://127.0.0.1:" + port, rollEvery: 2 * time.Minute,
 	}, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	w.connect(&o.Config)
-	o.Log.Info("simulation: started", "apis", w.url)
-	return w, nil
+	s.connect(&o.Config)
+	o.Log.Info("simulation: started", "apis", s.url)
+	return s, nil
 }

@@ -15,37 +15,24 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// statusLine tells on a terminal, in one line that rewrites itself, what is going
-// on and for how long; elsewhere it does nothing.
-type statusLine struct {
-	out  io.Writer
-	quit chan struct{}
-	over sync.WaitGroup
-}
-
-func newStatusLine(out io.Writer, text func() string) *statusLine {
-	l := &statusLine{out: out, quit: make(chan struct{})}
-	if isTerminal(out) {
-		l.over.Go(func() { l.tick(text) })
+// showStatus tells on a terminal, in one line that rewrites itself, what is going on and
+// for how long, until stop is called once; elsewhere it does nothing.
+func showStatus(out io.Writer, text func() string) (stop func()) {
+	if !isTerminal(out) {
+		return func() {}
 	}
-	return l
-}
-
-func (l *statusLine) tick(text func() string) {
-	began := time.Now()
-	for frame := 0; ; frame++ {
-		fmt.Fprintf(l.out, "\r%c %s, %.0f s ", `|/-\`[frame%4], text(), time.Since(began).Seconds())
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-l.quit:
-			fmt.Fprint(l.out, "\r\x1b[K")
-			return
+	began, quit := time.Now(), make(chan struct{})
+	var over sync.WaitGroup
+	over.Go(func() {
+		for frame := 0; ; frame++ {
+			fmt.Fprintf(out, "\r%c %s, %.0f s ", `|/-\`[frame%4], text(), time.Since(began).Seconds())
+			select {
+			case <-time.After(200 * time.Millisecond):
+			case <-quit:
+				fmt.Fprint(out, "\r\x1b[K")
+				return
+			}
 		}
-	}
-}
-
-// stop takes the line away. Call it once.
-func (l *statusLine) stop() {
-	close(l.quit)
-	l.over.Wait()
+	})
+	return func() { close(quit); over.Wait() }
 }

@@ -12,11 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
 	"drainwait/internal/api"
-	"drainwait/internal/drain"
 	"drainwait/internal/server"
 	"drainwait/internal/service"
 )
@@ -44,12 +42,12 @@ func newWait(b build) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	o.parameter(f, api.IP, "address of the target")
-	o.parameter(f, api.Pod, "name of the pod, in place of --ip; needs --namespace")
-	o.parameter(f, api.Namespace, "namespace of the pod")
-	o.parameter(f, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
-	o.parameter(f, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
-	o.parameter(f, api.Settle, "settle time in place of that for the load balancer's type")
+	f.Var(parameterValue{o.query, api.IP}, api.IP, "address of the target")
+	f.Var(parameterValue{o.query, api.Pod}, api.Pod, "name of the pod, in place of --ip; needs --namespace")
+	f.Var(parameterValue{o.query, api.Namespace}, api.Namespace, "namespace of the pod")
+	f.Var(parameterValue{o.query, api.Ingress}, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
+	f.Var(parameterValue{o.query, api.MaxDelay}, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
+	f.Var(parameterValue{o.query, api.Settle}, api.Settle, "settle time in place of that for the load balancer's type")
 	f.StringVar(&o.server, "server", "", "ask the service there, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
 	f.StringVar(&o.output, "output", "text", "text or json: the body that the service answers with")
 	o.serviceOptions.register(f, b)
@@ -57,12 +55,7 @@ func newWait(b build) *cobra.Command {
 	return cmd
 }
 
-// parameter adds a flag for a parameter of GET /drain-delay.
-func (o *waitOptions) parameter(f *pflag.FlagSet, name, usage string) {
-	f.Var(parameterValue{o.query, name}, name, usage)
-}
-
-// parameterValue is a flag that adds a value to a query.
+// parameterValue is a flag that adds a value to a query, for a parameter of GET /drain-delay.
 type parameterValue struct {
 	query url.Values
 	name  string
@@ -86,7 +79,7 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	var a api.Answer
+	var a *api.Answer
 	var err error
 	if o.server != "" {
 		a, err = o.ask(ctx, stderr)
@@ -105,36 +98,35 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 }
 
 // ask has a service carry out the wait.
-func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, err error) {
+func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (*api.Answer, error) {
 	u, err := api.ParseService(o.server)
 	if err != nil {
-		return a, fmt.Errorf("--server %q: %w", o.server, err)
+		return nil, fmt.Errorf("--server %q: %w", o.server, err)
 	}
-	text := "waiting for the answer of " + u.Host
-	line := newStatusLine(stderr, func() string { return text })
-	defer line.stop()
-	u = u.JoinPath(api.DrainDelayPath)
-	u.RawQuery = o.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	defer showStatus(stderr, func() string { return "waiting for the answer of " + u.Host })()
+	full := u.JoinPath(api.DrainDelayPath)
+	full.RawQuery = o.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, full.String(), http.NoBody)
 	if err != nil {
-		return a, fmt.Errorf("--server %q: %w", o.server, err)
+		return nil, fmt.Errorf("--server %q: %w", o.server, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return a, fmt.Errorf("ask the service: %w", err)
+		return nil, fmt.Errorf("ask the service: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
-		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-			return a, fmt.Errorf("read the answer of %s: %w", o.server, err)
+		a := new(api.Answer)
+		if err := json.NewDecoder(resp.Body).Decode(a); err != nil {
+			return nil, fmt.Errorf("read the answer of %s: %w", o.server, err)
 		}
 		return a, nil
 	}
 	var f api.Failure
 	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Message == "" {
-		return a, fmt.Errorf("%s answers %s; is it a drain-wait service?", o.server, resp.Status)
+		return nil, fmt.Errorf("%s answers %s; is it a drain-wait service?", o.server, resp.Status)
 	}
-	return a, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
+	return nil, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
 }
 
 // readTimeout bounds how long the cluster may take to be read.
@@ -142,40 +134,36 @@ const readTimeout = 30 * time.Second
 
 // wait carries the wait out itself. As text, what the targets do is printed as it
 // happens.
-func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (none api.Answer, err error) {
+func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (a *api.Answer, err error) {
 	if o.Log, err = o.log.logger(stderr); err != nil {
-		return none, err
+		return nil, err
 	}
 	klog.SetSlogLogger(o.Log)
-	req, warnings, err := server.ParseQuery(o.query)
+	req, err := server.ParseQuery(o.query)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	if o.output == "text" {
-		req.OnStep = func(arn string, s drain.Step) {
-			fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.After.Seconds(), s.What, arn)
+		req.OnStep = func(arn string, s api.StepAnswer) {
+			fmt.Fprintf(stdout, "%6.1f s  %s: %s\n", s.AfterSeconds, s.Event, arn)
 		}
 	}
 	if err := o.connect(ctx); err != nil {
-		return none, err
+		return nil, err
 	}
 	s, err := service.New(o.Config)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	s.Start()
 	defer s.Stop()
 	if err := s.AwaitReady(ctx, readTimeout); err != nil {
-		return none, err
+		return nil, err
 	}
-	result, err := s.Drainer.Wait(ctx, req)
-	if err != nil {
-		return none, err
-	}
-	return server.NewAnswer(result, result.Waited, warnings), nil
+	return s.Drainer.Wait(ctx, req)
 }
 
-func printAnswer(out io.Writer, a api.Answer) error {
+func printAnswer(out io.Writer, a *api.Answer) error {
 	for _, w := range a.Warnings {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -19,9 +21,8 @@ import (
 
 // Config makes an [Index].
 type Config struct {
-	REST *rest.Config // leads to the API server; see [kube.New]
-	// Namespaces are those that are read; none for all.
-	Namespaces []string
+	REST       *rest.Config // leads to the API server; see [kube.New]
+	Namespaces []string     // that are read; none for all
 	// OwnService is the namespace/name of the Service in front of this program's own
 	// replicas; empty where there is none.
 	OwnService string
@@ -32,6 +33,7 @@ type Config struct {
 	// OnReplicas, which may be nil, is told how many replicas behind OwnService are
 	// ready: when that is first known, and when it changes. It must not block.
 	OnReplicas func(ready int)
+	Metrics    prometheus.Registerer // nil for none
 	Log        *slog.Logger
 }
 
@@ -74,6 +76,9 @@ func New(cfg Config) (*Index, error) {
 		searches:  searches{queues: make(map[netip.Addr][]*search), byIP: make(map[netip.Addr]*search)},
 		watchers:  make(map[*watcher]bool),
 	}
+	promauto.With(cfg.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_watch_age_seconds", Help: "How long the quietest watch of the cluster has told nothing; a working one tells something about once a minute.",
+	}, func() float64 { return x.WatchAge().Seconds() })
 	x.work.ctx, x.work.cancel = context.WithCancel(context.Background())
 	var watched ties.Objects
 	x.pods = c.Watch(podKind, kube.Handler(x.podChanged))
@@ -97,8 +102,7 @@ func (x *Index) Synced() bool { return x.kube.Unread() == nil }
 // Ready says why the watches cannot be trusted now; nil where they can.
 func (x *Index) Ready() error { return x.kube.Ready() }
 
-// WatchAge is how long the quietest watch has brought nothing, as
-// [kube.Client.WatchAge] says.
+// WatchAge is [kube.Client.WatchAge].
 func (x *Index) WatchAge() time.Duration { return x.kube.WatchAge() }
 
 // tidyEvery is how often the Index drops what concerns nobody any more.
@@ -110,7 +114,7 @@ func (x *Index) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { x.kube.Run(ctx) })
 	for ctx.Err() == nil {
-		pause(ctx, tidyEvery)
+		kube.Pause(ctx, tidyEvery)
 		x.tidy()
 	}
 	x.work.stop()
@@ -129,13 +133,6 @@ func (x *Index) tidy() {
 		}
 	}
 	x.records.Tidy(x.eachHistory)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // work goes on beside the callers, for all of them: it knows no caller's context.

@@ -19,12 +19,9 @@ type PodRef struct {
 	// Namespace and Pod name it, where Pod is not empty. Beside an address alone,
 	// Namespace decides between several pods.
 	Namespace, Pod string
-	// IP is an address of it.
-	IP netip.Addr
-	// Inferred says that IP is the caller's address, not one that it named.
-	Inferred bool
-	// Caller is who asks: live searches serve callers in turn.
-	Caller netip.Addr
+	IP             netip.Addr // an address of it
+	Inferred       bool       // IP is the caller's address, not one that it named
+	Caller         netip.Addr // who asks: live searches serve callers in turn
 }
 
 // Identify reads a pod from the API server itself. [ErrNoPod], [ErrAmbiguous] and
@@ -110,7 +107,8 @@ func (x *Index) isReady(ctx context.Context, p *Pod) (node string, ready bool, e
 		return "", false, err
 	}
 	x.rememberPod(pod)
-	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && conditionTrue(pod.Status.Conditions, corev1.PodReady)
+	isReady := func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue }
+	ready = pod.UID == p.UID && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, isReady)
 	return pod.Spec.NodeName, ready, nil
 }
 

@@ -83,7 +83,7 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 		x.mu.Lock()
 		l.err = err
 		x.mu.Unlock()
-		pause(ctx, listAgain)
+		kube.Pause(ctx, listAgain)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -125,10 +125,10 @@ func (x *Index) readLists(ctx context.Context, namespace string, ingresses bool)
 // rememberLists takes in what a list shows, and then makes it the newest.
 func (x *Index) rememberLists(namespace string, l *lists, list *liveList) {
 	for _, s := range kube.InNamespace[corev1.Service](list.Services, namespace) {
-		x.tieSelected(s)
+		x.tie(s.Namespace+"/"+s.Name, ties.Selected(x.seenPods, s))
 	}
 	for _, s := range kube.InNamespace[discoveryv1.EndpointSlice](list.Slices, namespace) {
-		x.tieNamed(s)
+		x.tie(ties.ServiceOf(s), ties.Named(x.seenPods, s))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -22,10 +22,7 @@ type Pod struct {
 	Namespace, Name string // no name for an address that no pod has
 	UID             types.UID
 	IPs             []netip.Addr
-	// HostNetwork says that its addresses are those of its node.
-	HostNetwork bool
-	// Ready is its condition of that name.
-	Ready bool
+	HostNetwork     bool // its addresses are those of its node
 	// WithoutPreStop names its containers that have no preStop hook. Native
 	// sidecars need none: the kubelet stops them after the containers (KEP-753).
 	WithoutPreStop []string
@@ -51,12 +48,9 @@ func (p *Pod) Key() string { return p.Namespace + "/" + p.Name }
 
 // Answers where no pod is found.
 var (
-	// ErrNoPod: there is no pod of the name, or none that runs has the address.
-	ErrNoPod = errors.New("no such pod")
-	// ErrAmbiguous: several pods have the address, or it is a node's.
-	ErrAmbiguous = errors.New("more than one pod may have this address")
-	// ErrDisagree: the pod that is named does not have the address that is named.
-	ErrDisagree = errors.New("the pod does not have this address")
+	ErrNoPod     = errors.New("no such pod")                             // of the name, or none that runs has the address
+	ErrAmbiguous = errors.New("more than one pod may have this address") // several have it, or it is a node's
+	ErrDisagree  = errors.New("the pod does not have this address")      // it is named with another
 )
 
 // PodAt finds the pod in the cache that has an address. Completed pods, which keep
@@ -135,7 +129,6 @@ func (x *Index) newPod(p *corev1.Pod) *Pod {
 		UID:         p.UID,
 		IPs:         ties.Addresses(p),
 		HostNetwork: p.Spec.HostNetwork,
-		Ready:       conditionTrue(p.Status.Conditions, corev1.PodReady),
 		Grace:       gracePeriod(p),
 		raw:         p,
 	}
@@ -162,10 +155,6 @@ func (p *Pod) id() types.UID {
 
 func completed(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-}
-
-func conditionTrue(cs []corev1.PodCondition, t corev1.PodConditionType) bool {
-	return slices.ContainsFunc(cs, func(c corev1.PodCondition) bool { return c.Type == t && c.Status == corev1.ConditionTrue })
 }
 
 // podAddresses indexes pods by all of their addresses. A completed pod keeps
@@ -208,8 +197,8 @@ var trimPod = kube.Trimmer(func(p *corev1.Pod) *corev1.Pod {
 		out.Spec.Containers = append(out.Spec.Containers, t)
 	}
 	for _, c := range p.Status.Conditions {
-		if _, gate := ties.BindingOfGate(c.Type); gate || c.Type == corev1.PodReady {
-			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
+		if _, gate := ties.BindingOfGate(c.Type); gate {
+			out.Status.Conditions = append(out.Status.Conditions, corev1.PodCondition{Type: c.Type})
 		}
 	}
 	return out

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"drainwait/internal/cluster/kube"
 )
 
 // Bounds of live searches. Each is a list of pods, for which the API server has to
@@ -86,7 +88,7 @@ func (x *Index) enqueue(caller, ip netip.Addr) *search {
 func (x *Index) searchAll(ctx context.Context) {
 	for s := x.searches.pop(); s != nil; s = x.searches.pop() {
 		x.work.start(func(ctx context.Context) { x.searchOne(ctx, s) })
-		pause(ctx, searchEvery)
+		kube.Pause(ctx, searchEvery)
 	}
 }
 
@@ -121,7 +123,7 @@ func (x *Index) searchOne(ctx context.Context, s *search) {
 	s.pods, s.err = x.podsWith(ctx, s.ip)
 	close(s.done)
 	if s.err == nil {
-		pause(ctx, keepFound)
+		kube.Pause(ctx, keepFound)
 	}
 	x.searches.mu.Lock()
 	defer x.searches.mu.Unlock()

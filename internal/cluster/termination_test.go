@@ -59,7 +59,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 				if got != tt.want || err != nil {
 					t.Errorf("not terminating: %t, error %v; want %t and none", got, err, tt.want)
 				}
-				if cached := w.Index.Pod("default", "a"); cached == nil || cached.UID != p.UID || !cached.Ready {
+				if cached := w.Index.Pod("default", "a"); cached == nil || cached.raw != p.raw {
 					t.Errorf("the cache has heard of it: %+v", cached)
 				}
 			})

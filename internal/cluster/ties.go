@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"net/netip"
 	"time"
@@ -31,16 +30,11 @@ func (x *Index) Survey(p *Pod, ingresses []string) ties.Survey {
 	return x.records.Survey(&h, nil, p.since, ingresses)
 }
 
-// Swept takes in a look at the group of a binding: when it began, and each target
-// with whether it is in rotation. It ties pods as [ties.Records.Look] says.
-func (x *Index) Swept(b ties.Binding, began time.Time, targets iter.Seq2[netip.Addr, bool]) {
-	listed := make(map[netip.Addr]bool)
-	for ip, inRotation := range targets {
-		listed[ip.Unmap()] = listed[ip.Unmap()] || inRotation
-	}
+// Swept takes in a look at the group of a binding, as [ties.Records.Look] says.
+func (x *Index) Swept(b ties.Binding, began time.Time, inRotation map[netip.Addr]bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, h := range x.records.Look(&b, began, listed, x.eachHistory) {
+	for _, h := range x.records.Look(&b, began, inRotation, x.eachHistory) {
 		x.wake(h.Namespace, h.Name)
 	}
 }
@@ -80,7 +74,7 @@ func (x *Index) podChanged(before, after *corev1.Pod) {
 
 func (x *Index) serviceChanged(before, after *corev1.Service) {
 	if after != nil && (before == nil || !maps.Equal(before.Spec.Selector, after.Spec.Selector)) {
-		x.tieSelected(after)
+		x.tie(after.Namespace+"/"+after.Name, ties.Selected(x.seenPods, after))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -92,7 +86,7 @@ func (x *Index) serviceChanged(before, after *corev1.Service) {
 
 func (x *Index) sliceChanged(before, after *discoveryv1.EndpointSlice) {
 	if after != nil {
-		x.tieNamed(after)
+		x.tie(ties.ServiceOf(after), ties.Named(x.seenPods, after))
 	}
 	if before == nil || after == nil || !equality.Semantic.DeepEqual(before.Ports, after.Ports) || !equality.Semantic.DeepEqual(before.Endpoints, after.Endpoints) {
 		namespace := cmp.Or(after, before).Namespace
@@ -116,7 +110,7 @@ func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
 func (x *Index) bindingChanged(before, after *ties.Binding) {
 	if x.cfg.OnCheckpoint != nil {
 		if after != nil && after.TargetGroupARN != "" {
-			value, ok := after.Checkpoint()
+			value, ok := after.Annotations[ties.CheckpointAnnotation]
 			x.cfg.OnCheckpoint(after.TargetGroupARN, value, ok)
 		} else if before != nil && before.TargetGroupARN != "" {
 			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
@@ -130,16 +124,6 @@ func (x *Index) bindingChanged(before, after *ties.Binding) {
 	if before == nil || after == nil || before.BindingSpec != after.BindingSpec || !maps.Equal(before.Labels, after.Labels) {
 		x.wakeNamespace(newest.Namespace)
 	}
-}
-
-// tieSelected ties the pods that a Service selects.
-func (x *Index) tieSelected(s *corev1.Service) {
-	x.tie(s.Namespace+"/"+s.Name, ties.Selected(x.seenPods, s))
-}
-
-// tieNamed ties the pods that an EndpointSlice names.
-func (x *Index) tieNamed(s *discoveryv1.EndpointSlice) {
-	x.tie(ties.ServiceOf(s), ties.Named(x.seenPods, s))
 }
 
 // tie notes that a Service, a namespace/name, selects pods or names them in an

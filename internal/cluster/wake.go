@@ -1,6 +1,11 @@
 package cluster
 
-import "drainwait/internal/cluster/ties"
+import (
+	"slices"
+	"strings"
+
+	"drainwait/internal/cluster/ties"
+)
 
 // watcher is someone who wants to hear of a pod, or of an address that no pod has.
 type watcher struct {
@@ -23,17 +28,14 @@ func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 		x.histories[p.id()] = &history{History: ties.NewAddress(p.Namespace, p.IPs)}
 	}
 	x.watchers[w] = true
-	return func() { x.stop(w) }
-}
-
-// stop may be called more than once.
-func (x *Index) stop(w *watcher) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.watchers, w)
-	x.forget(w.pod.id())
-	if !x.watched(func(other *watcher) bool { return other.pod.Namespace == w.pod.Namespace }) {
-		x.dropLists(w.pod.Namespace)
+	return func() { // may be called more than once
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.watchers, w)
+		x.forget(p.id())
+		if !x.watched(func(other *watcher) bool { return other.pod.Namespace == p.Namespace }) {
+			x.dropLists(p.Namespace)
+		}
 	}
 }
 
@@ -55,9 +57,10 @@ func (x *Index) wake(namespace, name string) {
 // wakeNamespace tells those who watch a namespace, any pod of it, or a pod that
 // an EndpointSlice of the namespace named from elsewhere. Called with the lock.
 func (x *Index) wakeNamespace(namespace string) {
+	ofNamespace := func(service string) bool { return strings.HasPrefix(service, namespace+"/") }
 	x.wakeAll(func(w *watcher) bool {
 		h := x.histories[w.pod.id()]
-		return w.pod.Namespace == namespace || h != nil && h.HasServiceIn(namespace)
+		return w.pod.Namespace == namespace || h != nil && slices.ContainsFunc(h.Services, ofNamespace)
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,8 +27,7 @@ type Config struct {
 	SettleALB, SettleNLB time.Duration
 	verdict.Limits
 	// TerminationCheck is how long a wait believes that its pod is about to be
-	// deleted, since a hook can arrive before the watch tells of the deletion. After
-	// that it asks the API server itself.
+	// deleted. After that it asks the API server itself.
 	TerminationCheck time.Duration
 }
 
@@ -43,33 +41,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// settleTime is the settleTime time of a load balancer type; where the type is not
-// known it is the longer one.
-func (c Config) settleTime(t elb.Type) time.Duration {
-	switch t {
-	case elb.ALB:
-		return c.SettleALB
-	case elb.NLB:
-		return c.SettleNLB
-	default:
-		return max(c.SettleALB, c.SettleNLB)
-	}
-}
-
 // Request is one call of a preStop hook.
 type Request struct {
-	// IP is the address of the target; it may be missing if Pod is given.
-	IP netip.Addr
-	// Inferred says that IP is the caller's address and not one that it named.
-	Inferred bool
-	// Forwarded says that the call came through a proxy, whose address is the
-	// caller's.
+	cluster.PodRef // IP or Pod, or both
+	// Forwarded says that the call came through a proxy, whose address is that of
+	// Caller.
 	Forwarded bool
-	// Source is the caller's address, whatever IP is, or the zero value. The sources
-	// take turns in searches of the cluster.
-	Source netip.Addr
-	// Namespace and Pod name the pod; Namespace may stand alone with IP.
-	Namespace, Pod string
 	// Ingresses are Ingresses of the namespace whose load balancers count. They
 	// add to what is found otherwise and never narrow it.
 	Ingresses []string
@@ -77,40 +54,32 @@ type Request struct {
 	MaxDelay *time.Duration
 	// Settle overrides the settle time; nil for the default by type.
 	Settle *time.Duration
+	// Warnings are those of the caller's parameters.
+	Warnings []string
 	// OnStep and OnWarning, which may be nil, are called with each step of a target
 	// and each warning as it comes. They must not block.
-	OnStep    func(targetGroupARN string, s Step)
+	OnStep    func(targetGroupARN string, s api.StepAnswer)
 	OnWarning func(warning string)
 }
 
 // Errors of a wait that cannot be carried out. The caller takes its own
 // fallback; they come within two seconds of the request or never.
 var (
-	// ErrNotFound: neither a pod nor a target group is known for the address.
-	ErrNotFound = errors.New("not found")
-	// ErrRefused: AWS refuses to show a target group.
-	ErrRefused = errors.New("refused by AWS")
-	// ErrUnsupported: the pod is behind targets that cannot be seen to leave.
-	ErrUnsupported = errors.New("unsupported targets")
-	// ErrUnavailable: the service has not read the cluster yet, cannot read it
-	// now, or is shutting down.
-	ErrUnavailable = errors.New("service unavailable")
+	ErrNotFound    = errors.New("not found")           // neither a pod nor a target group is known for the address
+	ErrRefused     = errors.New("refused by AWS")      // AWS does not show a target group
+	ErrUnsupported = errors.New("unsupported targets") // the pod is behind targets that cannot be seen to leave
+	ErrUnavailable = errors.New("service unavailable") // the cluster is not read, or the service shuts down
 )
 
 // CutError is the error of a wait whose context ended: its caller hung up, or the
 // service had to give it up.
 type CutError struct {
-	// Budget is how long the wait could have taken, from the request on.
-	Budget time.Duration
-	// Err is the cause of the context's end.
-	Err error
+	Budget time.Duration // how long the wait could have taken, from the request on
+	error                // the cause of the context's end
 }
 
-// Error implements error.
-func (e *CutError) Error() string { return e.Err.Error() }
-
 // Unwrap gives access to the cause.
-func (e *CutError) Unwrap() error { return e.Err }
+func (e *CutError) Unwrap() error { return e.error }
 
 // Drainer carries out waits.
 type Drainer struct {
@@ -137,46 +106,11 @@ func (d *Drainer) Ready() error { return d.cluster.Ready() }
 // Wait blocks until the targets of the pod that r names are drained, another outcome
 // is certain, or ctx ends; then the error is a [CutError]. It never takes longer than
 // the budget.
-func (d *Drainer) Wait(ctx context.Context, r Request) (*Result, error) {
+func (d *Drainer) Wait(ctx context.Context, r Request) (*api.Answer, error) {
 	if !d.cluster.Synced() {
 		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return newWait(ctx, d, r).run()
-}
-
-// Result is the answer to one wait.
-type Result struct {
-	Outcome api.Outcome
-	// Namespace and Pod name the pod; Pod is empty if none has the address.
-	Namespace, Pod string
-	// Waited is how long the caller was held; Budget is how long it could have
-	// been, and BoundedBy what set that: "max-delay" or "grace period".
-	Waited, Budget time.Duration
-	BoundedBy      string
-	Targets        []TargetResult
-	// Warnings tell the operator what to put right.
-	Warnings []string
-	// LastError is the newest error of AWS or the API server that was not over at
-	// the end.
-	LastError string
-}
-
-// TargetResult is what a wait saw of one target group.
-type TargetResult struct {
-	TargetGroupARN string
-	Type           elb.Type
-	Settle         time.Duration
-	// State is the state and the reason of the pod's targets at the end, such as
-	// "draining (Target.DeregistrationInProgress)", or "absent"; empty if no look
-	// succeeded.
-	State    string
-	Timeline []Step
-}
-
-// Step is a moment of a target's timeline, counted from the start of the wait.
-type Step struct {
-	After time.Duration
-	What  string
 }

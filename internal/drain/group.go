@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"drainwait/internal/api"
 	"drainwait/internal/drain/verdict"
 	"drainwait/internal/elb"
 )
@@ -23,7 +24,7 @@ type group struct {
 	progress verdict.Progress
 	look     *elb.Look // the newest that counts; nil for none
 	err      error     // of the tries since
-	timeline []Step
+	timeline []api.StepAnswer
 }
 
 // tie is what leads from a pod to a target group.
@@ -48,17 +49,8 @@ func (t tie) join(other tie) tie {
 	t.former = t.former && other.former
 	t.seen = t.seen || other.seen
 	t.publishesNotReady = t.publishesNotReady && other.publishesNotReady
-	t.otherPorts = intersect(t.otherPorts, other.otherPorts)
+	t.otherPorts = slices.DeleteFunc(slices.Clone(t.otherPorts), func(port int) bool { return !slices.Contains(other.otherPorts, port) })
 	return t
-}
-
-func intersect(a, b []int) (both []int) {
-	for _, x := range a {
-		if slices.Contains(b, x) {
-			both = append(both, x)
-		}
-	}
-	return both
 }
 
 // update takes in the newest look, and says what is new. The error is that AWS

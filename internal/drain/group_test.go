@@ -57,12 +57,12 @@ func listOf(text string) string {
 func watching(t *testing.T, answers []string, f func(t *testing.T, w *elb.Watcher)) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := "http://aws.invalid"
-		w := elb.New(elb.DefaultConfig(), elb.NewClients(aws.Config{
+		w := elb.New(elb.DefaultConfig(), elb.Clients(aws.Config{
 			Region:       "eu-central-1",
 			Credentials:  credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
 			HTTPClient:   &http.Client{Transport: scripted{time.Now(), answers}},
 			BaseEndpoint: &endpoint,
-		}, "").For, nil)
+		}, ""), nil)
 		defer w.Close()
 		f(t, w)
 	})
@@ -242,23 +242,15 @@ func TestRuledOut(t *testing.T) {
 	}
 }
 
-func TestIntersect(t *testing.T) {
-	if got := intersect([]int{1, 2, 3}, []int{3, 4, 1}); !slices.Equal(got, []int{1, 3}) {
-		t.Errorf("got %v", got)
-	}
-	if got := intersect([]int{1}, nil); got != nil {
-		t.Errorf("got %v: a port counts where one tie says so", got)
-	}
-}
-
 // TestJoin: of two ties the more cautious counts.
 func TestJoin(t *testing.T) {
-	both := tie{former: true, seen: false, publishesNotReady: true, otherPorts: []int{1, 2}}
+	both := tie{former: true, seen: false, publishesNotReady: true, otherPorts: []int{1, 2, 3}}
 	for _, c := range []struct {
 		name        string
 		other, want tie
 	}{
 		{"a present tie", tie{publishesNotReady: true, otherPorts: []int{2}}, tie{publishesNotReady: true, otherPorts: []int{2}}},
+		{"a tie with other ports", tie{former: true, otherPorts: []int{0, 1, 3, 4}}, tie{former: true, otherPorts: []int{1, 3}}},
 		{"a tie that does not publish", tie{former: true}, tie{former: true}},
 		{"one that was seen", tie{former: true, seen: true, publishesNotReady: true}, tie{former: true, seen: true, publishesNotReady: true}},
 		{"one with a type", tie{former: true, kind: elb.NLB, publishesNotReady: true}, tie{former: true, kind: elb.NLB, publishesNotReady: true}},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"drainwait/internal/cluster"
 	"drainwait/internal/elb"
@@ -21,29 +22,25 @@ const aboutPod = "pod"
 // one it really is: by now another pod can have the name or the address.
 func (w *wait) identify() {
 	r := w.request
-	who := cluster.PodRef{Namespace: r.Namespace, Pod: r.Pod, IP: r.IP, Inferred: r.Inferred, Caller: r.Source}
 	if r.Forwarded && r.Inferred && r.Pod == "" {
 		w.unknown = fmt.Errorf("%w: the call came through a proxy, so the caller's address is not the pod's; %s", ErrNotFound, cure)
 		return
 	}
-	if p := w.cached(); p != nil {
-		w.setPod(p)
-	}
-	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx, who) })
-}
-
-// cached is the pod as the cache has it; nil if it has none, or several.
-func (w *wait) cached() *cluster.Pod {
-	r := w.request
+	var cached *cluster.Pod // nil if the cache has none, or several
 	if r.Pod != "" {
-		return w.cluster.Pod(r.Namespace, r.Pod)
+		cached = w.cluster.Pod(r.Namespace, r.Pod)
+	} else {
+		cached, _ = w.cluster.PodAt(r.IP, r.Namespace)
 	}
-	p, _ := w.cluster.PodAt(r.IP, r.Namespace)
-	return p
+	if cached != nil {
+		w.setPod(cached)
+	}
+	w.spawn(func(ctx context.Context) func() { return w.identifyLive(ctx) })
 }
 
 // identifyLive asks the API server, and again if that failed in passing.
-func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
+func (w *wait) identifyLive(ctx context.Context) func() {
+	who := w.request.PodRef
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
 	pod, err := w.cluster.Identify(ctx, who)
@@ -64,8 +61,11 @@ func (w *wait) identifyLive(ctx context.Context, who cluster.PodRef) func() {
 		default:
 			w.setLookupError(aboutPod, err)
 			w.spawn(func(ctx context.Context) func() {
-				pause(ctx, liveRetry)
-				return w.identifyLive(ctx, who)
+				select {
+				case <-time.After(liveRetry):
+				case <-ctx.Done():
+				}
+				return w.identifyLive(ctx)
 			})
 		}
 	}
@@ -87,7 +87,7 @@ func (w *wait) identifiedAs(p *cluster.Pod) {
 // another pod can have the name: a StatefulSet makes its pods anew.
 func (w *wait) caller() netip.Addr {
 	if r := w.request; r.Pod != "" && !r.IP.IsValid() && !r.Forwarded {
-		return r.Source
+		return r.Caller
 	}
 	return netip.Addr{}
 }

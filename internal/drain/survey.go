@@ -3,7 +3,6 @@ package drain
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,11 +15,9 @@ import (
 )
 
 // survey is what a wait knows at one moment of which target groups may hold its pod.
-// It is made anew on each change of the cluster and each answer, from the caches of
-// cluster and elb: nothing in it is remembered.
+// It is made anew from the caches of cluster and elb: nothing in it is remembered.
 type survey struct {
-	// open is what is not known yet.
-	open []string
+	open []string // what is not known yet
 	// refused: AWS refuses to show something that is tied to the pod. hidden: it
 	// refuses to show something that may or may not hold it.
 	refused, hidden error
@@ -95,7 +92,6 @@ func (w *wait) readLists() {
 
 var errNoAnswer = errors.New("no answer yet")
 
-// noteOpen notes that something is not known yet.
 func (w *wait) noteOpen(format string, args ...any) {
 	w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
 }
@@ -152,9 +148,8 @@ func (w *wait) ruleOut(id elb.Group, t tie) {
 }
 
 // followRuledOut follows, for an address that no pod has, all groups that might have
-// held it, as soon as one of them does: nothing tells in which groups a pod was that
-// is gone, and with a deregistration delay of 0 a group does not list it while its
-// load balancer still sends.
+// held it, as soon as one of them does: with a deregistration delay of 0 a group does
+// not list it while its load balancer still sends.
 func (w *wait) followRuledOut() {
 	if len(w.groups) == 0 {
 		return
@@ -250,16 +245,14 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 	return nil
 }
 
-// targetsIn are the addresses that a look lists, and whether they are in
+// targetsIn are the addresses that a look lists, and whether any target there is in
 // rotation.
-func targetsIn(look *elb.Look) iter.Seq2[netip.Addr, bool] {
-	return func(yield func(netip.Addr, bool) bool) {
-		for t := range look.Targets() {
-			if !yield(t.IP, verdict.InRotation([]elb.Target{t})) {
-				return
-			}
-		}
+func targetsIn(look *elb.Look) map[netip.Addr]bool {
+	inRotation := make(map[netip.Addr]bool)
+	for t := range look.Targets() {
+		inRotation[t.IP] = inRotation[t.IP] || verdict.InRotation([]elb.Target{t})
 	}
+	return inRotation
 }
 
 // typeOf asks for the type of a group's load balancer. Until it is known, or if AWS

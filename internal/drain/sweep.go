@@ -9,19 +9,13 @@ import (
 )
 
 const (
-	// sweepPause is how often the sweep asks what there is to look at.
-	sweepPause = time.Second
-	// sweepWidth is how many groups it looks at side by side: enough to use up
-	// what is left of the rate.
-	sweepWidth = 8
-	// accessPause is how long after AWS refused a role it is tried again.
-	accessPause = time.Minute
+	sweepPause  = time.Second // how often the sweep asks what there is to look at
+	sweepWidth  = 8           // how many groups it looks at side by side: enough to use up what is left of the rate
+	accessPause = time.Minute // how long after AWS refused a role it is tried again
 )
 
-// sweeper looks in the background at target groups that no wait asks about. Pods that
-// are older than our watches of the cluster can be in groups that nothing ties to them
-// any more; one look at each group finds them. It belongs to the goroutine of
-// [Drainer.Run].
+// sweeper looks in the background at target groups, for pods whose ties may have escaped
+// our watches of the cluster. It belongs to the goroutine of [Drainer.Run].
 type sweeper struct {
 	*Drainer
 	wake    chan struct{}     // an answer may be there
@@ -30,8 +24,7 @@ type sweeper struct {
 	refused map[access]string // what was logged of them
 }
 
-// access is one way to AWS: an account, by the role that leads there, and a
-// Region.
+// access is one way to AWS: an account, by the role that leads there, and a Region.
 type access struct{ region, roleARN, externalID string }
 
 // Run sweeps until ctx ends. First it makes one real call in each account and Region,

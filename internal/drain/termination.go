@@ -6,12 +6,10 @@ import (
 	"time"
 )
 
-// A preStop hook also runs without a deletion. In a restart of the container,
-// as after a failed liveness probe, the controller does not deregister the pod,
-// and waiting would be useless. In a graceful shutdown of the node it does,
-// since the pod turns unready. And a hook can arrive before the watch tells of
-// the deletion. So a wait whose pod is not being deleted checks after a while
-// with the API server itself.
+// A preStop hook also runs without a deletion. When a container restarts, as after a
+// failed liveness probe, the controller does not deregister the pod. In a graceful
+// shutdown of the node it does, since the pod turns unready. And a hook can arrive
+// before the watch tells of the deletion.
 
 // terminationCheck is when to check, and what that has found.
 type terminationCheck struct {
@@ -63,11 +61,4 @@ func (w *wait) checkedTermination(same, stays bool, err error) {
 	}
 	w.setLookupError(about, nil)
 	w.termination.stays, w.termination.leaves = stays, !stays
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

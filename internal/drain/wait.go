@@ -16,28 +16,29 @@ import (
 	"drainwait/internal/elb"
 )
 
-// refuseWithin is how long after the request a wait may still be refused. A caller
-// that is refused takes its own fallback: if it came later, it would wait twice.
-const refuseWithin = 2 * time.Second
-
-// liveTimeout is how long one read from the API server may take before its error is
-// noted and it is tried again, liveRetry later: long enough for a server that is
-// slow and answers.
 const (
+	// refuseWithin is how long after the request a wait may still be refused. A caller
+	// that is refused takes its own fallback: if it came later, it would wait twice.
+	refuseWithin = 2 * time.Second
+	// liveTimeout is how long one read from the API server may take before its error is
+	// noted and it is tried again, liveRetry later.
 	liveTimeout = 15 * time.Second
 	liveRetry   = 500 * time.Millisecond
+	// lateLook is how late a first look must be, because of the rate of requests to AWS, to
+	// be worth a warning.
+	lateLook = time.Second
+	// freshFor is how old a look that confirms a group may be when the last of the others
+	// is settled.
+	freshFor = 2 * time.Second
+	// controllerLag is what a grace period should leave the controller to deregister the
+	// pod. It mostly takes less than a second, but half a minute when its leader changes
+	// (measured with LBC 3.5: 22 to 28 s).
+	controllerLag = 30 * time.Second
 )
 
-// lateLook is how late a first look must be, because of the rate of requests to AWS, to
-// be worth a warning.
-const lateLook = time.Second
-
-// wait is one hook call, from request to answer. It belongs to the goroutine
-// that called [Drainer.Wait].
-//
-// A wait is a reconcile: each wake does the same steps. A survey finds out which groups
-// may hold the pod, each group's progress takes in the newest look, and the verdict
-// judges what is known.
+// wait is one hook call, from request to answer: a reconcile that belongs to the
+// goroutine that called [Drainer.Wait]. Each wake takes a survey, takes in the newest
+// looks and judges what is known.
 type wait struct {
 	*Drainer
 	ctx     context.Context // the caller's; ends when the wait is over
@@ -84,25 +85,27 @@ func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 		lookWake:     make(chan struct{}, 1),
 		answers:      make(chan func()),
 		lookupErrors: make(map[string]lookupError),
+		warnings:     append([]string{}, r.Warnings...),
 	}
 }
 
 // run follows the groups to the outcome.
-func (w *wait) run() (*Result, error) {
+func (w *wait) run() (*api.Answer, error) {
 	defer w.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	w.identify()
 	for anew := true; ; {
-		if anew {
-			w.refresh()
+		if anew && w.pod != nil { // its deletion can have begun or been shortened, and it can have new addresses
+			w.setPod(w.cluster.Refresh(w.pod))
+			w.takeSurvey()
 		}
 		outcome, err := w.judge()
 		if err != nil {
 			return nil, err
 		}
 		if outcome != "" {
-			return w.result(outcome), nil
+			return w.answer(outcome), nil
 		}
 		timer.Reset(time.Until(w.nextTurn()))
 		select {
@@ -116,7 +119,7 @@ func (w *wait) run() (*Result, error) {
 		case <-timer.C:
 			anew = false
 		case <-w.ctx.Done():
-			return nil, &CutError{Budget: w.deadline().Sub(w.began), Err: context.Cause(w.ctx)}
+			return nil, &CutError{w.deadline().Sub(w.began), context.Cause(w.ctx)}
 		}
 	}
 }
@@ -163,16 +166,6 @@ func (w *wait) spawn(ask func(context.Context) func()) {
 	}()
 }
 
-// refresh reads the pod again (its deletion can have begun or been shortened, and it
-// can have new addresses) and takes a survey.
-func (w *wait) refresh() {
-	if w.pod == nil {
-		return
-	}
-	w.setPod(w.cluster.Refresh(w.pod))
-	w.takeSurvey()
-}
-
 // judge brings every group up to date and says the outcome, or "" if that is open.
 func (w *wait) judge() (api.Outcome, error) {
 	w.checkTermination()
@@ -195,7 +188,11 @@ func (w *wait) update() (refused error) {
 		}
 		w.setLookupError(g.ARN, g.err)
 		for _, what := range news {
-			w.note(g, what)
+			s := api.StepAnswer{AfterSeconds: api.InSeconds(g.look.Ended.Sub(w.began)), Event: what}
+			g.timeline = append(g.timeline, s)
+			if w.request.OnStep != nil {
+				w.request.OnStep(g.ARN, s)
+			}
 		}
 		if first && g.look != nil && g.look.Queued >= lateLook {
 			w.warn("%s: the first look came %s late, because the rate of requests to AWS is used up; see --aws-rate", g.ARN, seconds(g.look.Queued))
@@ -224,22 +221,10 @@ func (w *wait) finish() (at time.Time) {
 	return at
 }
 
-// freshFor is how old a look that confirms a group may be when the last of the others
-// is settled.
-const freshFor = 2 * time.Second
-
 // isStale says whether a group was confirmed long before the others: the pod can have
 // been registered in it again, so it needs one more look.
 func (w *wait) isStale(g *group) bool {
 	return g.progress.Confirmed && g.look != nil && g.look.Began.Before(w.finish().Add(-freshFor))
-}
-
-func (w *wait) note(g *group, what string) {
-	s := Step{After: g.look.Ended.Sub(w.began), What: what}
-	g.timeline = append(g.timeline, s)
-	if w.request.OnStep != nil {
-		w.request.OnStep(g.ARN, s)
-	}
 }
 
 // planOf is what the wait wants of the looks at a group. A wait that has time for only
@@ -255,15 +240,21 @@ func (w *wait) planOf(g *group) elb.Plan {
 	return g.plan(deletionSeen, w.deadline(), w.settleTime(g.kind))
 }
 
-// settleTime is the settleTime time of this wait for a load balancer type.
+// settleTime is the settle time of this wait for a load balancer type; where that is
+// not known, the longer one.
 func (w *wait) settleTime(t elb.Type) time.Duration {
-	if w.request.Settle != nil {
+	switch {
+	case w.request.Settle != nil:
 		return *w.request.Settle
+	case t == elb.ALB:
+		return w.cfg.SettleALB
+	case t == elb.NLB:
+		return w.cfg.SettleNLB
+	default:
+		return max(w.cfg.SettleALB, w.cfg.SettleNLB)
 	}
-	return w.cfg.settleTime(t)
 }
 
-// facts are what is known now.
 func (w *wait) facts() verdict.Facts {
 	now := time.Now()
 	f := verdict.Facts{
@@ -362,30 +353,27 @@ func (w *wait) warnOfBudget() {
 	}
 }
 
-// controllerLag is what a grace period should leave the controller to deregister the
-// pod. It mostly takes less than a second, but half a minute when its leader changes
-// (measured with LBC 3.5: 22 to 28 s).
-const controllerLag = 30 * time.Second
-
-func (w *wait) result(o api.Outcome) *Result {
+func (w *wait) answer(o api.Outcome) *api.Answer {
 	now := time.Now()
 	deadline, boundedBy := w.budget()
-	r := &Result{
-		Outcome:   o,
-		Waited:    now.Sub(w.began),
-		Budget:    max(0, deadline.Sub(w.began)),
-		BoundedBy: boundedBy,
-		LastError: w.lastError(),
-		Namespace: w.request.Namespace,
-		Pod:       w.request.Pod,
+	a := &api.Answer{
+		APIVersion:    api.Version,
+		Outcome:       o,
+		Namespace:     w.request.Namespace,
+		Pod:           w.request.Pod,
+		WaitedSeconds: api.InSeconds(now.Sub(w.began)),
+		BudgetSeconds: api.InSeconds(max(0, deadline.Sub(w.began))),
+		BoundedBy:     boundedBy,
+		Targets:       []api.TargetAnswer{},
+		LastError:     w.lastError(),
 	}
 	if w.pod != nil {
-		r.Namespace, r.Pod = w.pod.Namespace, w.pod.Name
+		a.Namespace, a.Pod = w.pod.Namespace, w.pod.Name
 	}
 	for _, g := range w.sorted() {
-		r.Targets = append(r.Targets, TargetResult{
-			TargetGroupARN: g.ARN, Type: g.kind, Settle: w.settleTime(g.kind),
-			State: g.state(w.addresses), Timeline: g.timeline,
+		a.Targets = append(a.Targets, api.TargetAnswer{
+			TargetGroupARN: g.ARN, LoadBalancerType: cmp.Or(string(g.kind), "unknown"), SettleSeconds: api.InSeconds(w.settleTime(g.kind)),
+			State: g.state(w.addresses), Timeline: append([]api.StepAnswer{}, g.timeline...),
 		})
 		if o == api.SettleCut || o == api.BudgetSpent {
 			if m := g.missing(w.began, now, w.settleTime(g.kind), w.addresses, boundedBy); m != "" {
@@ -396,8 +384,8 @@ func (w *wait) result(o api.Outcome) *Result {
 	if o == api.BudgetSpent {
 		w.warnOfOpen()
 	}
-	r.Warnings = w.warnings
-	return r
+	a.Warnings = w.warnings
+	return a
 }
 
 // warnOfOpen warns of what was still unknown when the budget ended.
@@ -426,7 +414,6 @@ func (w *wait) lastError() string {
 	return newest.err.Error()
 }
 
-// sorted lists the groups in a stable order.
 func (w *wait) sorted() []*group {
 	return slices.SortedFunc(maps.Values(w.groups), func(a, b *group) int { return cmp.Compare(a.ARN, b.ARN) })
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -40,9 +41,9 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 // answered asks all three questions while every request is answered by that.
 func answered(t *testing.T, c canned, check func(question string, known bool, look *Look, err error)) {
 	synctest.Test(t, func(*testing.T) {
-		w := New(DefaultConfig(), NewClients(aws.Config{
+		w := New(DefaultConfig(), Clients(aws.Config{
 			Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""), HTTPClient: &http.Client{Transport: c},
-		}, "").For, nil)
+		}, ""), nil)
 		defer w.Close()
 		g := Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}
 		began := time.Now()
@@ -95,6 +96,16 @@ func TestNoAnswerTellsNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An IPv4 address that is listed in IPv6 is the IPv4 address.
+func TestListedInIPv6(t *testing.T) {
+	const list = "<TargetHealthDescriptions><member><Target><Id>::ffff:10.0.0.1</Id><Port>80</Port></Target></member></TargetHealthDescriptions>"
+	answered(t, canned{200, start + list + end}, func(question string, known bool, look *Look, err error) {
+		if want := netip.MustParseAddr("10.0.0.1"); question == "look" && known && (err != nil || len(look.At(want)) != 1 || look.At(want)[0].IP != want) {
+			t.Errorf("look %+v, error %v", look, err)
+		}
+	})
 }
 
 // An empty list is an answer, in either way to write it.

@@ -2,6 +2,7 @@ package elb
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -13,22 +14,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// Clients makes the ELBv2 clients of a [Watcher], one for each Region and role.
-type Clients struct {
-	cfg      aws.Config
-	region   string
-	mu       sync.Mutex // guards byAccess
-	byAccess map[access]API
-}
-
 // access is what tells two clients apart.
 type access struct{ region, roleARN, externalID string }
 
-// NewClients makes clients from cfg. The Region of a call is region, or if that is
-// empty the one in the group's ARN, or else that of cfg. The HTTP client of cfg
-// should have a time-out: nothing else ends a try to get credentials, for which all
-// calls wait, if nobody answers.
-func NewClients(cfg aws.Config, region string) *Clients {
+// Clients makes the ELBv2 clients of a [Watcher] from cfg, one for each Region and
+// role. The Region of a call is region, or if that is empty the one in the group's ARN,
+// or else that of cfg. The HTTP client of cfg should have a time-out: nothing else ends
+// a try to get credentials, for which all calls wait, if nobody answers.
+func Clients(cfg aws.Config, region string) func(Group) API {
 	cfg = cfg.Copy()
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = awshttp.NewBuildableClient()
@@ -37,26 +30,20 @@ func NewClients(cfg aws.Config, region string) *Clients {
 	if cfg.Credentials != nil {
 		cfg.Credentials = newCredentialSource(cfg.Credentials)
 	}
-	return &Clients{cfg: cfg, region: region, byAccess: make(map[access]API)}
+	var mu sync.Mutex // guards clients
+	clients := make(map[access]API)
+	return func(g Group) API {
+		a := access{cmp.Or(region, g.Region(), cfg.Region), g.RoleARN, g.ExternalID}
+		mu.Lock()
+		defer mu.Unlock()
+		if clients[a] == nil {
+			clients[a] = newClient(cfg.Copy(), a)
+		}
+		return clients[a]
+	}
 }
 
-// For is the client for a group. It makes no call.
-func (c *Clients) For(g Group) API {
-	a := access{
-		region:     cmp.Or(c.region, g.Region(), c.cfg.Region),
-		roleARN:    g.RoleARN,
-		externalID: g.ExternalID,
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.byAccess[a] == nil {
-		c.byAccess[a] = c.make(a)
-	}
-	return c.byAccess[a]
-}
-
-func (c *Clients) make(a access) API {
-	cfg := c.cfg.Copy()
+func newClient(cfg aws.Config, a access) API {
 	cfg.Region = a.region
 	if a.roleARN != "" {
 		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), a.roleARN, func(o *stscreds.AssumeRoleOptions) {
@@ -65,7 +52,8 @@ func (c *Clients) make(a access) API {
 				o.ExternalID = &a.externalID
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(newRoleCredentialSource(role, a.roleARN), func(o *aws.CredentialsCacheOptions) {
+		hint := fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", a.roleARN)
+		cfg.Credentials = aws.NewCredentialsCache(credentialSource{CredentialsProvider: role, hint: hint}, func(o *aws.CredentialsCacheOptions) {
 			o.ExpiryWindow = 30 * time.Second // so that they do not expire during a call
 		})
 	}

@@ -157,13 +157,13 @@ func TestNoCredentials(t *testing.T) {
 				if tt.answer != nil {
 					transport = memnet.Transport(tt.answer)
 				}
-				client := &http.Client{Transport: transport, Timeout: 10 * time.Second} // see NewClients
+				client := &http.Client{Transport: transport, Timeout: 10 * time.Second} // see Clients
 				cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("us-east-1"), config.WithHTTPClient(client),
 					config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }))
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := New(DefaultConfig(), NewClients(cfg, "").For, nil)
+				w := New(DefaultConfig(), Clients(cfg, ""), nil)
 				wake := newWake()
 				s := w.Subscribe(Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}, nil, Plan{}, wake)
 				// The SDK's own retries can last longer than a call, so that the first
@@ -213,7 +213,7 @@ func TestEmptyCredentials(t *testing.T) {
 	// Without any provider the request goes out unsigned, and AWS refuses it.
 	run(t, nil, func(e *env) {
 		e.cfg.Credentials = nil
-		_, err := targetsOf(e.Context(), NewClients(e.cfg, "").For(Group{}), e.group("web").ARN)
+		_, err := targetsOf(e.Context(), Clients(e.cfg, "")(Group{}), e.group("web").ARN)
 		if err = classify("DescribeTargetHealth", err); !errors.Is(err, ErrRefused) {
 			e.Error(err)
 		}
@@ -233,16 +233,16 @@ func TestClients(t *testing.T) {
 		{"", Group{Name: "web"}, "us-east-1"},
 		{"ap-south-1", euGroup, "ap-south-1"},
 	} {
-		got := NewClients(aws.Config{Region: "us-east-1"}, tt.flag).For(tt.group).(*elbv2.Client).Options().Region
+		got := Clients(aws.Config{Region: "us-east-1"}, tt.flag)(tt.group).(*elbv2.Client).Options().Region
 		if got != tt.want {
 			t.Errorf("with %q, %v is read in %s, want %s", tt.flag, tt.group, got, tt.want)
 		}
 	}
-	c := NewClients(aws.Config{Region: "us-east-1"}, "")
+	c := Clients(aws.Config{Region: "us-east-1"}, "")
 	role := Group{ARN: euGroup.ARN, RoleARN: "r", ExternalID: "x"}
 	distinct := map[API]bool{}
 	for _, g := range []Group{euGroup, {}, role, {ARN: euGroup.ARN, RoleARN: "r"}, euGroup, role, {ARN: euGroup.ARN + "2"}} {
-		distinct[c.For(g)] = true
+		distinct[c(g)] = true
 	}
 	if len(distinct) != 4 {
 		t.Errorf("%d clients, want 4", len(distinct))
@@ -256,10 +256,10 @@ func TestBehindGoesToTheRegionOfTheHostName(t *testing.T) {
 		"www.example.com":                           "us-east-1",
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			clients := NewClients(aws.Config{Region: "us-east-1", HTTPClient: &http.Client{Transport: unreachable{}}}, "")
+			clients := Clients(aws.Config{Region: "us-east-1", HTTPClient: &http.Client{Transport: unreachable{}}}, "")
 			var region string
 			w := New(DefaultConfig(), func(g Group) API {
-				api := clients.For(g)
+				api := clients(g)
 				region = api.(*elbv2.Client).Options().Region
 				return api
 			}, nil)

@@ -36,10 +36,6 @@ func newCredentialSource(p aws.CredentialsProvider) credentialSource {
 	return s
 }
 
-func newRoleCredentialSource(p aws.CredentialsProvider, roleARN string) credentialSource {
-	return credentialSource{CredentialsProvider: p, hint: fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", roleARN)}
-}
-
 // Retrieve implements [aws.CredentialsProvider].
 func (s credentialSource) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)

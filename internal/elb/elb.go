@@ -30,14 +30,11 @@ type API interface {
 
 // Group names a target group and who may read it.
 type Group struct {
-	// ARN is the Amazon resource name of the group.
 	ARN string
 	// Name is how [Watcher.Describe] finds a group whose ARN is empty; it is
 	// empty everywhere else.
-	Name string
-	// RoleARN and ExternalID are the role to assume for the calls; empty for
-	// our own credentials.
-	RoleARN, ExternalID string
+	Name                string
+	RoleARN, ExternalID string // the role to assume for the calls; empty for our own credentials
 }
 
 // Region is the Region in the group's ARN, or "" where it has none.
@@ -49,8 +46,7 @@ func (g Group) Region() string {
 // Type is the type of the load balancer that a target group serves.
 type Type string
 
-// The load balancer types that the wait tells apart. The zero value means that
-// the type is not known.
+// The types that the wait tells apart; "" where the type is not known.
 const (
 	ALB Type = "application"
 	NLB Type = "network"
@@ -85,19 +81,16 @@ type Look struct {
 	// Began and Ended are when the request was sent and when its answer was
 	// there: the list was true at some moment between them.
 	Began, Ended time.Time
-	// Queued is how long the look waited for the rate budget after it was due.
-	Queued time.Duration
-	// Gone says that there is no such group any more (TargetGroupNotFound), and
-	// so it lists nothing.
-	Gone    bool
-	targets []Target // in order of address
+	Queued       time.Duration // how long it waited for the rate budget after it was due
+	Gone         bool          // there is no such group (TargetGroupNotFound), so it lists nothing
+	targets      []Target      // in order of address
 }
 
 // At lists the targets with an address, one for each port; none where the group
 // does not hold it.
 func (l *Look) At(ip netip.Addr) []Target {
 	ip = ip.Unmap()
-	from, found := slices.BinarySearchFunc(l.targets, ip, compareIP)
+	from, found := slices.BinarySearchFunc(l.targets, ip, func(t Target, ip netip.Addr) int { return t.IP.Compare(ip) })
 	if !found {
 		return nil
 	}
@@ -107,8 +100,6 @@ func (l *Look) At(ip netip.Addr) []Target {
 	}
 	return l.targets[from:to:to]
 }
-
-func compareIP(t Target, ip netip.Addr) int { return t.IP.Compare(ip) }
 
 // Targets are all targets with an address, in order of it.
 func (l *Look) Targets() iter.Seq[Target] { return slices.Values(l.targets) }
@@ -123,15 +114,10 @@ func (l *Look) differs(older *Look, addrs []netip.Addr) bool {
 
 // Errors that another try would not cure. All others are taken to pass.
 var (
-	// ErrRefused: AWS refuses the request, or there are no credentials for it.
-	ErrRefused = errors.New("AWS refuses the request")
-	// ErrNoGroup: the group does not exist in this account and Region.
-	ErrNoGroup = errors.New("target group not found")
-	// ErrNoLoadBalancer: no load balancer of this account and Region has the
-	// host name.
-	ErrNoLoadBalancer = errors.New("load balancer not found")
-	// ErrClosed: the Watcher was closed.
-	ErrClosed = errors.New("watcher of target groups is closed")
+	ErrRefused        = errors.New("AWS refuses the request") // or there are no credentials for it
+	ErrNoGroup        = errors.New("target group not found")  // in this account and Region
+	ErrNoLoadBalancer = errors.New("load balancer not found") // in this account and Region, by host name
+	ErrClosed         = errors.New("watcher of target groups is closed")
 )
 
 // ErrNotOurs is the [ErrNoGroup] of a group that we have never seen: there may have
@@ -149,14 +135,12 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 var errNoAnswer = errors.New("this is not an answer of ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
 
 // IsPermanent says whether another try would not cure err.
-func IsPermanent(err error) bool { return refused(err) || isAny(err, ErrNoLoadBalancer, ErrClosed) }
+func IsPermanent(err error) bool {
+	return refused(err) || errors.Is(err, ErrNoLoadBalancer) || errors.Is(err, ErrClosed)
+}
 
 // refused says whether err is remembered as a refusal.
-func refused(err error) bool { return isAny(err, ErrRefused, ErrNoGroup) }
-
-func isAny(err error, targets ...error) bool {
-	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
-}
+func refused(err error) bool { return errors.Is(err, ErrRefused) || errors.Is(err, ErrNoGroup) }
 
 // targetsOf takes one look at a group.
 func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) {

@@ -72,7 +72,7 @@ func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)
 		}
 		e := &env{T: t, world: world, cfg: sdk, elb: elbv2.NewFromConfig(sdk), began: time.Now(), metrics: prometheus.NewRegistry()}
 		world.AWS.Fail(e.arrive)
-		e.watcher = New(cfg, NewClients(sdk, "").For, e.metrics)
+		e.watcher = New(cfg, Clients(sdk, ""), e.metrics)
 		running, stop := context.WithCancel(t.Context())
 		defer stop()
 		go func() {

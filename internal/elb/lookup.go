@@ -18,18 +18,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
 
-// How long an answer is good: what was found, a list of targets, a refusal of AWS,
-// and a failure. The controller, too, keeps its list of the DNS names of load
-// balancers for five minutes; see pkg/aga/dns_to_load_balancer_resolver.go there.
+// How long an answer is good, and how many are remembered. The controller, too, keeps
+// its list of the DNS names of load balancers for five minutes; see
+// pkg/aga/dns_to_load_balancer_resolver.go there.
 const (
 	foundFor   = 5 * time.Minute
 	lookFor    = 30 * time.Second
 	refusedFor = 30 * time.Second
 	failedFor  = time.Second
+	maxAnswers = 1024
 )
-
-// maxAnswers is how many answers are remembered.
-const maxAnswers = 1024
 
 // GroupInfo is what DescribeTargetGroups says of a group.
 type GroupInfo struct {
@@ -338,8 +336,8 @@ func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
 	return groups, err
 }
 
-// findBalancer finds the ARN of the load balancer with a host name. ELBv2 cannot be
-// asked for a host name, but the host name mostly contains the name, and that can.
+// findBalancer finds the ARN of the load balancer with a host name. ELBv2 can be asked
+// for a name only, which most host names contain.
 func (r *request) findBalancer(api API, hostname, name string) (string, error) {
 	if name != "" {
 		arn, err := r.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{Names: []string{name}})
@@ -380,11 +378,10 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 // A name never begins with "internal-"; see CreateLoadBalancer in the API
 // reference of ELBv2. Both are empty where the host name has another form.
 func splitHostname(hostname string) (region, name string) {
-	m := balancerHostname.FindStringSubmatch(hostname)
-	if m == nil {
-		return "", ""
+	if m := balancerHostname.FindStringSubmatch(hostname); m != nil {
+		return m[2] + m[3], m[1]
 	}
-	return m[2] + m[3], m[1]
+	return "", ""
 }
 
 var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.[^.]+\.`)
@@ -430,7 +427,7 @@ func call[T any](ctx context.Context, w *Watcher, operation string, send func(co
 	return out, classify(operation, err)
 }
 
-// look takes one look at a group, which is paid for and has been due since then.
+// look takes one look at a group, which is paid for and was due then.
 func (w *Watcher) look(ctx context.Context, g Group, due time.Time) (*Look, error) {
 	look := &Look{Began: time.Now(), Queued: time.Since(due)}
 	var err error

@@ -46,18 +46,9 @@ func wanted(at, by time.Time) turn {
 	return turn{at, limiter.Urgency{Class: limiter.Awaited, By: by}}
 }
 
-// compare orders looks by when they are due, and those that are due by urgency.
-func (t turn) compare(u turn, now time.Time) int {
-	return cmp.Or(later(t.at, now).Compare(later(u.at, now)), t.Urgency.Compare(u.Urgency))
-}
-
 // run looks at the group whenever a look is due, until ctx ends.
 func (p *poller) run() {
-	for {
-		due, ok := p.await()
-		if !ok {
-			return
-		}
+	for due, ok := p.await(); ok; due, ok = p.await() {
 		p.begin()
 		p.publish(p.w.look(p.ctx, p.group, due))
 	}
@@ -109,7 +100,8 @@ func (p *poller) next(now time.Time) (next turn, changes time.Time) {
 	confirm, settling := forever, true
 	next.at, changes = forever, forever
 	consider := func(t turn) {
-		if t.compare(next, now) < 0 {
+		// By when they are due, and those that are due by urgency.
+		if cmp.Or(later(t.at, now).Compare(later(next.at, now)), t.Urgency.Compare(next.Urgency)) < 0 {
 			next = t
 		}
 		changes = earlier(changes, upcoming(now, t.at))

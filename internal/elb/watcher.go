@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"drainwait/internal/elb/limiter"
 )
 
 // Config sets the pace of a [Watcher].
 type Config struct {
-	// Rate is the most requests per second to ELBv2, and Burst the most at once.
-	Rate  float64
-	Burst int
+	Rate  float64 // most requests per second to ELBv2
+	Burst int     // most of them at once
 	// Steady is the time between two looks at a group whose controller has finished
 	// its last change; twice that once all subscribers have seen their targets leave.
 	// Busy is the time while the controller makes a change or nothing is known.
@@ -25,8 +25,7 @@ type Config struct {
 	// checkpoint asks for are counted apart, and so are those that confirm, which
 	// may be five times as frequent.
 	Spacing time.Duration
-	// Timeout ends a request that gets no answer.
-	Timeout time.Duration
+	Timeout time.Duration // ends a request that gets no answer
 }
 
 // DefaultConfig is the pace that the service ships with: half of the smallest
@@ -91,7 +90,19 @@ func New(cfg Config, client func(Group) API, reg prometheus.Registerer) *Watcher
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
 	}
-	w.register(reg)
+	auto := promauto.With(reg) // no metric carries the name of a target group: there are too many
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_pollers", Help: "Target groups that are watched now.",
+	}, func() float64 { return float64(w.Pollers()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_aws_rate_budget", Help: "Requests per second to AWS that are allowed now: less than configured while AWS throttles, and shared by the replicas.",
+	}, w.Rate)
+	w.calls = auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "drain_wait_aws_calls_total", Help: "Calls to AWS, by operation and error code (OK for none).",
+	}, []string{"operation", "code"})
+	w.throttles = auto.NewCounter(prometheus.CounterOpts{
+		Name: "drain_wait_aws_throttled_total", Help: "Calls that AWS turned away for their rate.",
+	})
 	return w
 }
 
@@ -146,8 +157,7 @@ type Plan struct {
 	// has not acted on it: the first look may wait for the next checkpoint, and
 	// gives way to others after a second.
 	DeletionSeen time.Time
-	// Done: the subscriber needs no more looks. It counts as settling.
-	Done bool
+	Done         bool // no more looks are needed; it counts as settling
 }
 
 // settling says whether the subscriber has seen its target leave.
@@ -286,13 +296,7 @@ func (w *Watcher) Checkpoint(groupARN, value string, ok bool) {
 		}
 		w.checkpoints[groupARN] = c
 	}
-	w.kick(groupARN)
-}
-
-// kick tells the pollers of a group, one for each role, that its checkpoint has
-// changed; call it with mu held.
-func (w *Watcher) kick(groupARN string) {
-	for g, p := range w.pollers {
+	for g, p := range w.pollers { // one for each role
 		if g.ARN == groupARN {
 			wakeUp(p.kick)
 		}

@@ -16,9 +16,8 @@ const Load = 50
 
 // Policy is a way to delay the stop of a pod.
 type Policy struct {
-	Name string
-	// Sleep is the length of a preStop sleep.
-	Sleep time.Duration
+	Name  string
+	Sleep time.Duration // of preStop
 	// DrainWait asks the service; its hook sleeps for [Fallback] where the service
 	// does not answer.
 	DrainWait bool

@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	return m
 }
 
-// countWait counts a wait that is countWait.
+// countWait counts a wait that is over.
 func (m *metrics) countWait(outcome string, took time.Duration) {
 	m.waits.WithLabelValues(outcome).Inc()
 	m.waited.WithLabelValues(outcome).Observe(took.Seconds())

@@ -34,24 +34,24 @@ func (e *badParameter) Error() string {
 
 // parse reads the parameters of a hook's request. If they name neither an address nor a
 // pod, the address of the caller counts.
-func parse(r *http.Request) (req drain.Request, warnings []string, err error) {
+func parse(r *http.Request) (req drain.Request, err error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return req, nil, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
+		return req, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
 	}
-	req, warnings, err = ParseQuery(query)
+	req, err = ParseQuery(query)
 	caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
 	if notAddress == nil {
-		req.Source, req.Forwarded = caller.Addr().Unmap().WithZone(""), forwarded(r.Header)
+		req.Caller, req.Forwarded = caller.Addr().Unmap().WithZone(""), forwarded(r.Header)
 	}
 	if err != nil || req.Pod != "" || req.IP.IsValid() {
-		return req, warnings, err
+		return req, err
 	}
 	if notAddress != nil {
-		return req, warnings, &badParameter{api.IP, "", "an address: the caller's is not known"}
+		return req, &badParameter{api.IP, "", "an address: the caller's is not known"}
 	}
-	req.IP, req.Inferred = req.Source, true
-	return req, warnings, nil
+	req.IP, req.Inferred = req.Caller, true
+	return req, nil
 }
 
 // forwarded says whether a request came through a proxy that says so: RFC 9110, section
@@ -63,7 +63,7 @@ func forwarded(h http.Header) bool {
 // ParseQuery reads the parameters of GET /drain-delay. It fails only for a known
 // parameter with a bad value: an unknown one must not cost a hook its answer, so that
 // a warning names it.
-func ParseQuery(query url.Values) (req drain.Request, warnings []string, err error) {
+func ParseQuery(query url.Values) (req drain.Request, err error) {
 	p := parameters{query: query}
 	p.findUnknown()
 	req.Namespace, req.Pod = p.name(api.Namespace), p.name(api.Pod)
@@ -74,22 +74,8 @@ func ParseQuery(query url.Values) (req drain.Request, warnings []string, err err
 	if p.err == nil && req.Pod != "" && req.Namespace == "" {
 		p.fail(api.Pod, req.Pod, "namespace= as well")
 	}
-	return req, p.warnings, p.err
-}
-
-// fallbackReport is what POST /fallback reports.
-type fallbackReport struct {
-	reason, namespace, pod string
-	ip                     netip.Addr
-}
-
-func parseFallback(query url.Values) (fallbackReport, error) {
-	p := parameters{query: query}
-	f := fallbackReport{p.get(api.Reason), p.name(api.Namespace), p.name(api.Pod), p.address()}
-	if !slices.Contains(api.Reasons, f.reason) {
-		p.fail(api.Reason, f.reason, "one of "+strings.Join(api.Reasons, ", "))
-	}
-	return f, p.err
+	req.Warnings = p.warnings
+	return req, p.err
 }
 
 // parameters reads one query. The first failure stays in err.

@@ -13,16 +13,16 @@ func TestDurations(t *testing.T) {
 		"0": 0, "60": time.Minute, "90s": 90 * time.Second, "1m30s": 90 * time.Second, " 60 ": time.Minute,
 		"6e1": time.Minute, "1e9": longest, "inf": longest, "2h": longest,
 	} {
-		req, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?max-delay="+strings.ReplaceAll(value, " ", "+"), nil))
+		req, err := parse(httptest.NewRequest("GET", "/drain-delay?max-delay="+strings.ReplaceAll(value, " ", "+"), nil))
 		if err != nil || req.MaxDelay == nil || *req.MaxDelay != want {
 			t.Errorf("%q: got %v, %v, want %s", value, req.MaxDelay, err, want)
 		}
-		if cut := len(warnings) > 0; cut != (want == longest) {
-			t.Errorf("%q: warnings are %q", value, warnings)
+		if cut := len(req.Warnings) > 0; cut != (want == longest) {
+			t.Errorf("%q: warnings are %q", value, req.Warnings)
 		}
 	}
 	for _, value := range []string{"-1", "-1s", "abc", "1.5", "nan", "-inf", "60 s", "1m30", "0x", "٣"} {
-		if req, _, err := parse(httptest.NewRequest("GET", "/drain-delay?settle="+strings.ReplaceAll(value, " ", "+"), nil)); err == nil {
+		if req, err := parse(httptest.NewRequest("GET", "/drain-delay?settle="+strings.ReplaceAll(value, " ", "+"), nil)); err == nil {
 			t.Errorf("%q: got %s, want an error", value, *req.Settle)
 		}
 	}
@@ -34,7 +34,7 @@ func TestAddresses(t *testing.T) {
 		"ip=fe80::1%25eth0": "fe80::1", "": "192.0.2.1", "ip=": "192.0.2.1", "ip=&ip=10.0.0.2": "10.0.0.2",
 		"pod=a&namespace=b": "invalid IP",
 	} {
-		req, _, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)) // from 192.0.2.1
+		req, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)) // from 192.0.2.1
 		if err != nil || req.IP.String() != want || req.Inferred != (want == "192.0.2.1") {
 			t.Errorf("%q: got %s (inferred: %t), %v, want %s", query, req.IP, req.Inferred, err, want)
 		}
@@ -51,7 +51,7 @@ func TestBadParameters(t *testing.T) {
 		"max-delay=%zz":                        "name=value pairs",
 		"max-delay=5&max-wait=soon&settle=bad": `"soon" for parameter max-wait`,
 	} {
-		if _, _, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
+		if _, err := parse(httptest.NewRequest("GET", "/drain-delay?"+query, nil)); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
 			t.Errorf("%.40q: got %v, want %q", query, err, want)
 		}
 	}
@@ -61,13 +61,13 @@ func TestUnknownParameters(t *testing.T) {
 	for name, meant := range map[string]string{
 		"namespaace": "namespace", "maxdelay": "max-delay", "max_wait": "max-wait", "Pod": "pod", "ingres": "ingress", "IP": "ip", "setle": "settle",
 	} {
-		_, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?ip=10.0.0.1&"+name+"=x", nil))
-		if err != nil || len(warnings) != 1 || !strings.HasSuffix(warnings[0], "did you mean "+meant+"?") {
-			t.Errorf("%s: got %q, %v, want %s", name, warnings, err, meant)
+		req, err := parse(httptest.NewRequest("GET", "/drain-delay?ip=10.0.0.1&"+name+"=x", nil))
+		if err != nil || len(req.Warnings) != 1 || !strings.HasSuffix(req.Warnings[0], "did you mean "+meant+"?") {
+			t.Errorf("%s: got %q, %v, want %s", name, req.Warnings, err, meant)
 		}
 	}
-	if _, warnings, err := parse(httptest.NewRequest("GET", "/drain-delay?ingress=a&ingress=b&ingress=", nil)); err != nil || len(warnings) != 1 {
-		t.Errorf("a repeated ingress: %q, %v", warnings, err)
+	if req, err := parse(httptest.NewRequest("GET", "/drain-delay?ingress=a&ingress=b&ingress=", nil)); err != nil || len(req.Warnings) != 1 {
+		t.Errorf("a repeated ingress: %q, %v", req.Warnings, err)
 	}
 }
 
@@ -89,12 +89,12 @@ func TestForwarded(t *testing.T) {
 		if c.header != "" {
 			r.Header.Set(c.header, "something")
 		}
-		req, _, err := parse(r)
+		req, err := parse(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if req.Forwarded != c.want || req.Source.String() != "10.0.0.1" {
-			t.Errorf("%s, %q: forwarded %t from %s, want %t", c.header, c.query, req.Forwarded, req.Source, c.want)
+		if req.Forwarded != c.want || req.Caller.String() != "10.0.0.1" {
+			t.Errorf("%s, %q: forwarded %t from %s, want %t", c.header, c.query, req.Forwarded, req.Caller, c.want)
 		}
 	}
 }

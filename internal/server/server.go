@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +29,7 @@ type Settings struct {
 	// Quiet is how long the server goes on accepting connections once it shuts down,
 	// counted from the last new one: routers learn late that we shut down.
 	Quiet time.Duration
-	// Grace is how long after the shutdown began the remaining waits are cut.
-	Grace time.Duration
+	Grace time.Duration // from the beginning of the shutdown until the remaining waits are cut
 	// WaitsPerSource is how many waits one source address may hold; equal ones count
 	// once, and 0 means any number. A proxy can hide a whole node behind one address.
 	WaitsPerSource int
@@ -89,19 +90,17 @@ func New(cfg Config) *Server {
 
 func ok(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "OK\n") }
 
-func (s *Server) readyz(rw http.ResponseWriter, _ *http.Request) {
+func (s *Server) readyz(rw http.ResponseWriter, r *http.Request) {
 	err := s.cfg.Drainer.Ready()
 	if s.closing.Load() {
-		err = errClosing
+		err = errors.New("shutting down")
 	}
 	if err != nil {
 		http.Error(rw, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	_, _ = io.WriteString(rw, "OK\n")
+	ok(rw, r)
 }
-
-var errClosing = errors.New("shutting down")
 
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
@@ -111,13 +110,13 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	defer s.metrics.inFlight.Dec()
 	began := time.Now()
 	log := s.cfg.Log.With("caller", r.RemoteAddr)
-	req, warnings, err := parse(r)
-	var result *drain.Result
+	req, err := parse(r)
+	var a *api.Answer
 	if err == nil {
 		req.OnWarning = func(warning string) {
 			log.Warn("wait has a problem", "namespace", req.Namespace, "pod", req.Pod, "ip", req.IP, "problem", warning)
 		}
-		result, err = s.wait(r, req)
+		a, err = s.wait(r, req)
 	}
 	took := time.Since(began)
 	switch {
@@ -125,15 +124,15 @@ func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 		s.metrics.countWait("hung_up", took)
 		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case err != nil:
-		s.refuse(rw, log, err, took, warnings)
+		s.refuse(rw, log, err, took, req.Warnings)
 	default:
-		s.answer(rw, log, result, took, warnings)
+		s.answer(rw, log, a, took)
 	}
 }
 
 // wait carries out the wait until the caller hangs up or the server is cut.
-func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error) {
-	done, err := s.sources.acquire(req.Source.String(), r.URL.Query().Encode())
+func (s *Server) wait(r *http.Request, req drain.Request) (*api.Answer, error) {
+	done, err := s.sources.acquire(req.Caller.String(), r.URL.Query().Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +143,8 @@ func (s *Server) wait(r *http.Request, req drain.Request) (*drain.Result, error)
 	return s.cfg.Drainer.Wait(ctx, req)
 }
 
-func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, result *drain.Result, took time.Duration, warnings []string) {
-	s.metrics.countWait(string(result.Outcome), took)
-	a := NewAnswer(result, took, warnings)
+func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, a *api.Answer, took time.Duration) {
+	s.metrics.countWait(string(a.Outcome), took)
 	level := slog.LevelInfo
 	if a.Outcome == api.SettleCut || a.Outcome == api.BudgetSpent {
 		level = slog.LevelWarn
@@ -173,14 +171,18 @@ func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, too
 
 // fallback is POST /fallback: a hook reports that it went without an answer.
 func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
-	f, err := parseFallback(r.URL.Query())
-	if err != nil {
-		status, name := statusOf(err)
-		write(rw, status, api.Failure{APIVersion: api.Version, Error: name, Message: err.Error(), Warnings: []string{}})
+	p := parameters{query: r.URL.Query()}
+	reason, namespace, pod, ip := p.get(api.Reason), p.name(api.Namespace), p.name(api.Pod), p.address()
+	if !slices.Contains(api.Reasons, reason) {
+		p.fail(api.Reason, reason, "one of "+strings.Join(api.Reasons, ", "))
+	}
+	if p.err != nil {
+		status, name := statusOf(p.err)
+		write(rw, status, api.Failure{APIVersion: api.Version, Error: name, Message: p.err.Error(), Warnings: []string{}})
 		return
 	}
-	s.metrics.fallbacks.WithLabelValues(f.reason).Inc()
-	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", f.reason, "namespace", f.namespace, "pod", f.pod, "ip", f.ip)
+	s.metrics.fallbacks.WithLabelValues(reason).Inc()
+	s.cfg.Log.Warn("hook fell back", "caller", r.RemoteAddr, "reason", reason, "namespace", namespace, "pod", pod, "ip", ip)
 	rw.WriteHeader(http.StatusNoContent)
 }
 
@@ -262,11 +264,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 // awaitQuiet returns when no connection has come in for a while, or at end.
 func (s *Server) awaitQuiet(end time.Time) {
 	for {
-		quiet := time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)
-		if end.Before(quiet) {
-			quiet = end
-		}
-		wait := time.Until(quiet)
+		wait := min(time.Until(time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)), time.Until(end))
 		if wait <= 0 {
 			return
 		}

@@ -35,17 +35,14 @@ func (s *sources) acquire(source, query string) (done func(), err error) {
 		s.calls[source] = of
 	}
 	of[query]++
-	return func() { s.release(source, query) }, nil
-}
-
-func (s *sources) release(source, query string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	of := s.calls[source]
-	if of[query]--; of[query] == 0 {
-		delete(of, query)
-	}
-	if len(of) == 0 {
-		delete(s.calls, source)
-	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if of[query]--; of[query] == 0 {
+			delete(of, query)
+		}
+		if len(of) == 0 {
+			delete(s.calls, source)
+		}
+	}, nil
 }

@@ -55,7 +55,7 @@ type Service struct {
 func New(c Config) (*Service, error) {
 	s := new(Service)
 	metrics := prometheus.NewRegistry()
-	s.Watcher = elb.New(c.ELB, elb.NewClients(c.AWS, c.Region).For, metrics)
+	s.Watcher = elb.New(c.ELB, elb.Clients(c.AWS, c.Region), metrics)
 	var err error
 	s.Index, err = cluster.New(cluster.Config{
 		REST:         c.Kubernetes,
@@ -63,12 +63,12 @@ func New(c Config) (*Service, error) {
 		OwnService:   c.OwnService,
 		OnCheckpoint: s.Watcher.Checkpoint,
 		OnReplicas:   s.Watcher.SetShare,
+		Metrics:      metrics,
 		Log:          c.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.Index.Register(metrics)
 	s.Drainer = drain.New(c.Drain, s.Index, s.Watcher, c.Log, metrics)
 	s.Server = server.New(server.Config{Settings: c.Server, Drainer: s.Drainer, Log: c.Log, Version: c.Version, Metrics: metrics})
 	return s, nil

@@ -91,8 +91,7 @@ func (b *watchBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WatchAge is how long the quietest watch has brought nothing. The API server sends
-// a bookmark about once a minute.
+// WatchAge is how long the quietest watch has brought nothing; see maxAge.
 func (c *Client) WatchAge() time.Duration {
 	_, age := c.ages.oldest()
 	return age

@@ -37,7 +37,6 @@ type BindingWatch struct {
 	gvr     schema.GroupVersionResource
 	kind    Kind
 	handler cache.ResourceEventHandler
-	paths   []string     // of the watches
 	known   atomic.Bool  // what there is was read once
 	state   atomic.Int32 // the serving of the last answer
 	// wasServed: it was served, and has not been absent since.
@@ -49,7 +48,7 @@ type BindingWatch struct {
 // on, and tells h what changes. Where a group is no longer served, they are gone.
 func (c *Client) WatchBindings(trim cache.TransformFunc, h cache.ResourceEventHandler) []*BindingWatch {
 	for _, gvr := range bindingGroups {
-		c.bindings = append(c.bindings, &BindingWatch{c: c, gvr: gvr, kind: Kind{Resource: gvr, Trim: trim}, handler: h, paths: c.paths(gvr)})
+		c.bindings = append(c.bindings, &BindingWatch{c: c, gvr: gvr, kind: Kind{Resource: gvr, Trim: trim}, handler: h})
 	}
 	return c.bindings
 }
@@ -92,18 +91,18 @@ func (w *BindingWatch) run(ctx context.Context) {
 				told = err.Error()
 				w.c.log.Warn("cannot tell whether the cluster serves TargetGroupBindings", "group", w.gvr.Group, "error", err)
 			}
-			pause(ctx, errorRetry)
+			Pause(ctx, errorRetry)
 			continue
 		}
 		w.logChange(state)
 		if state == served {
 			w.follow(ctx)
-			pause(ctx, errorRetry) // what discovery promised was not there
+			Pause(ctx, errorRetry) // what discovery promised was not there
 			continue
 		}
-		w.c.ages.heard(w.paths...)
+		w.c.ages.heard(w.c.paths(w.gvr)...)
 		w.known.Store(true)
-		pause(ctx, absentRetry)
+		Pause(ctx, absentRetry)
 	}
 }
 
@@ -176,7 +175,7 @@ func (w *BindingWatch) get(ctx context.Context, path string, into runtime.Object
 func (w *BindingWatch) informers(suspect chan<- struct{}) *resource {
 	r := &resource{name: w.gvr.Resource}
 	for _, ns := range w.c.Namespaces {
-		inf := dynamicinformer.NewFilteredDynamicInformer(w.c.dynamic, w.gvr, ns, 0, newIndexers(), w.c.ages.noteGap).Informer()
+		inf := dynamicinformer.NewFilteredDynamicInformer(w.c.dynamic, w.gvr, ns, 0, byNamespace, w.c.ages.noteGap).Informer()
 		_ = inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) { // fails only on a started informer
 			if !apierrors.IsNotFound(err) {
 				cache.DefaultWatchErrorHandler(ctx, r, err)
@@ -231,7 +230,7 @@ func (w *BindingWatch) untilGone(ctx context.Context, suspect <-chan struct{}) {
 			if state, err := w.discover(ctx); err == nil && state != served {
 				return
 			}
-			pause(ctx, errorRetry)
+			Pause(ctx, errorRetry)
 		case <-ctx.Done():
 			return
 		}
@@ -257,7 +256,8 @@ func (w *BindingWatch) List(ctx context.Context, namespace string, into *Stores)
 	return version, err
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// Pause returns after d, or when ctx ends.
+func Pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-ctx.Done():

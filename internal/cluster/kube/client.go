@@ -169,7 +169,7 @@ func (c *Client) Run(ctx context.Context) {
 		f.Start(ctx.Done())
 	}
 	for _, w := range c.bindings {
-		c.ages.heard(w.paths...)
+		c.ages.heard(c.paths(w.gvr)...)
 		running.Go(func() { w.run(ctx) })
 	}
 	<-ctx.Done()

@@ -13,14 +13,12 @@ import (
 // was read anew.
 type Stores []cache.Indexer
 
-func newIndexers() cache.Indexers {
-	return cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
-}
+var byNamespace = cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
 
 // NewStore makes a store that is indexed by namespace, as those of informers are,
 // and by more.
 func NewStore(more cache.Indexers) cache.Indexer {
-	indexers := newIndexers()
+	indexers := maps.Clone(byNamespace)
 	maps.Copy(indexers, more)
 	return cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers)
 }

@@ -74,11 +74,6 @@ func addNew[T comparable](list []T, v T) []T {
 	return append(list, v)
 }
 
-// HasServiceIn says whether a Service of a namespace is among those of the pod.
-func (h *History) HasServiceIn(namespace string) bool {
-	return slices.ContainsFunc(h.Services, func(s string) bool { return strings.HasPrefix(s, namespace+"/") })
-}
-
 // namespaces are that of the pod and those of its Services.
 func (h *History) namespaces() iter.Seq[string] {
 	all := map[string]bool{h.Namespace: true}

@@ -11,12 +11,9 @@ import (
 
 // Hostname is a load balancer's name as a status shows or showed it.
 type Hostname struct {
-	Name string
-	// From is what shows it: "Ingress default/web" or "Service default/web".
-	From string
-	// Ingress says that From is an Ingress; else it is a Service of type
-	// LoadBalancer.
-	Ingress bool
+	Name    string
+	From    string // what shows it: "Ingress default/web" or "Service default/web"
+	Ingress bool   // that is an Ingress; else it is a Service of type LoadBalancer
 	// Tied says that the pod is behind it: the Service, or one that the Ingress sends
 	// or sent to, is tied to the pod; or the caller named the Ingress.
 	Tied bool
@@ -106,12 +103,13 @@ func (v *view) hostnames(named []origin) []Hostname {
 	var out []Hostname
 	for n, rs := range leads {
 		untied := func(r *record) bool { return !v.ties(r) }
+		hidesUnready := func(r *record) bool { return !v.publishesNotReady(r.service) }
 		tied := slices.DeleteFunc(slices.Clone(rs), untied)
 		isNamed := slices.Contains(named, n.from)
 		if isNamed || v.follows(rs, tied) {
 			out = append(out, Hostname{
 				Name: n.hostname, From: n.from.String(), Ingress: n.from.kind == kindIngress,
-				Tied: isNamed || len(tied) > 0, PublishesNotReady: v.allPublish(tied),
+				Tied: isNamed || len(tied) > 0, PublishesNotReady: len(tied) > 0 && !slices.ContainsFunc(tied, hidesUnready),
 			})
 		}
 	}
@@ -127,12 +125,6 @@ func (v *view) follows(leads, tied []*record) bool {
 		return !v.since.IsZero() && leads[0].from.namespace == v.history.Namespace && slices.ContainsFunc(leads, func(r *record) bool { return !v.accountsFor(r, true) })
 	}
 	return slices.ContainsFunc(tied, func(r *record) bool { return !v.accountsFor(r, false) })
-}
-
-// allPublish says whether all of a pod's Services behind a host name publish
-// addresses that are not ready.
-func (v *view) allPublish(tied []*record) bool {
-	return len(tied) > 0 && !slices.ContainsFunc(tied, func(r *record) bool { return !v.publishesNotReady(r.service) })
 }
 
 // noAddress is [Survey.NoAddress].

@@ -98,7 +98,6 @@ func isOf(s *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint, p *corev1.Pod) 
 	return refKey(s, e) == p.Namespace+"/"+p.Name && (e.TargetRef.UID == "" || e.TargetRef.UID == p.UID)
 }
 
-// namesPod says whether an EndpointSlice names a pod.
 func namesPod(s *discoveryv1.EndpointSlice, p *corev1.Pod) bool {
 	return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return isOf(s, &e, p) })
 }
@@ -113,7 +112,6 @@ var sliceIndexers = cache.Indexers{
 	byService: func(obj any) ([]string, error) { return []string{ServiceOf(obj.(*discoveryv1.EndpointSlice))}, nil },
 }
 
-// slicePods are the pods that an EndpointSlice names.
 func slicePods(s *discoveryv1.EndpointSlice) []string {
 	var keys []string
 	for i := range s.Endpoints {
@@ -185,12 +183,12 @@ const (
 	serviceStackName      = "service.k8s.aws/stack-name"
 )
 
-// checkpointAnnotation is written by LBC 2.10 and later around each change of a
+// CheckpointAnnotation is written by LBC 2.10 and later around each change of a
 // group's targets. LBC pkg/annotations/constants.go.
-const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
+const CheckpointAnnotation = "elbv2.k8s.aws/checkpoint"
 
 // bindingKeys are the labels and annotations of bindings that are read.
-var bindingKeys = []string{checkpointAnnotation, ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
+var bindingKeys = []string{CheckpointAnnotation, ingressStack, ingressStackNamespace, ingressStackName, serviceStackNamespace, serviceStackName}
 
 // TypeIP is the target type of groups whose targets are pods; "instance" is the
 // other one.
@@ -201,14 +199,7 @@ const TypeIP = "ip"
 type Binding struct {
 	metav1.ObjectMeta `json:"metadata"`
 	BindingSpec       `json:"spec"`
-	// API is the API group that serves it.
-	API string `json:"-"`
-}
-
-// Checkpoint is the binding's checkpoint annotation; ok is false where it has none.
-func (b *Binding) Checkpoint() (value string, ok bool) {
-	value, ok = b.Annotations[checkpointAnnotation]
-	return value, ok
+	API               string `json:"-"` // the API group that serves it
 }
 
 // BindingSpec is the part of the specification that matters here.
@@ -218,11 +209,10 @@ type BindingSpec struct {
 	TargetGroupARN  string `json:"targetGroupARN"`
 	TargetGroupName string `json:"targetGroupName"`
 	TargetType      string `json:"targetType"`
-	// Protocol is set by LBC 2.14 and later.
-	Protocol   string `json:"targetGroupProtocol"`
-	RoleARN    string `json:"iamRoleArnToAssume"`
-	ExternalID string `json:"assumeRoleExternalId"`
-	ServiceRef struct {
+	Protocol        string `json:"targetGroupProtocol"` // LBC 2.14 and later
+	RoleARN         string `json:"iamRoleArnToAssume"`
+	ExternalID      string `json:"assumeRoleExternalId"`
+	ServiceRef      struct {
 		Name string             `json:"name"`
 		Port intstr.IntOrString `json:"port"`
 	} `json:"serviceRef"`

@@ -52,9 +52,14 @@ type record struct {
 // former says that a record has ended: nothing shows it any more.
 func (r *record) former() bool { return !r.ended.IsZero() }
 
-// tolerance is how wrong the comparison of a creation with an end may be:
-// creationTimestamps are in whole seconds.
-const tolerance = 2 * time.Second
+const (
+	keepFormer = 10 * time.Minute // how long at least a record is kept that has ended
+	maxFormers = 1000             // how many of those of bindings are kept at most
+	lookAgain  = time.Minute      // how often the sweep looks at a former binding that is not cleared
+	// tolerance is how wrong the comparison of a creation with an end may be:
+	// creationTimestamps are in whole seconds.
+	tolerance = 2 * time.Second
+)
 
 // before says whether something ended before a pod was created.
 func before(ended, born time.Time) bool { return !ended.IsZero() && ended.Add(tolerance).Before(born) }
@@ -78,25 +83,18 @@ func bindingRecords(b *Binding) []*record {
 
 // records are what the objects say that have the name of an origin.
 func (os *Objects) records(o origin) []*record {
-	var out []*record
-	for _, b := range named[Binding](o, os.Bindings) {
-		out = append(out, bindingRecords(b)...)
-	}
-	for _, i := range named[networkingv1.Ingress](o, os.Ingresses) {
-		out = append(out, ingressRecords(i)...)
-	}
-	for _, s := range named[corev1.Service](o, os.Services) {
-		out = append(out, serviceRecords(s)...)
-	}
-	return out
+	return slices.Concat(said(o, os.Bindings, bindingRecords), said(o, os.Ingresses, ingressRecords), said(o, os.Services, serviceRecords))
 }
 
-// named finds the objects that have the name of an origin.
-func named[T any](o origin, ss kube.Stores) []*T {
+func said[T any](o origin, ss kube.Stores, by func(*T) []*record) (all []*record) {
+	named := kube.ByKey[T](ss, o.namespace+"/"+o.name)
 	if o.name == "" {
-		return kube.InNamespace[T](ss, o.namespace)
+		named = kube.InNamespace[T](ss, o.namespace)
 	}
-	return kube.ByKey[T](ss, o.namespace+"/"+o.name)
+	for _, obj := range named {
+		all = append(all, by(obj)...)
+	}
+	return all
 }
 
 // Records are what objects say or said of how Services are reached. Who has them
@@ -227,9 +225,6 @@ func (rs *Records) reconcile(o origin) {
 	}
 }
 
-// maxFormers is how many records that have ended are kept at most.
-const maxFormers = 1000
-
 // dropExcess drops what is too much: what is cleared goes first, and then what ended
 // first. That a record was dropped that was not cleared is not forgotten: it could
 // have concerned a pod.
@@ -260,7 +255,6 @@ func (rs *Records) dropExcess() {
 	}
 }
 
-// ofBindings are the records of bindings.
 func (rs *Records) ofBindings() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, known := range rs.records {
@@ -279,9 +273,6 @@ func (rs *Records) drop(r *record) {
 		delete(rs.records, r.from.namespace)
 	}
 }
-
-// keepFormer is how long at least a record is kept that has ended.
-const keepFormer = 10 * time.Minute
 
 // Tidy drops records that have ended and concern no pod any more; of bindings, only
 // those that are cleared.
@@ -356,9 +347,6 @@ func listedPods(histories iter.Seq[*History], listed map[netip.Addr]bool) map[*H
 	}
 	return pods
 }
-
-// lookAgain is how often the sweep looks at a former binding that is not cleared.
-const lookAgain = time.Minute
 
 // Unswept lists what the sweep still has to look at, one binding for each group
 // whose targets may be pods: those, present or former, that were not looked at since

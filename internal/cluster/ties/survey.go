@@ -25,8 +25,7 @@ type Candidate struct {
 	// its group lists the pod.
 	Tied  bool
 	Since time.Time
-	// Seen says that a look at its group was taken in before.
-	Seen bool
+	Seen  bool // a look at its group was taken in before
 	// OtherPorts are, for a pod in the host network, the ports at its address that
 	// an EndpointSlice of the Service gives to another pod and none gives to it.
 	OtherPorts []int
@@ -41,13 +40,11 @@ type Survey struct {
 	// Candidates are in order of name. One that is not tied is there only where its
 	// targets may be pods and a tie can have escaped us.
 	Candidates []Candidate
-	// Hostnames are those to follow, in order of From and name.
-	Hostnames []Hostname
+	Hostnames  []Hostname // those to follow, in order of From and name
 	// NoAddress names Ingresses and LoadBalancer Services, as "Ingress ns/name", that
 	// are tied to the pod and have neither an address nor a binding.
-	NoAddress []string
-	// MissingIngresses are those that were named and are not there.
-	MissingIngresses []string
+	NoAddress        []string
+	MissingIngresses []string // that were named and are not there
 	// Forgotten says that a former binding had to be dropped that could concern the
 	// pod. So nobody can say that the pod is not registered.
 	Forgotten bool
@@ -110,7 +107,6 @@ type view struct {
 	records []*record
 }
 
-// ties says whether a record concerns the pod.
 func (v *view) ties(r *record) bool { return r.ties(v.history, v.born) }
 
 // candidates are the records of bindings that concern the pod or may do so, in

@@ -81,7 +81,7 @@ status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
 	}
 	t.Run("binding", func(t *testing.T) {
 		full := &unstructured.Unstructured{Object: map[string]any{
-			"metadata": map[string]any{"namespace": "default", "name": "web", "finalizers": []any{"junk"}, "annotations": map[string]any{"junk": "junk", checkpointAnnotation: ""}},
+			"metadata": map[string]any{"namespace": "default", "name": "web", "finalizers": []any{"junk"}, "annotations": map[string]any{"junk": "junk", CheckpointAnnotation: ""}},
 			"spec":     map[string]any{"targetGroupARN": "arn:web", "serviceRef": map[string]any{"name": "web", "port": int64(80)}, "vpcID": "junk"},
 			"status":   map[string]any{"observedGeneration": int64(1)},
 		}}
@@ -90,7 +90,7 @@ status: {loadBalancer: {ingress: [{hostname: x}]}}`, func(obj any) any {
 			t.Fatal(err)
 		}
 		b := once.(*Binding)
-		if value, ok := b.Annotations[checkpointAnnotation]; b.ServiceRef.Name != "web" || b.TargetGroupARN != "arn:web" || b.ServiceRef.Port != intstr.FromInt32(80) || value != "" || !ok {
+		if value, ok := b.Annotations[CheckpointAnnotation]; b.ServiceRef.Name != "web" || b.TargetGroupARN != "arn:web" || b.ServiceRef.Port != intstr.FromInt32(80) || value != "" || !ok {
 			t.Errorf("trimmed: %+v", b)
 		}
 		checkTrimmed(t, TrimBinding, full, once)

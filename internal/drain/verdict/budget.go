@@ -4,13 +4,11 @@ import "time"
 
 // Limits bound the budgets of waits.
 type Limits struct {
-	// MaxDelay is the budget of a wait that names none and finds no pod.
-	MaxDelay time.Duration
+	MaxDelay time.Duration // the budget of a wait that names none and finds no pod
 	// Reserve is what a wait leaves of the grace period for the application to
 	// shut down in, but never more than a fifth of it.
 	Reserve time.Duration
-	// OneLook is the budget of a wait with a max-delay of 0, for its one look.
-	OneLook time.Duration
+	OneLook time.Duration // the budget of a wait with a max-delay of 0, for its one look
 }
 
 // Timing is what the budget of a wait depends on.

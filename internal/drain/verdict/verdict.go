@@ -6,29 +6,23 @@ import "drainwait/internal/api"
 
 // Facts is all that a verdict goes by: what the wait has seen and asked so far.
 type Facts struct {
-	// Early: a refusal may still be said. Last: it is now or not at all.
-	Early, Last bool
-	// Over: the budget has ended.
-	Over bool
+	Early bool // a refusal may still be said
+	Last  bool // it is now or not at all
+	Over  bool // the budget has ended
 
 	Tally
-	// Open: something that may hold the pod is not known yet.
-	Open bool
+	Open bool // something that may hold the pod is not known yet
 	// Live: the pod, and what ties it to target groups, were read from the API
 	// server itself since the wait began; Ingresses: so were the Ingresses.
 	Live, Ingresses bool
-	// Stays: live reads show that the pod is there to stay, and no deletion was
-	// ever seen.
-	Stays bool
-	// Address: no pod has the address that is asked about.
-	Address bool
+	Stays           bool // live reads show that the pod is there to stay, and no deletion was ever seen
+	Address         bool // no pod has the address that is asked about
 
 	// Refused is why the wait cannot be carried out: the pod is not known, or
 	// AWS refuses to show a group that is tied to it. Unable is why, where no
 	// group is tied to it, that does not mean that it is registered nowhere.
 	Refused, Unable error
-	// Unread is why Live or Ingresses is not so.
-	Unread error
+	Unread          error // why Live or Ingresses is not so
 }
 
 // Tally counts the groups that are followed.

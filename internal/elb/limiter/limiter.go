@@ -101,18 +101,11 @@ func (t *Ticket) Set(u Urgency) {
 	t.l.grant()
 }
 
-func (t *Ticket) compare(v *Ticket) int { return t.urgency.Compare(v.urgency) }
-
-func (t *Ticket) compareAge(v *Ticket) int { return t.since().Compare(v.since()) }
-
-// never is a time that does not come.
-var never = time.Unix(1<<40, 0)
-
 // since is from when on the ticket counts as waiting.
 func (t *Ticket) since() time.Time {
 	switch t.urgency.Class {
 	case Sweep:
-		return never
+		return time.Unix(1<<40, 0) // never
 	case Calm:
 		return t.Arrived.Add(patience)
 	}
@@ -168,9 +161,9 @@ func (l *Limiter) grant() {
 		if len(l.waiting) > 1 {
 			l.turns++
 		}
-		t := slices.MinFunc(l.waiting, (*Ticket).compare)
+		t := slices.MinFunc(l.waiting, func(a, b *Ticket) int { return a.urgency.Compare(b.urgency) })
 		if l.turns%fairTurn == 0 {
-			t = slices.MinFunc(l.waiting, (*Ticket).compareAge)
+			t = slices.MinFunc(l.waiting, func(a, b *Ticket) int { return a.since().Compare(b.since()) })
 		}
 		l.remove(t)
 		close(t.ready)
