@@ -28,14 +28,14 @@ type serviceOptions struct {
 func (o *serviceOptions) register(f *pflag.FlagSet, b build) {
 	o.Config = service.DefaultConfig()
 	o.Version = b.version
-	f.StringVar(&o.awsProfile, "aws-profile", "", "profile of the AWS configuration files (default: the SDK's chain, which knows IRSA and Pod Identity)")
+	f.StringVar(&o.awsProfile, "aws-profile", "", "profile in the AWS configuration files (default: the SDK's own search, which includes IRSA and Pod Identity)")
 	f.StringVar(&o.Region, "aws-region", "", "AWS Region of the load balancers (default: the one in each target group's ARN)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig (default: $KUBECONFIG, ~/.kube/config, or the service account in a pod)")
 	f.StringSliceVar(&o.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
-	durationVar(f, &o.Drain.SettleALB, "settle-alb", o.Drain.SettleALB, "time from a target's leaving an ALB's target group until it gets no new requests")
-	durationVar(f, &o.Drain.SettleNLB, "settle-nlb", o.Drain.SettleNLB, "time from a target's leaving an NLB's target group until it gets no new connections")
-	durationVar(f, &o.Drain.MaxDelay, "default-max-delay", o.Drain.MaxDelay, "budget of a wait that names none and whose pod is not known")
-	f.Float64Var(&o.ELB.Rate, "aws-rate", o.ELB.Rate, "most requests per second to ELBv2, for all replicas together; the account's limit is shared with the AWS Load Balancer Controller")
+	durationVar(f, &o.Drain.SettleALB, "settle-alb", o.Drain.SettleALB, "how long a target may still get new requests after it has left an ALB's target group")
+	durationVar(f, &o.Drain.SettleNLB, "settle-nlb", o.Drain.SettleNLB, "how long a target may still get new connections after it has left an NLB's target group")
+	durationVar(f, &o.Drain.MaxDelay, "default-max-delay", o.Drain.MaxDelay, "budget of a wait if the hook names none and the pod is not known")
+	f.Float64Var(&o.ELB.Rate, "aws-rate", o.ELB.Rate, "most requests per second to ELBv2, for all replicas together; the AWS Load Balancer Controller shares the account's limit")
 	f.IntVar(&o.ELB.Burst, "aws-burst", o.ELB.Burst, "most requests to ELBv2 at once, for all replicas together")
 }
 
@@ -60,7 +60,7 @@ func (o *serviceOptions) validate() error {
 	return nil
 }
 
-// checkName refuses what no namespace and no Service can be called.
+// checkName refuses a name that no namespace and no Service can have.
 func checkName(name string) error {
 	if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
 		return fmt.Errorf("%q cannot be a name: %s", name, wrong[0])
@@ -68,8 +68,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// connect makes the clients of the cluster and the account that the flags lead
-// to.
+// connect makes the clients of the cluster and of the account that the flags name.
 func (o *serviceOptions) connect(ctx context.Context) (err error) {
 	if o.AWS, err = loadAWS(ctx, o.awsProfile, o.Region); err != nil {
 		return err
@@ -81,13 +80,13 @@ func (o *serviceOptions) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// awsTimeout ends a request to AWS whatever it is for; it is longer than what the
-// looks at target groups allow themselves.
+// awsTimeout ends any request to AWS. It is longer than the time-out of a look at a
+// target group.
 const awsTimeout = 10 * time.Second
 
 func loadAWS(ctx context.Context, profile, region string) (aws.Config, error) {
-	// The SDK fetches credentials without a deadline, so that without one of the
-	// client's a silent STS would block all calls for ever.
+	// The SDK fetches credentials without a deadline. Without this one, a silent STS
+	// would block all calls for ever.
 	opts := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
 	}
@@ -104,7 +103,7 @@ func loadAWS(ctx context.Context, profile, region string) (aws.Config, error) {
 	return cfg, nil
 }
 
-// loadKubernetes finds the cluster as kubectl does, and the one that we run in.
+// loadKubernetes finds the cluster as kubectl does, or the cluster that we run in.
 func loadKubernetes(kubeconfig string) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
@@ -112,7 +111,7 @@ func loadKubernetes(kubeconfig string) (*rest.Config, error) {
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		return nil, errors.New("no cluster found: give --kubeconfig FILE or run in a pod; " +
-			"without a cluster, `drain-wait demo` shows what this does and `drain-wait serve --simulate` serves a simulated one")
+			"if you have no cluster, `drain-wait demo` shows what this does, and `drain-wait serve --simulate` serves a simulated one")
 	case err != nil:
 		return nil, fmt.Errorf("load kubeconfig: %w", err)
 	}

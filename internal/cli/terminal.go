@@ -15,8 +15,8 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// statusLine tells on a terminal, in one line that rewrites itself, what is going
-// on and for how long; elsewhere it does nothing.
+// statusLine shows on a terminal what is going on and for how long, in one line that
+// rewrites itself. If the output is not a terminal, it does nothing.
 type statusLine struct {
 	out  io.Writer
 	quit chan struct{}
@@ -44,7 +44,7 @@ func (l *statusLine) tick(text func() string) {
 	}
 }
 
-// stop takes the line away. Call it once.
+// stop removes the line. Call it once.
 func (l *statusLine) stop() {
 	close(l.quit)
 	l.over.Wait()

@@ -35,9 +35,9 @@ func newWait(b build) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait",
 		Short: "Carry out one wait in the foreground, or ask a service for it",
-		Long: "wait does for one pod what the service does for a preStop hook, with the rights of whoever\n" +
-			"runs it, and prints what it sees. With --server it asks a running service instead.\n" +
-			"It ends with 0 when the pod may stop, whatever the outcome, and with 1 where no wait was possible.",
+		Long: "wait does for one pod what the service does for a preStop hook, with your own rights, and\n" +
+			"prints what it sees. With --server it asks a running service instead.\n" +
+			"It exits with 0 when the pod may stop, whatever the outcome, and with 1 if no wait was possible.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -45,13 +45,13 @@ func newWait(b build) *cobra.Command {
 	}
 	f := cmd.Flags()
 	o.parameter(f, api.IP, "address of the target")
-	o.parameter(f, api.Pod, "name of the pod, in place of --ip; needs --namespace")
+	o.parameter(f, api.Pod, "name of the pod, instead of --ip; needs --namespace")
 	o.parameter(f, api.Namespace, "namespace of the pod")
-	o.parameter(f, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
-	o.parameter(f, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
-	o.parameter(f, api.Settle, "settle time in place of that for the load balancer's type")
-	f.StringVar(&o.server, "server", "", "ask the service there, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
-	f.StringVar(&o.output, "output", "text", "text or json: the body that the service answers with")
+	o.parameter(f, api.Ingress, "an Ingress whose load balancers count too; may be repeated")
+	o.parameter(f, api.MaxDelay, "longest that the wait may take: seconds, or a duration such as 90s; 0 means one look (default: as long as the pod's grace period allows)")
+	o.parameter(f, api.Settle, "settle time, instead of the one for the load balancer's type")
+	f.StringVar(&o.server, "server", "", "ask the service at this address, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
+	f.StringVar(&o.output, "output", "text", "text or json (the body of the service's answer)")
 	o.serviceOptions.register(f, b)
 	o.log.register(f)
 	return cmd
@@ -104,13 +104,13 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return printAnswer(stdout, a)
 }
 
-// ask has a service carry out the wait.
+// ask lets a service carry out the wait.
 func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, err error) {
 	u, err := api.ParseService(o.server)
 	if err != nil {
 		return a, fmt.Errorf("--server %q: %w", o.server, err)
 	}
-	line := newStatusLine(stderr, func() string { return "waiting for the answer of " + u.String() })
+	line := newStatusLine(stderr, func() string { return "waiting for the answer from " + u.String() })
 	defer line.stop()
 	u = u.JoinPath(api.DrainDelayPath)
 	u.RawQuery = o.query.Encode()
@@ -125,7 +125,7 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
 		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-			return a, fmt.Errorf("read the answer of %s: %w", o.server, err)
+			return a, fmt.Errorf("read the answer from %s: %w", o.server, err)
 		}
 		return a, nil
 	}
@@ -136,11 +136,11 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 	return a, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
 }
 
-// readTimeout bounds how long the cluster may take to be read.
+// readTimeout is how long reading the cluster may take.
 const readTimeout = 30 * time.Second
 
-// wait carries the wait out itself. As text, what the targets do is printed as it
-// happens.
+// wait carries the wait out itself. With --output text it prints what the targets do as
+// it happens.
 func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (none api.Answer, err error) {
 	if o.Log, err = o.log.logger(stderr); err != nil {
 		return none, err
