@@ -104,7 +104,7 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return printAnswer(stdout, a)
 }
 
-// ask lets a service carry out the wait.
+// ask has a service carry out the wait.
 func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, err error) {
 	u, err := api.ParseService(o.server)
 	if err != nil {
@@ -125,7 +125,7 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
 		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-			return a, fmt.Errorf("read the answer from %s: %w", o.server, err)
+			return a, fmt.Errorf("read the answer of %s: %w", o.server, err)
 		}
 		return a, nil
 	}
@@ -139,8 +139,8 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 // readTimeout is how long reading the cluster may take.
 const readTimeout = 30 * time.Second
 
-// wait carries the wait out itself. With --output text it prints what the targets do as
-// it happens.
+// wait carries the wait out itself. As text, what the targets do is printed as it
+// happens.
 func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (none api.Answer, err error) {
 	if o.Log, err = o.log.logger(stderr); err != nil {
 		return none, err

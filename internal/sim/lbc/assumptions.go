@@ -25,11 +25,12 @@ type Assumptions struct {
 	// First and longest wait of LBC after a failed reconcile. The wait doubles
 	// each time. controller-runtime's default rate limiter.
 	Backoff timeline.Range
-	// How long LBC's SDK waits at most before it tries a throttled call again: the
-	// first value before the second try, twice as long before the next one, and so
-	// on up to the second value. The wait is anything from nothing to that limit.
-	// AWS SDK for Go, aws/retry/jitter_backoff.go. With LBC 3.5 a DeregisterTargets
-	// was seen at 0.08, 0.13, 2.87, 10.4 and 15.86 s after a deletion.
+	// How long LBC's SDK waits before it tries a throttled call again: anything from
+	// nothing to a limit. The limit is the first value before the second try, and
+	// doubles for each next one. Once it would be more than the second value, the
+	// wait is exactly the second value. AWS SDK for Go, aws/retry/jitter_backoff.go.
+	// With LBC 3.5 a DeregisterTargets was seen at 0.08, 0.13, 2.87, 10.4 and 15.86 s
+	// after a deletion.
 	Retry timeline.Range
 	// How often LBC tries a call. LBC pkg/aws/aws_config.go.
 	Tries int
