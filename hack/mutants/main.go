@@ -28,7 +28,7 @@ type mutant struct {
 	group, file string
 	from, to    string // from occurs once in file
 	why         string // what it would do to a user
-	pkg, run    string // the package to test, and the tests to run; all where run is empty
+	pkg, run    string // the package to test, and the tests to run; all if run is empty
 	args        string // flags of the tests
 }
 

@@ -158,7 +158,7 @@ func sigterm(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no program in the background has the argument %s", args[0])
 }
 
-// httpCommand makes a request and prints the body; it fails where the answer has
+// httpCommand makes a request and prints the body; it fails if the answer has
 // another status, or there is none.
 func httpCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, false, len(args) == 3, "[!] http METHOD URL STATUS")

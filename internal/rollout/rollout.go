@@ -19,12 +19,12 @@ type Policy struct {
 	Name string
 	// Sleep is the length of a preStop sleep.
 	Sleep time.Duration
-	// DrainWait asks the service; its hook sleeps for [Fallback] where the service
+	// DrainWait asks the service; its hook sleeps for [Fallback] if the service
 	// does not answer.
 	DrainWait bool
 }
 
-// Fallback is how long a hook waits by itself where drain-wait does not answer.
+// Fallback is how long a hook waits by itself if drain-wait does not answer.
 const Fallback = 25 * time.Second
 
 // Policies are those that are compared: nothing, two sleeps, and drain-wait.
@@ -105,7 +105,7 @@ type Result struct {
 	RolloutSeconds float64        `json:"rolloutSeconds"`
 	AWSCalls       int            `json:"awsCalls"`
 	Outcomes       map[string]int `json:"outcomes,omitempty"`
-	Verdict        string         `json:"verdict"` // ok, or FAILS where a request failed
+	Verdict        string         `json:"verdict"` // ok, or FAILS if a request failed
 }
 
 // Check holds a result against what the rollout must come to: nothing may fail

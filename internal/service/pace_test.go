@@ -20,7 +20,7 @@ import (
 func TestHowSoonLeftIsSeen(t *testing.T) {
 	const ms = time.Millisecond
 	withHash := leftSeen(t, false, false, 200*ms)
-	// Where there is no hash, looks come once a second, and one that is due less
+	// If there is no hash, looks come once a second, and one that is due less
 	// than half a second before another wait's confirming one gives way to it.
 	leftSeen(t, false, true, 1650*ms)
 	leftSeen(t, true, false, 1650*ms)

@@ -9,7 +9,7 @@ import (
 )
 
 // TestBeyondUs has a world for each item under "What nobody can see in time" in
-// the README: there the service says go too early. Where one of them holds one
+// the README: there the service says go too early. If one of them holds one
 // day, the README has to follow.
 func TestBeyondUs(t *testing.T) {
 	withoutDelay := func(s *scene) { behind{kinds: []aws.Kind{aws.NLB}}.prepare(s) }

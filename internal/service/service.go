@@ -26,7 +26,7 @@ type Config struct {
 	AWS        aws.Config
 	Region     string // takes the place of the Region in the ARN of a group
 	Kubernetes *rest.Config
-	Namespaces []string // those that are served; all where empty
+	Namespaces []string // those that are served; all if empty
 	OwnService string   // namespace/name of the Service in front of the replicas that share the rate
 	Drain      drain.Config
 	ELB        elb.Config

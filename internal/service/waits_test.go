@@ -35,7 +35,7 @@ type scene struct {
 // of it.
 type waitCase struct {
 	name  string
-	kind  aws.Kind // ALB where empty
+	kind  aws.Kind // ALB if empty
 	query string   // of the hook, with IP for the pod's address; empty for ip, namespace and max-delay=60
 	// What is changed before the world begins to run; each may be nil.
 	pod     func(*sim.PodSpec)
@@ -49,7 +49,7 @@ type waitCase struct {
 
 	outcome string // of a 200
 	status  int    // else
-	// The answer comes this long after the event (the call where nil), or one look
+	// The answer comes this long after the event (the call if nil), or one look
 	// later.
 	after time.Duration
 	event func(*scene) time.Duration
@@ -57,7 +57,7 @@ type waitCase struct {
 	early time.Duration
 	// also checks more; may be nil.
 	also func(*testing.T, *scene, api.Answer)
-	// verdict, where not nil, is all that is checked.
+	// verdict, if not nil, is all that is checked.
 	verdict func(*testing.T, *scene)
 }
 

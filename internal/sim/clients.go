@@ -20,8 +20,8 @@ type clients struct {
 type Stats struct {
 	Requests int `json:"requests"`
 	Failed   int `json:"failed"`
-	// Why requests failed: "no target" where a load balancer had none,
-	// "refused" where the application had stopped, "cut" where it was killed
+	// Why requests failed: "no target" if a load balancer had none,
+	// "refused" if the application had stopped, "cut" if it was killed
 	// with the request in hand.
 	Reasons map[string]int `json:"reasons"`
 }

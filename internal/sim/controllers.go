@@ -149,7 +149,7 @@ func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 	return out
 }
 
-// addressOf is the pod's first address of a family, "" where it has none.
+// addressOf is the pod's first address of a family, "" if it has none.
 func addressOf(p *corev1.Pod, f corev1.IPFamily) string {
 	for _, ip := range p.Status.PodIPs {
 		if strings.Contains(ip.IP, ":") == (f == corev1.IPv6Protocol) {

@@ -175,7 +175,7 @@ func checkCode(t *worldTest, err error, want string) {
 	}
 }
 
-// bound is the binding of that name as it is now, nil where there is none.
+// bound is the binding of that name as it is now, nil if there is none.
 func (t *worldTest) bound(group, name string) *kube.TargetGroupBinding {
 	for _, b := range kube.List[kube.TargetGroupBinding](t.w.Kube, "shop") {
 		if b.GroupVersionKind().Group == group && b.Name == name {

@@ -26,7 +26,7 @@ type Hook struct {
 	// URL asks the service there, as in http://drain-wait:8080, after Delay.
 	URL   string
 	Delay time.Duration
-	// Query, where not empty, is the query of that request as it stands; what
+	// Query, if not empty, is the query of that request as it stands; what
 	// follows decides it otherwise.
 	Query string
 	// MaxDelay is the max-delay that the hook asks for; 0 leaves it out.
@@ -34,7 +34,7 @@ type Hook struct {
 	// ByAddress makes the hook call without ip and namespace: the service has
 	// to tell the pod by the caller's address.
 	ByAddress bool
-	// Fallback is how long the hook waits itself where the service does not
+	// Fallback is how long the hook waits itself if the service does not
 	// answer 200.
 	Fallback time.Duration
 }
@@ -56,10 +56,10 @@ func (h Hook) lifecycle() *corev1.Lifecycle {
 type HookCall struct {
 	Container string
 	// Asked is when it was made. Answered is when the whole answer had arrived:
-	// in a bubble, the instant in which the service sent it. It is zero where the
+	// in a bubble, the instant in which the service sent it. It is zero if the
 	// hook was ended before that.
 	Asked, Answered time.Duration
-	// Status is 0 where there was no answer; Err then says why.
+	// Status is 0 if there was no answer; Err then says why.
 	Status int
 	Err    error
 	// Outcome is taken out of Answer, the body of the answer.

@@ -41,7 +41,7 @@ type PodSpec struct {
 	HostNetwork bool
 	// IPFamilies are those that the pod gets an address of; none for IPv4.
 	IPFamilies []corev1.IPFamily
-	// Addresses, where not empty, are the pod's addresses whatever else.
+	// Addresses, if not empty, are the pod's addresses whatever else.
 	Addresses []netip.Addr
 }
 
@@ -86,7 +86,7 @@ type container struct {
 }
 
 // PodReport is what really happened to one pod. Times are world times; zero
-// where it did not happen.
+// if it did not happen.
 type PodReport struct {
 	Namespace, Name string
 	// UID is that of its object: another pod can have the same name later.
@@ -188,7 +188,7 @@ func (c *container) targets() []aws.TargetID {
 
 func key(namespace, name string) string { return namespace + "/" + name }
 
-// AddPod creates a pod; its kubelet starts it. Its node is made where there is
+// AddPod creates a pod; its kubelet starts it. Its node is made if there is
 // none of that name. A pod can have the name of one whose object is gone, and an
 // address that another one had: from now on packets for it go to the new one.
 func (w *World) AddPod(spec PodSpec) *PodReport {
@@ -268,7 +268,7 @@ func (p *pod) add(s Sidecar) {
 
 // giveAddresses has packets for the pod's addresses go to it, from now on, whoever
 // had them before. A port that another pod listens at and this one has not is that
-// one's still: two pods can be given one address only where one of them is over.
+// one's still: two pods can be given one address only if one of them is over.
 func (w *World) giveAddresses(p *pod) {
 	if p.spec.HostNetwork {
 		return
@@ -480,7 +480,7 @@ func (w *World) terminate(cs []*container, killAt time.Duration) {
 }
 
 // minTermination is what the kubelet leaves a container between SIGTERM and
-// SIGKILL even where the hook used up the grace period: the "one-off grace
+// SIGKILL even if the hook used up the grace period: the "one-off grace
 // period extension of 2 seconds" of the Kubernetes documentation.
 const minTermination = 2 * time.Second
 

@@ -170,7 +170,7 @@ func TestDeletedBindingOfAPendingPod(t *testing.T) {
 
 func (t *lbcTest) pod2(name string) *corev1.Pod { return t.worldTest.pod(name) }
 
-// TestRemovedBinding: where the finalizer is stripped, LBC still deregisters what it
+// TestRemovedBinding: if the finalizer is stripped, LBC still deregisters what it
 // has registered for the binding, and nothing else.
 func TestRemovedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
@@ -578,7 +578,7 @@ func TestControllerAsks(t *testing.T) {
 	})
 }
 
-// TestControllerSkips: where its checkpoint says that all is done LBC asks nothing.
+// TestControllerSkips: if its checkpoint says that all is done LBC asks nothing.
 func TestControllerSkips(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.AWS.Deregister(t.g, t.pod.IP, 8080)

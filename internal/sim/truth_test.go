@@ -104,7 +104,7 @@ func TestWrongGo(t *testing.T) {
 	}
 }
 
-// TestNotTerminating: the answer is wrong where the pod stops for good, or is not
+// TestNotTerminating: the answer is wrong if the pod stops for good, or is not
 // ready.
 func TestNotTerminating(t *testing.T) {
 	for _, tt := range []struct {
@@ -149,7 +149,7 @@ func TestNotTerminating(t *testing.T) {
 	}
 }
 
-// TestWillNotLeave: the answer is wrong where LBC deregisters the pod while its
+// TestWillNotLeave: the answer is wrong if LBC deregisters the pod while its
 // processes live.
 func TestWillNotLeave(t *testing.T) {
 	for _, tt := range []struct {

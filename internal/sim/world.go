@@ -149,7 +149,7 @@ func (w *World) podsForLBC() lbc.Pods {
 	}
 }
 
-// meant is the pod that an endpoint is about, where one was found by the name: its
+// meant is the pod that an endpoint is about, if one was found by the name: its
 // slice can still be that of an earlier pod of the name.
 func (w *World) meant(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) *corev1.Pod {
 	if p := w.byUID[e.TargetRef.UID]; p != nil {

@@ -142,7 +142,7 @@ func startCluster(t *testing.T, dir string) *cluster {
 	return c
 }
 
-// startAPIServer starts the API server, again where it was killed, and returns
+// startAPIServer starts the API server, again if it was killed, and returns
 // when it is ready.
 func (c *cluster) startAPIServer(t *testing.T) {
 	t.Helper()

@@ -44,7 +44,7 @@ type report struct {
 	UID             types.UID
 	Pod             *process // nil before it runs
 	Deleted         time.Time
-	// HookEnded is when its preStop hook was over; zero before and where there is
+	// HookEnded is when its preStop hook was over; zero before and if there is
 	// none.
 	HookEnded time.Time
 	HookErr   error
@@ -297,7 +297,7 @@ func (tb *testbed) patchStatus(ctx context.Context, p *corev1.Pod, status corev1
 }
 
 // minTermination is what the kubelet leaves between SIGTERM and SIGKILL even
-// where the hook used up the grace period.
+// if the hook used up the grace period.
 const minTermination = 2 * time.Second
 
 // killTime is when a pod that is being deleted is killed. A grace period of 0 says

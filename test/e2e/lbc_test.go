@@ -364,7 +364,7 @@ func (c *controller) deregister(t *testing.T, a *application, r report) {
 	}
 }
 
-// state is the state of a pod's target, "" where it is not listed.
+// state is the state of a pod's target, "" if it is not listed.
 func (c *controller) state(ctx context.Context, a *application, r report) (types.TargetHealthStateEnum, error) {
 	health, err := c.elb.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: aws.String(a.ARN())})
 	if err != nil {

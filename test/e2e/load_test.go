@@ -53,7 +53,7 @@ func (tb *testbed) startLoad(t *testing.T, g *aws.TargetGroup) *load {
 // none.
 var errNoTarget = errors.New("no target")
 
-// request is one client's request. It is not cut where the load ends.
+// request is one client's request. It is not cut if the load ends.
 func (tb *testbed) request(client *http.Client, g *aws.TargetGroup) error {
 	var url string
 	err := tb.world.Do(context.Background(), "request "+g.ARN(), func() {

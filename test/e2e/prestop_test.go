@@ -10,7 +10,7 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// The hook client asks another replica where the one that it waits for is
+// The hook client asks another replica if the one that it waits for is
 // killed. It is not told earlier than it should be, and at most one settle time
 // later than it would have been.
 func TestReplicaKilled(t *testing.T) {

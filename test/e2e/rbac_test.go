@@ -30,11 +30,11 @@ func (r right) String() string { return strings.Trim(r.verb+" "+r.resource+"."+r
 
 // losses says what is lost without each right that the service is deployed with.
 //
-// Without the right to list, the service is never ready where the API server
+// Without the right to list, the service is never ready if the API server
 // does not stream lists, which it is kept from here. Without the right to watch
 // it is ready for some minutes. It sees what there is when it is asked, since it
 // then lists what matters; what there was before that is seen only with the next
-// list of all, up to half a minute later: changes are made and, where undo is
+// list of all, up to half a minute later: changes are made and, if undo is
 // given, taken back, the question is asked at once, and the answer is another than
 // that of a service that has all rights.
 var losses = map[right]struct {

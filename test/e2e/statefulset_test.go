@@ -19,7 +19,7 @@ import (
 // refusedWithin is how long a refusal may take: two seconds and a latency.
 const refusedWithin = 2*time.Second + 500*time.Millisecond
 
-// The pods of a StatefulSet keep their names. Where one is made anew while the old
+// The pods of a StatefulSet keep their names. If one is made anew while the old
 // one still runs, the service does not take one for the other; and a rolling
 // update costs no request.
 func TestStatefulSet(t *testing.T) {

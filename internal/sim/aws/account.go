@@ -95,7 +95,7 @@ type TargetGroup struct {
 	port                int
 	targetType          string
 	ipv6                bool
-	balancer            *LoadBalancer // nil where no load balancer uses it
+	balancer            *LoadBalancer // nil if no load balancer uses it
 	next                *TargetGroup  // where the rules lead that once led here; nil while they do
 	deregistrationDelay time.Duration
 	targets             map[TargetID]*target
@@ -119,7 +119,7 @@ func (g *TargetGroup) TargetType() string { return g.targetType }
 // IPv6 says whether its targets have addresses of IPv6.
 func (g *TargetGroup) IPv6() bool { return g.ipv6 }
 
-// Balancer is the load balancer that uses the group, nil where none does.
+// Balancer is the load balancer that uses the group, nil if none does.
 func (g *TargetGroup) Balancer() *LoadBalancer { return g.balancer }
 
 // LeadTo has the rules that lead to the group lead to another one from now on.
@@ -142,7 +142,7 @@ func (g *TargetGroup) IsRegistered(id TargetID) bool {
 	return t != nil && !t.draining
 }
 
-// TargetID is an address and a port. Where the target is an instance or a load
+// TargetID is an address and a port. If the target is an instance or a load
 // balancer, it has a name instead of an address.
 type TargetID struct {
 	IP   netip.Addr
@@ -173,7 +173,7 @@ type target struct {
 	checked  bool   // the first health checks are over
 	healthy  bool   // what the health checks say
 	epoch    uint64 // counts (de)registrations; events planned for an earlier one are void
-	// What the API shows instead of all that, where not empty.
+	// What the API shows instead of all that, if not empty.
 	pinned, pinnedReason string
 }
 
@@ -302,7 +302,7 @@ type TargetGroupSpec struct {
 	TargetType string
 	// IPv6 makes ipv6 its address type instead of ipv4.
 	IPv6 bool
-	// DeregistrationDelay, where nil, is that of the Assumptions. After one of
+	// DeregistrationDelay, if nil, is that of the Assumptions. After one of
 	// zero a target is gone from the list at once, while the nodes still send.
 	DeregistrationDelay *time.Duration
 }

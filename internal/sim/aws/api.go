@@ -146,7 +146,7 @@ type answer struct {
 	status    int
 	requestID string
 	body      []byte
-	// Where empty, text/xml.
+	// If empty, text/xml.
 	contentType string
 	hang        bool // never answer
 }

@@ -41,10 +41,10 @@ func (n *node) drop(g *TargetGroup, t *target) {
 
 func compareTargets(a, b *target) int { return CompareIDs(a.id, b.id) }
 
-// pick chooses the target of one request: a healthy one, or any at all where
+// pick chooses the target of one request: a healthy one, or any at all if
 // none is healthy (fail-open).
 func (n *node) pick(g *TargetGroup, r *rand.Rand) *target {
-	i := r.Uint64() // drawn even where there is no choice, so that one outcome does not shift the next
+	i := r.Uint64() // drawn even if there is no choice, so that one outcome does not shift the next
 	if t := choose(n.views[g], i, func(t *target) bool { return t.healthy && t.open() }); t != nil {
 		return t
 	}
@@ -116,7 +116,7 @@ func (n *node) led(g *TargetGroup) *TargetGroup {
 }
 
 // Pick is one client's request at the load balancer of the group: it says where
-// one of the nodes sends it; false where that node knows no target.
+// one of the nodes sends it; false if that node knows no target.
 func (g *TargetGroup) Pick(r *rand.Rand) (TargetID, bool) {
 	nodes := g.nodes()
 	if len(nodes) == 0 {

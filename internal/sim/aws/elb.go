@@ -72,7 +72,7 @@ func (c *call) validARN(kind, arn string) error {
 // NamedTarget is a target as a request names it.
 type NamedTarget struct {
 	ID   TargetID
-	Zone string // "" where the request names none
+	Zone string // "" if the request names none
 }
 
 // targets reads the Targets of a request. A target without a port means the
@@ -139,7 +139,7 @@ type TargetHealth struct {
 }
 
 // Health is DescribeTargetHealth for those targets, or for all targets of the
-// group where none are asked for.
+// group if none are asked for.
 func (g *TargetGroup) Health(asked ...NamedTarget) []TargetHealth {
 	if len(asked) == 0 {
 		rows := make([]TargetHealth, 0, len(g.targets))

@@ -8,8 +8,8 @@ type Fault struct {
 	Message string
 	// Hang keeps the call open until its caller gives up.
 	Hang bool
-	// Garble, where not nil, makes another answer of the one that the call would
-	// have had, which it gets. Status is then that of the answer, 200 where it is
+	// Garble, if not nil, makes another answer of the one that the call would
+	// have had, which it gets. Status is then that of the answer, 200 if it is
 	// zero, and Code and Message have no meaning. Calls counts the call as
 	// "Garbled".
 	Garble func(answer []byte) []byte

@@ -96,7 +96,7 @@ func (t *table) verbs() metav1.Verbs {
 	return verbs
 }
 
-// served is the table behind a path, nil where the cluster serves none.
+// served is the table behind a path, nil if the cluster serves none.
 func (s *Cluster) served(p request.Path) *table {
 	for _, t := range s.tables {
 		if t.GroupVersionResource == p.GroupVersionResource && s.serves(t.GroupVersion()) {

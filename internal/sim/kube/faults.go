@@ -12,7 +12,7 @@ import (
 
 // The methods here are what can go wrong with the Kubernetes API.
 
-// ServeGroup makes the cluster serve an API group, or not: where it does not,
+// ServeGroup makes the cluster serve an API group, or not: if it does not,
 // the group is missing from discovery and its paths answer 404.
 func (s *Cluster) ServeGroup(group string, on bool) {
 	s.off[group] = !on
@@ -23,7 +23,7 @@ func (s *Cluster) ServeGroup(group string, on bool) {
 	}
 }
 
-// ServeVersion makes the cluster serve one version of an API group, or not: where
+// ServeVersion makes the cluster serve one version of an API group, or not: if
 // it does not, the version's paths answer 404, while the group is still served
 // with the versions that are left. A version that the world knows no resources of
 // is served without any.
@@ -53,7 +53,7 @@ func (s *Cluster) LagWatches(resource string, lag time.Duration) {
 	}
 }
 
-// named are the tables of those resources, or all where no name or an empty one is
+// named are the tables of those resources, or all if no name or an empty one is
 // given.
 func (s *Cluster) named(resources ...string) []*table {
 	if len(resources) == 0 || resources[0] == "" {

@@ -11,7 +11,7 @@ import (
 )
 
 // TargetGroupBinding binds a Service to a target group. It is served by LBC
-// (elbv2.k8s.aws/v1beta1, where APIVersion is empty) and, with
+// (elbv2.k8s.aws/v1beta1, if APIVersion is empty) and, with
 // [Cluster.ServeGroup], by EKS Auto Mode (eks.amazonaws.com/v1).
 type TargetGroupBinding struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -55,7 +55,7 @@ type Cluster struct {
 // Kubelets run the pods: what an API server cannot decide alone is theirs.
 type Kubelets struct {
 	// Delete begins the deletion of a pod: with a grace period in seconds of real
-	// time, or with the pod's own where that is nil. It says whether a kubelet has
+	// time, or with the pod's own if that is nil. It says whether a kubelet has
 	// the pod; otherwise it goes like any other object.
 	Delete func(namespace, name string, grace *int64) bool
 	// Updated is told of a pod that somebody has written to.
@@ -174,7 +174,7 @@ func find(rows []*row, namespace, name string) (int, bool) {
 	})
 }
 
-// in lists those of rows in a namespace, or all where it is empty.
+// in lists those of rows in a namespace, or all if it is empty.
 func in(rows []*row, namespace string) []*row {
 	if namespace == "" {
 		return rows
@@ -195,7 +195,7 @@ func Get[T any](s *Cluster, namespace, name string) (*T, bool) {
 	return nil, false
 }
 
-// List returns the objects of the Go type T in a namespace, or all where it is
+// List returns the objects of the Go type T in a namespace, or all if it is
 // empty, sorted by namespace and name.
 func List[T any](s *Cluster, namespace string) []*T {
 	var out []*T
@@ -347,7 +347,7 @@ func (t *table) show(c change) {
 }
 
 // view is what a request sees, and the revision of that. As with a real API
-// server it is the present where the request names no resourceVersion, and else
+// server it is the present if the request names no resourceVersion, and else
 // what the watchers know, if that is not older than the one it names.
 func (s *Cluster) view(t *table, q *request.Request) ([]*row, uint64) {
 	if upTo := s.delivered(t); q.List.ResourceVersion != "" && upTo >= q.From {
@@ -453,7 +453,7 @@ func (x *watcher) bookmark(t *table, revision uint64, annotations map[string]str
 }
 
 // deliver passes a change on if the client asked for it and does not know it.
-// It returns false where the watch has ended.
+// It returns false if the watch has ended.
 func (x *watcher) deliver(c change) bool {
 	eventType, ok := x.sees(c)
 	if !ok || c.revision <= x.from {

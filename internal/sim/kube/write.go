@@ -49,7 +49,7 @@ func (s *Cluster) delete(r *row, grace *int64) {
 }
 
 // Edit changes one object as a user would who reads and writes it back: edit gets
-// a copy of what the API shows. It returns an error where there is no such object.
+// a copy of what the API shows. It returns an error if there is no such object.
 // Of two bindings with one name in two groups, it takes that of LBC's own group.
 func Edit[T any](s *Cluster, namespace, name string, edit func(*T)) error {
 	for _, t := range s.byType[reflect.TypeFor[*T]()] {
@@ -226,7 +226,7 @@ func (t *table) withStatusOf(object, other []byte) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// mayReplace says why a write is refused; nil where it is not.
+// mayReplace says why a write is refused; nil if it is not.
 func (t *table) mayReplace(r *row, fresh metav1.Object) error {
 	version := fresh.GetResourceVersion()
 	switch {
@@ -269,7 +269,7 @@ func (t *table) patched(doc []byte, contentType string, patch []byte) ([]byte, e
 		"the body of the request was in an unknown format", 0, false)
 }
 
-// deleteOne is a DELETE. The answer is the object where it stays for a while.
+// deleteOne is a DELETE. The answer is the object if it stays for a while.
 func (s *Cluster) deleteOne(t *table, r *row, q *request.Request) (answer, error) {
 	if p := q.Delete.Preconditions; p != nil {
 		if p.UID != nil && *p.UID != r.obj.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != fmt.Sprint(r.revision) {

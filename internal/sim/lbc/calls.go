@@ -14,7 +14,7 @@ import (
 // pkg/targetgroupbinding/targets_manager.go.
 type targetsCache struct {
 	until   time.Duration
-	targets []aws.TargetHealth // their state is empty where LBC has changed them since
+	targets []aws.TargetHealth // their state is empty if LBC has changed them since
 }
 
 // leaving says whether LBC takes a target for one that need not be deregistered.

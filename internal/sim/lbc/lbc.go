@@ -79,14 +79,14 @@ type Controller struct {
 
 // Pods are the pods as LBC finds them, and what the world notes of them.
 type Pods struct {
-	// Find is the pod of that name, nil where no kubelet has one.
+	// Find is the pod of that name, nil if no kubelet has one.
 	Find func(namespace, name string) *corev1.Pod
 	// Over says whether all processes of a pod have ended for good.
 	Over func(*corev1.Pod) bool
 	// SetGate sets a readiness condition of a pod.
 	SetGate func(pod *corev1.Pod, gate corev1.PodConditionType, on bool)
-	// Meant is the pod that an endpoint is about, where LBC has found one by the name;
-	// nil where the address is nobody's any more.
+	// Meant is the pod that an endpoint is about, if LBC has found one by the name;
+	// nil if the address is nobody's any more.
 	Meant func(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) *corev1.Pod
 	// Registered is told for which pod LBC has an address registered.
 	Registered func(g *aws.TargetGroup, id aws.TargetID, meant *corev1.Pod)
@@ -120,7 +120,7 @@ func keyOf(b *kube.TargetGroupBinding) bindingKey {
 	return bindingKey{b.GroupVersionKind().Group, b.Namespace, b.Name}
 }
 
-// binding is the binding as it is now, nil where there is none.
+// binding is the binding as it is now, nil if there is none.
 func (l *Controller) binding(k bindingKey) *kube.TargetGroupBinding {
 	for _, b := range kube.List[kube.TargetGroupBinding](l.cluster, k.namespace) {
 		if keyOf(b) == k {
@@ -313,7 +313,7 @@ type reconcile struct {
 // the one that is meant.
 type endpointPod struct {
 	id         aws.TargetID
-	pod, meant *corev1.Pod // meant is nil where the address is nobody's any more
+	pod, meant *corev1.Pod // meant is nil if the address is nobody's any more
 }
 
 // step runs f after d unless the leader was lost meanwhile.
@@ -413,7 +413,7 @@ func (r *reconcile) addFinalizer(then func()) {
 	}, then)
 }
 
-// resolve finds out what should be registered. Where the checkpoint says that this
+// resolve finds out what should be registered. If the checkpoint says that this
 // has been done, LBC does not look further.
 func (r *reconcile) resolve() {
 	l := r.l

@@ -19,7 +19,7 @@ func Expose(s *corev1.Service, lb *aws.LoadBalancer) {
 }
 
 // NewIngress is an Ingress for a Service whose status names load balancers, with
-// LBC's finalizer; one that LBC has not come to yet where there are none.
+// LBC's finalizer; one that LBC has not come to yet if there are none.
 func NewIngress(namespace, name, service string, lbs ...*aws.LoadBalancer) *networkingv1.Ingress {
 	path := networkingv1.PathTypePrefix
 	i := &networkingv1.Ingress{

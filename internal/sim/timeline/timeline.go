@@ -134,7 +134,7 @@ func (l *Timeline) After(d time.Duration, run func()) { l.At(l.present+d, run) }
 
 // Do runs f as the owner of the world's state and returns when it has run. The
 // key orders calls that arrive at one instant; it should not depend on the
-// order in which goroutines happen to run. Where an error is returned f may still
+// order in which goroutines happen to run. If an error is returned f may still
 // run later, so nothing that it writes may be read.
 func (l *Timeline) Do(ctx context.Context, key string, f func()) error {
 	return l.Exchange(ctx, key, Range{}, f)

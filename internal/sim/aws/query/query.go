@@ -59,7 +59,7 @@ func (f Form) List(name string) []string {
 	}
 }
 
-// Number reads a number between low and high, or the fallback where there is none.
+// Number reads a number between low and high, or the fallback if there is none.
 func (f Form) Number(name string, low, high, fallback int) (int, error) {
 	v := f.Get(name)
 	if v == "" {
@@ -129,7 +129,7 @@ func Failure(e *Error, namespace, id string) []byte {
 	return body
 }
 
-// AppendElement appends an element, or nothing where it would be empty.
+// AppendElement appends an element, or nothing if it would be empty.
 func AppendElement(b []byte, name, text string) []byte {
 	if text == "" {
 		return b

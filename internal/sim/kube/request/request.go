@@ -35,7 +35,7 @@ type Request struct {
 }
 
 // Path is what a path names: a group version, a resource in it, and one of its
-// objects, the last two where they are not empty.
+// objects, the last two if they are not empty.
 type Path struct {
 	schema.GroupVersionResource
 	Namespace, Name, Subresource string
@@ -147,7 +147,7 @@ func (q *Request) readRevision() error {
 }
 
 // readWrite reads what a request wants to write. The options of a deletion are
-// in the body or, where there is none, in the query.
+// in the body or, if there is none, in the query.
 func (q *Request) readWrite(query url.Values) error {
 	if q.Method == http.MethodGet {
 		return nil
