@@ -364,8 +364,8 @@ func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on b
 // DeletePod deletes a pod with its own grace period.
 func (w *World) DeletePod(namespace, name string) error { return w.deletePod(namespace, name, nil) }
 
-// DeletePodIn deletes a pod with another grace period, in whole seconds of real time,
-// rounded up. A period of zero removes the pod from the API at once. For a pod that is
+// DeletePodIn deletes a pod with another grace period. The API shows it in whole
+// seconds of real time, rounded up. A period of zero removes the pod from the API at once. For a pod that is
 // being deleted already it can only shorten the time that is left.
 func (w *World) DeletePodIn(namespace, name string, grace time.Duration) error {
 	return w.deletePod(namespace, name, new(w.seconds(grace)))
