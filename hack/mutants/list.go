@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// list is all mutants. Those of the verdict, and of what is pure in group.go, die
-// by the tests beside them alone, but for a few that die by those of drain.
+// list is all mutants. The tests beside the code kill the mutants of the verdict and of
+// the pure parts of group.go, except a few that the tests of drain kill.
 func list() []mutant {
 	const (
 		progress = "internal/drain/verdict/progress.go"
@@ -167,8 +167,8 @@ func list() []mutant {
 	return slices.Concat(all, waits(), controls())
 }
 
-// waits are those of the rest of the package: some die by the tests beside them,
-// others in worlds.
+// waits are the mutants of the rest of the package. The tests beside the code kill some of
+// them, and worlds kill the others.
 func waits() []mutant {
 	const (
 		identity    = "internal/drain/identity.go"
@@ -254,9 +254,9 @@ func waits() []mutant {
 	return all
 }
 
-// controls are the negative controls of the worlds in which too little is shown:
-// that they find each of these faults shows that they look. Those that random
-// worlds find have their seed; the other has a world made for it.
+// controls are the negative controls of the worlds that show too little: if the worlds
+// find each of these faults, they really check. A fault that random worlds find has a
+// seed; the other one has its own world.
 func controls() []mutant {
 	var all []mutant
 	control := func(file, from, to, why, run, args string) {

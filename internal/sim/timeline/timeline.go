@@ -190,8 +190,8 @@ func (l *Timeline) admit() {
 // Run carries the world forward until its clock shows until, ctx ends or the
 // world is closed. Only one goroutine may be in Run; in a synctest bubble it
 // must be the only one that calls synctest.Wait. Calls that arrive while nobody
-// is in Run wait for the next Run or for Close. A time that does not come should
-// be a matter of years, not the largest duration.
+// is in Run wait for the next Run or for Close. To run without end, give a time of
+// some years, not the largest duration.
 func (l *Timeline) Run(ctx context.Context, until time.Duration) {
 	for ctx.Err() == nil {
 		l.quiesce() // everything that will arrive at this instant is now queued
