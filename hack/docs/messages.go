@@ -24,8 +24,13 @@ func (m module) messages() string {
 		if kind == "" || strings.HasPrefix(f.dir, "internal/sim") {
 			return
 		}
-		for _, a := range call.Args {
-			if text := literal(a); strings.Contains(strings.Trim(text, " \n"), " ") {
+		args := call.Args
+		if kind == "log" {
+			args = args[:min(1, len(args))] // the others are attributes
+		}
+		for _, a := range args {
+			text := literal(a)
+			if kind == "log" && text != "" || strings.Contains(strings.Trim(text, " \n"), " ") {
 				line := fmt.Sprintf("%s: %q", kind, text)
 				if !slices.Contains(texts[f.dir], line) {
 					texts[f.dir] = append(texts[f.dir], line)

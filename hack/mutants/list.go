@@ -226,30 +226,30 @@ func waits() []mutant {
 	pure(sweep, "err != nil && elb.IsPermanent(err) &&", "err != nil &&", "a passing failure is reported as a refusal")
 	pure(sweep, "delete(s.refused, a)", "", "an account counts as refused for good")
 
-	world(survey, "w.followRuledOut()\n", "\n", "an address that no pod has is not looked for where it was", "^TestFailClosed$/^identity$/^an_address_that_no_pod_has,")
-	world(survey, "!c.Tied && !followed {", "!followed {", "a tied group is ruled out where a look does not list the pod", "^TestWaits$/^ordinary$/^never_ready$")
+	world(survey, "w.followRuledOut()\n", "\n", "an address that no pod has is not looked for where it was", "^TestWaits$/^identity$/^an_address_that_no_pod_has,")
+	world(survey, "!c.Tied && !followed {", "!followed {", "a tied group is ruled out if a look does not list the pod", "^TestWaits$/^ordinary$/^never_ready$")
 	world(survey, "if lists {", "if !lists {", "a group is ruled out though it lists the pod", "^TestWaits$/^discovery$/^an_address_that_no_pod_has$")
-	world(survey, "publishesNotReady: c.PublishesNotReady, otherPorts", "publishesNotReady: true, otherPorts", "will_not_leave for a pod that leaves", "^TestWaits$/^trouble$/^throttling$")
+	world(survey, "publishesNotReady: c.PublishesNotReady, otherPorts", "publishesNotReady: true, otherPorts", "will_not_leave for a pod that leaves", "^TestWaits$/^aws$/^throttling$")
 	world(survey, "otherPorts: c.OtherPorts,", "", "a neighbour in the host network holds the pod", "^TestWaits$/^discovery$/^neighbours")
 	world(survey, "w.noteOpen(\"%s: its target group has not been found yet\", about)", "", "go before a group was found by its name", "^TestWaits$/^discovery$/^a_binding_with_a_name_only$")
-	world(survey, "w.noteOpen(\"%s: %s has not been looked at yet\", about, what)", "", "go before a group was looked at", "^TestFailClosed$/^refusals$/^an_address_is_found")
+	world(survey, "w.noteOpen(\"%s: %s has not been looked at yet\", about, what)", "", "go before a group was looked at", "^TestWaits$/^aws$/^an_address_is_found")
 	world(survey, "w.noteOpen(\"%s: its load balancer has not been found yet\", about)", "", "go before a load balancer was found", "^TestWaits$/^hostnames$/^of_an_Ingress$")
 	world(survey, "if h.Tied {", "if false {", "not_registered behind a load balancer that is none of ours", "^TestWaits$/^hostnames$/^of_a_load_balancer")
-	world(survey, "h.Tied && (!h.Ingress || info.Type != elb.NLB)", "h.Tied", "an ingress controller's NLB holds the pod up", "^TestWaits$/^hostnames$/^of_an_ingress_controller")
+	world(survey, "h.Tied && (!h.Ingress || info.Type != elb.NLB)", "h.Tied", "an ingress controller's NLB holds the pod", "^TestWaits$/^hostnames$/^of_an_ingress_controller")
 	world(identity, "if r.Forwarded && r.Inferred && r.Pod == \"\" {", "if false {", "a proxied caller is answered for the proxy's pod", "^TestForwardedCaller$")
-	world(identity, "w.identifiedAs(pod)", "if w.pod != nil {\n pod = w.pod\n}\nw.identifiedAs(pod)", "the pod that the cache shows is believed", "^TestFailClosed$/^(identity|clock_and_proxies)$")
+	world(identity, "w.identifiedAs(pod)", "if w.pod != nil {\n pod = w.pod\n}\nw.identifiedAs(pod)", "the pod that the cache shows is believed", "^TestWaits$/^(identity|apiserver)$")
 	world(identity, "who.Namespace != \"\":", "true:", "an address without a namespace is looked for nowhere", "^TestWaits$/^discovery$/^an_address_that_no_pod_has,_without")
-	world(identity, "w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)", "if w.groups == nil || w.ruledOut == nil {\n w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)\n}", "another pod's groups are followed", "^TestFailClosed$/^clock_and_proxies$/^a_record_of_a_deletion")
+	world(identity, "w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)", "if w.groups == nil || w.ruledOut == nil {\n w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)\n}", "another pod's groups are followed", "^TestWaits$/^apiserver$/^a_record_of_a_deletion")
 	all = append(all, mutant{
 		group: "drain", file: "internal/cluster/pod.go", from: "known.UID == p.UID && ", to: "", why: "no UID check when the pod is read again",
 		pkg: "./internal/cluster", run: "^TestRefresh$",
 	})
 	world(wait, "w.setPod(w.cluster.Refresh(w.pod))", "", "a grace period that is shortened does not count", "^TestWaits$/^budget$/^the_grace_period_is_short")
-	world(wait, "cmp.Or(w.unknown, f.Refused, refused)", "cmp.Or(w.unknown, f.Refused, refused)\n\tf.Refused = w.unknown", "who is denied waits for the whole budget", "^TestWaits$/^trouble$/^access_denied_at_the_start$")
-	world(wait, "w.setLookupError(g.ARN, g.err)", "", "an error of AWS is not reported", "^TestWaits$/^trouble$/^throttling_for_good$")
-	world(wait, "Live: w.identified}", "Live: true}", "a stale record ends the wait at once", "^TestFailClosed$/^clock_and_proxies$/^a_record_of_a_deletion")
-	world(wait, "if o == api.SettleCut || o == api.BudgetSpent {", "if o == api.BudgetSpent {", "settle_cut does not say what was missing", "^TestFailClosed$/^a_budget_that_is_too_short$/^a_minute")
-	world(wait, "if o == api.BudgetSpent {\n\t\tw.warnOfOpen", "if o == api.SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what could not be told", "^TestFailClosed$/^API_server$/^the_API_server_is_away_for_all")
+	world(wait, "cmp.Or(w.unknown, f.Refused, refused)", "cmp.Or(w.unknown, f.Refused, refused)\n\tf.Refused = w.unknown", "a caller that is denied waits for the whole budget", "^TestWaits$/^aws$/^access_denied_at_the_start$")
+	world(wait, "w.setLookupError(g.ARN, g.err)", "", "an error of AWS is not reported", "^TestWaits$/^aws$/^throttling_for_good$")
+	world(wait, "Live: w.identified}", "Live: true}", "a stale record ends the wait at once", "^TestWaits$/^apiserver$/^a_record_of_a_deletion")
+	world(wait, "if o == api.SettleCut || o == api.BudgetSpent {", "if o == api.BudgetSpent {", "settle_cut does not say what was missing", "^TestWaits$/^budget$/^a_minute")
+	world(wait, "if o == api.BudgetSpent {\n\t\tw.warnOfOpen", "if o == api.SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what was unknown", "^TestWaits$/^apiserver$/^the_API_server_is_away_for_all")
 	world(sweep, "case err == nil && (!look.Gone || c.Former):", "case err == nil && look == nil:", "nothing is swept: each wait looks at all groups", "^TestOnePodAmongManyGroups$")
 	return all
 }
@@ -268,7 +268,7 @@ func controls() []mutant {
 	control("internal/cluster/ties.go", "h.Tie(x.records.ServicesOf(p.raw)...)", "h.Services = nil\nh.Tie(x.records.ServicesOf(p.raw)...)", "former Services are forgotten: only present ones tie a pod", random, "-seed 3")
 	control("internal/cluster/lists.go", "if l.covers(since, ingresses) {", "if true {", "no live lists: the ties in the cache count", random, "-seed 2")
 	control("internal/elb/elb.go", "if out.TargetHealthDescriptions == nil {", "if false {", "any answer of ELBv2 counts: a missing list is an empty one", random, "-seed 117")
-	control("internal/cluster/identify.go", "if err == nil && !cached.HostNetwork {", "if err == nil {\nreturn cached, nil\n}\nif err == nil && !cached.HostNetwork {", "the pod that the cache shows at the caller's address is believed", "^TestFailClosed$/^identity$", "")
+	control("internal/cluster/identify.go", "if err == nil && !cached.HostNetwork {", "if err == nil {\nreturn cached, nil\n}\nif err == nil && !cached.HostNetwork {", "the pod that the cache shows at the caller's address is believed", "^TestWaits$/^identity$", "")
 	control(survey, "s.Hostnames, s.NoAddress = v.hostnames(named), v.noAddress()", "if !slices.ContainsFunc(v.records, func(r *record) bool { return r.binding != nil }) {\ns.Hostnames, s.NoAddress = v.hostnames(named), v.noAddress()\n}", "host names do not count if the namespace has bindings", random, "-seed 2")
 	return all
 }

@@ -63,7 +63,7 @@ func ParseService(v string) (*url.URL, error) {
 // Nearest is which of the known names was probably meant; empty where none is
 // like it.
 func Nearest(name string, known []string) (nearest string) {
-	least := len(name)/2 + 1
+	least := (len(name)+1)/2 + 1
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d < least {
 			nearest, least = k, d

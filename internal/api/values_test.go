@@ -46,7 +46,7 @@ func TestParseService(t *testing.T) {
 func TestNearest(t *testing.T) {
 	known := []string{"ip", "pod", "namespace", "max-delay"}
 	for name, want := range map[string]string{
-		"namespaace": "namespace", "max_delay": "max-delay", "maxdelay": "max-delay", "ipp": "ip", "IP": "ip", "i": "", "zebra": "", "": "", "pods": "pod",
+		"namespaace": "namespace", "max_delay": "max-delay", "maxdelay": "max-delay", "ipp": "ip", "IP": "ip", "i": "ip", "zz": "", "zzz": "", "sev": "", "zebra": "", "": "", "pods": "pod",
 	} {
 		if got := Nearest(name, known); got != want {
 			t.Errorf("nearest to %q is %q, want %q", name, got, want)

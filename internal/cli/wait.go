@@ -110,7 +110,8 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (a api.Answer, 
 	if err != nil {
 		return a, fmt.Errorf("--server %q: %w", o.server, err)
 	}
-	line := newStatusLine(stderr, func() string { return "waiting for the answer from " + u.String() })
+	text := "waiting for the answer from " + u.Host
+	line := newStatusLine(stderr, func() string { return text })
 	defer line.stop()
 	u = u.JoinPath(api.DrainDelayPath)
 	u.RawQuery = o.query.Encode()

@@ -59,7 +59,7 @@ func (e *env) play(todo []step) (broken []string) {
 		groups = append(groups, e.group(fmt.Sprint("g", i)))
 	}
 	var subs []open
-	confirms := make(map[Group]int)
+	confirms, asked := make(map[Group]int), make(map[Group]int)
 	lives := make(map[int][]time.Duration) // when a group got its first subscriber
 	watched := func(group int) bool {
 		return slices.ContainsFunc(subs, func(s open) bool { return s.group == group })
@@ -118,6 +118,7 @@ func (e *env) play(todo []step) (broken []string) {
 		case "refuse":
 			e.fail(&aws.Fault{Status: 403, Code: "AccessDenied"})
 		case "look":
+			asked[groups[s.group]]++ // it comes beside those of the poller
 			_, _, _ = e.watcher.Look(groups[s.group], time.Now(), s.sub%2 == 0, newWake())
 		case "describe":
 			_, _, _ = e.watcher.Describe(groups[s.group], time.Now(), newWake())
@@ -173,7 +174,7 @@ func (e *env) play(todo []step) (broken []string) {
 	}
 	for i, g := range groups {
 		looks := byGroup[g.ARN]
-		most := 2 + min(confirms[g], int(cfg.Spacing/(100*ms)))
+		most := 2 + min(confirms[g], int(cfg.Spacing/(100*ms))) + asked[g]
 		for j := most; j < len(looks); j++ {
 			first, third := looks[j-most], looks[j]
 			// A poller does not know what the one before it did.

@@ -93,7 +93,7 @@ func TestBeyondUs(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			waitCase{
 				pod: patient, prepare: c.prepare, stop: c.stop,
-				verdict: func(t *testing.T, s *scene) {
+				instead: func(t *testing.T, s *scene) {
 					s.Advance(2 * time.Minute)
 					if s.pod.Status != http.StatusOK || s.pod.Outcome != c.outcome {
 						t.Errorf("the answer is %d %q, want %q", s.pod.Status, s.pod.Outcome, c.outcome)

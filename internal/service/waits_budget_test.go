@@ -20,6 +20,12 @@ func budgetCases() []waitCase {
 	}
 	const minute = time.Minute
 	return []waitCase{
+		{
+			name: "the controller dies before it deregisters the pod",
+			stop: func(s *scene) { s.LBC.Stop(); _ = s.DeletePod(web, "web-1") },
+
+			outcome: "budget_spent", after: time.Minute, // the hook's max-delay
+		},
 		stuck(waitCase{name: "max-delay", query: "max-delay=90", outcome: "budget_spent", after: 90 * time.Second, early: 10 * time.Millisecond}),
 		stuck(waitCase{name: "max-delay as a duration", query: "max-delay=90s", outcome: "budget_spent", after: 90 * time.Second}),
 		stuck(waitCase{name: "max-wait", query: "max-wait=90", outcome: "budget_spent", after: 90 * time.Second}),

@@ -9,7 +9,7 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-func stayingCases() []waitCase {
+func terminationCases() []waitCase {
 	restart := func(s *scene) { s.RestartContainer(web, "web-1") }
 	return []waitCase{
 		{name: "a liveness restart", outcome: "not_terminating", after: 5 * time.Second, stop: restart},

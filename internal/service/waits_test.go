@@ -3,6 +3,8 @@ package service_test
 import (
 	"net/http"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,8 +57,44 @@ type waitCase struct {
 	early time.Duration
 	// also checks more; may be nil.
 	also func(*testing.T, *scene, api.Answer)
-	// verdict, if not nil, is the only check.
-	verdict func(*testing.T, *scene)
+	// instead, if not nil, is the only check.
+	instead func(*testing.T, *scene)
+}
+
+// TestWaits plays all wait cases: a group for each file waits_<group>_test.go. If the
+// Kubernetes API or AWS shows too little of what the load balancers do, only a proof may
+// say "go".
+func TestWaits(t *testing.T) {
+	for group, cases := range map[string][]waitCase{
+		"ordinary":    ordinaryCases(),
+		"discovery":   discoveryCases(),
+		"hostnames":   slices.Concat(hostnameCases(), besideCases()),
+		"ties":        tieLostCases(),
+		"identity":    slices.Concat(identityCases(), hostNetworkCases()),
+		"termination": terminationCases(),
+		"late":        lateCases(),
+		"budget":      slices.Concat(budgetCases(), shortCases()),
+		"aws":         slices.Concat(troubleCases(), answerCases(), refusalCases()),
+		"apiserver":   slices.Concat(clockCases(), apiServerCases()),
+	} {
+		t.Run(group, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range cases {
+				t.Run(c.name, c.run)
+			}
+		})
+	}
+}
+
+// TestContributing checks that the example in CONTRIBUTING.md is a real one.
+func TestContributing(t *testing.T) {
+	page, err1 := os.ReadFile("../../CONTRIBUTING.md")
+	cases, err2 := os.ReadFile("waits_budget_test.go")
+	_, rest, _ := strings.Cut(string(page), "```go\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if err1 != nil || err2 != nil || !ok || !strings.Contains(string(cases), example) {
+		t.Errorf("this is not in waits_budget_test.go: %v %v\n%s", err1, err2, example)
+	}
 }
 
 // oneLook is the pause between looks while something is going on, plus the space between
@@ -136,8 +174,8 @@ func (c waitCase) run(t *testing.T) {
 			t.Fatal("the hook was not answered within 20 minutes")
 		}
 		s.Advance(4 * time.Minute) // for requests that come too late
-		if c.verdict != nil {
-			c.verdict(t, s)
+		if c.instead != nil {
+			c.instead(t, s)
 			return
 		}
 		c.check(t, s)
@@ -268,53 +306,3 @@ func TestStates(t *testing.T) {
 func (c waitCase) runAs(t *testing.T, name string) { t.Run(name, c.run) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
-
-// TestWaits has a row for each way in which a wait can go that does not depend on the
-// state alone.
-func TestWaits(t *testing.T) {
-	for _, group := range []struct {
-		name  string
-		cases []waitCase
-	}{
-		{"ordinary", ordinaryCases()},
-		{"discovery", discoveryCases()},
-		{"hostnames", hostnameCases()},
-		{"no deletion", stayingCases()},
-		{"budget", budgetCases()},
-		{"trouble", troubleCases()},
-	} {
-		t.Run(group.name, func(t *testing.T) {
-			t.Parallel()
-			for _, c := range group.cases {
-				t.Run(c.name, c.run)
-			}
-		})
-	}
-}
-
-// TestFailClosed has worlds in which the Kubernetes API or AWS shows too little of what
-// the load balancers do. There only a proof may say "go".
-func TestFailClosed(t *testing.T) {
-	for _, group := range []struct {
-		name  string
-		cases []waitCase
-	}{
-		{"tie lost", tieLostCases()},
-		{"host names beside bindings", besideCases()},
-		{"identity", identityCases()},
-		{"too late", lateCases()},
-		{"host network", hostNetworkCases()},
-		{"clock and proxies", clockCases()},
-		{"API server", apiServerCases()},
-		{"answers that are none", answerCases()},
-		{"refusals", refusalCases()},
-		{"a budget that is too short", shortCases()},
-	} {
-		t.Run(group.name, func(t *testing.T) {
-			t.Parallel()
-			for _, c := range group.cases {
-				t.Run(c.name, c.run)
-			}
-		})
-	}
-}

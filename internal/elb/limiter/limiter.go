@@ -1,5 +1,6 @@
 // Package limiter decides which request to ELBv2 goes next within the rate of
-// requests.
+// requests. How urgent a request is, its sender says: for looks, poller.next in
+// internal/elb.
 package limiter
 
 import (
