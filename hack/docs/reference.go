@@ -90,7 +90,7 @@ func quoted(values []any) string {
 	return strings.Join(texts, ", ")
 }
 
-// flagTables makes a table for each command that has flags of its own.
+// flagTables makes a section for each command, with a table of its flags.
 func flagTables() (string, error) {
 	var out strings.Builder
 	for _, c := range cli.Root("").Commands() {
