@@ -6,7 +6,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 .PHONY: help check test lint dead e2e promises mutants controls demo generate screenshot ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
-check: lint ## what to run before a commit, in two minutes and without root: lint, and the tests without the slow worlds
+check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
 	go test -short ./...
 test: ## run the tests, with the race detector where cgo works
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m $(TESTFLAGS) ./...; else set -x; go test -timeout 15m $(TESTFLAGS) ./...; fi
@@ -16,24 +16,24 @@ lint: ## check the formatting, run go vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { echo "lint: not formatted; run gofmt -w on these:"; gofmt -l .; exit 1; }
 	go vet ./...
 	cd test/e2e && go vet ./...
-	@$(GOLANGCI) version >/dev/null || { echo "lint: golangci-lint cannot be built (it needs the module proxy once); nothing was linted by it" >&2; exit 1; }
+	@$(GOLANGCI) version >/dev/null || { echo "lint: golangci-lint cannot be built (it needs the module proxy once), so it linted nothing" >&2; exit 1; }
 	$(GOLANGCI) run ./...
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
 dead: ## find functions that nothing calls
 	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
-promises: ## play two hundred random worlds, which takes two or three minutes
+promises: ## play two hundred random worlds (two or three minutes)
 	go test -count=1 -timeout 30m -run '^TestPromises' ./internal/service -seeds 200 -v
-mutants: ## break the code a line at a time, and see that a test notices, which takes five minutes
+mutants: ## break the code one line at a time, and check that a test notices (five minutes)
 	go run ./hack/mutants
-controls: ## break what the random worlds must find, and see that they do
+controls: ## break what the random worlds must notice, and check that they do
 	go run ./hack/mutants -group controls
 demo: ## roll a deployment in simulated worlds
 	go run . demo
-generate: ## write what is generated in the documentation
+generate: ## write the generated parts of the documentation
 	go run ./hack/docs
 screenshot: ## write the demo's output into README.md; needs tmux
 	hack/screenshot
-ci: ## run all that must pass before a change lands
+ci: ## run everything that must pass before a change lands
 	.ci/run
 build: ## build the static binaries ./drain-wait and ./prestop
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o drain-wait .

@@ -29,7 +29,7 @@ import (
 	"drainwait/internal/elb"
 )
 
-// manifest reads an object of the type T, in which no field is unknown or there
+// manifest reads an object of the type T. It fails if a field is unknown or is there
 // twice.
 func manifest[T any](t *testing.T, file string) *T {
 	t.Helper()
@@ -65,8 +65,8 @@ type kustomization struct {
 	} `json:"images"`
 }
 
-// TestManifests reads every manifest strictly, and misses none in the
-// kustomization.
+// TestManifests reads every manifest strictly, and checks that the kustomization has
+// them all.
 func TestManifests(t *testing.T) {
 	text, err := os.ReadFile("kustomization.yaml")
 	if err != nil {
@@ -101,7 +101,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// TestManifestsFit holds what the manifests say of each other against it.
+// TestManifestsFit checks what the manifests say about each other.
 func TestManifestsFit(t *testing.T) {
 	namespace := manifest[corev1.Namespace](t, "namespace.yaml").Name
 	account := manifest[corev1.ServiceAccount](t, "serviceaccount.yaml")
@@ -163,8 +163,8 @@ func selector(t *testing.T, s *metav1.LabelSelector) labels.Selector {
 	return out
 }
 
-// TestDeploymentFlags holds the flags of the Deployment against the command, and
-// its grace period against the times in there.
+// TestDeploymentFlags checks that the command has the flags of the Deployment, and
+// that the grace period holds the times in them.
 func TestDeploymentFlags(t *testing.T) {
 	pod := manifest[appsv1.Deployment](t, "deployment.yaml").Spec.Template.Spec
 	args := pod.Containers[0].Args
@@ -187,20 +187,20 @@ func TestDeploymentFlags(t *testing.T) {
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
-	// Callers that are cut at the end get their 503 within a second.
+	// Waits that are cut at the end get their 503 within a second.
 	grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
 	if grace < shutdown+2*time.Second {
 		t.Errorf("the grace period %s does not hold --shutdown-grace %s", grace, shutdown)
 	}
-	// The last wait that is taken must have time for the longest settle time, and
-	// a minute more for a controller that is late.
+	// The last wait that the service takes must have time for the longest settle time,
+	// and one more minute for a controller that is late.
 	if need := quiet + drain.DefaultConfig().SettleNLB + time.Minute; shutdown < need {
 		t.Errorf("--shutdown-grace is %s, want %s or more", shutdown, need)
 	}
 }
 
-// TestRestricted asks for what the restricted policy of pod security does. That
-// an API server accepts it is tested in test/e2e.
+// TestRestricted checks what the restricted policy of pod security demands. A test in
+// test/e2e shows that an API server accepts it.
 func TestRestricted(t *testing.T) {
 	pod := manifest[appsv1.Deployment](t, "deployment.yaml").Spec.Template.Spec
 	if s := pod.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser == 0 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
@@ -216,7 +216,7 @@ func TestRestricted(t *testing.T) {
 	}
 }
 
-// TestClusterRole: the service only reads, and nothing that is secret.
+// TestClusterRole checks that the service may only read, and nothing that is secret.
 func TestClusterRole(t *testing.T) {
 	for _, r := range manifest[rbacv1.ClusterRole](t, "clusterrole.yaml").Rules {
 		for _, verb := range r.Verbs {
@@ -257,7 +257,7 @@ func readPolicy(t *testing.T, file string) (p iamPolicy) {
 	return p
 }
 
-// TestIAMPolicy holds the policy against the calls that the program can make.
+// TestIAMPolicy compares the policy with the calls that the program can make.
 func TestIAMPolicy(t *testing.T) {
 	var calls []any
 	for m := range reflect.TypeFor[elb.API]().Methods() { // sorted by name
@@ -273,9 +273,9 @@ func TestIAMPolicy(t *testing.T) {
 	}
 }
 
-// TestHookExamples: each example's pod lives long enough for a wait behind the
-// load balancer that it names, and the line with curl is the same wherever it
-// stands and asks the Service that is deployed.
+// TestHookExamples checks that each example's pod lives long enough for a wait behind
+// its load balancer, that the line with curl is the same everywhere, and that the line
+// asks the Service that is deployed.
 func TestHookExamples(t *testing.T) {
 	service := manifest[corev1.Service](t, "service.yaml")
 	settleTimes := map[string]int64{"hook-curl.yaml": 20, "hook-client-init-container.yaml": 20, "hook-client-in-image.yaml": 120}
@@ -304,7 +304,7 @@ func TestHookExamples(t *testing.T) {
 	}
 }
 
-// checkCurl reads the hook with curl as a shell does.
+// checkCurl checks the line with curl in an example, in README.md and in install.md.
 func checkCurl(t *testing.T, hook []string, service *corev1.Service, grace int64) {
 	t.Helper()
 	const options = "curl -fsS --noproxy '*' --keepalive-time 5 --retry 2 --retry-delay 1 --retry-connrefused --connect-timeout 2 --max-time 300 "

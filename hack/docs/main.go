@@ -1,4 +1,4 @@
-// Docs writes what is generated in the documentation:
+// Docs writes the generated parts of the documentation:
 //
 //	docs/reference.md      tables made of the API's description, the flags, the
 //	                       metrics and the manual of the hook client
@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// generate makes all pages of the module in a directory, by their path.
+// generate makes all pages of the module in a directory. The keys are their paths.
 func generate(root string) (map[string]string, error) {
 	files, err := parseModule(root)
 	if err != nil {
@@ -86,7 +86,7 @@ func replace(page, name, content string) (string, error) {
 	return before + begin + "\n" + strings.TrimSpace(content) + "\n\n" + end + after, nil
 }
 
-// table makes a table of Markdown.
+// table makes a Markdown table.
 func table(header string, rows [][]string) string {
 	columns := strings.Split(header, "|")
 	var out strings.Builder

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestGenerated checks that no page has drifted from what it is made of.
+// TestGenerated checks that every page is up to date.
 func TestGenerated(t *testing.T) {
 	pages, err := generate("../..")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// speakers are the functions whose texts users read, and what kind of text it is.
+// speakers are the functions whose texts users read, and the kind of each text.
 var speakers = map[string]string{
 	"Errorf": "error", "New": "error", "NewForbidden": "error",
 	"Info": "log", "Warn": "log", "Error": "log",

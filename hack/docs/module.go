@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// file is one Go file of the programs, without those that are tests.
+// file is one Go file of the programs. Tests are left out.
 type file struct {
 	dir   string // of the package, from the root; "." for that
 	name  string
@@ -24,7 +24,7 @@ type file struct {
 	fset  *token.FileSet
 }
 
-// module is all of them, sorted by path.
+// module is all files, sorted by path.
 type module []*file
 
 func parseModule(root string) (files module, err error) {
@@ -89,8 +89,7 @@ func (m module) calls(visit func(*file, *ast.CallExpr)) {
 	}
 }
 
-// calleeOf is the name of what is called, without what it is a method of or
-// which package it is in.
+// calleeOf is the name of the function that is called, without its receiver or package.
 func calleeOf(call *ast.CallExpr) string {
 	switch f := call.Fun.(type) {
 	case *ast.Ident:
@@ -133,8 +132,8 @@ func (m module) rooms() (rooms []*room) {
 	return rooms
 }
 
-// packageTable has a row for each package. Sizes are rounded to a hundred lines,
-// so that the table does not change with each line.
+// packageTable has a row for each package. Sizes are rounded to a hundred lines, so the
+// table does not change with each line.
 func (m module) packageTable() (string, error) {
 	var rows [][]string
 	for _, r := range m.rooms() {

@@ -90,7 +90,7 @@ func quoted(values []any) string {
 	return strings.Join(texts, ", ")
 }
 
-// flagTables makes a table for each command that has flags of its own.
+// flagTables makes a section for each command, with a table of its flags.
 func flagTables() (string, error) {
 	var out strings.Builder
 	for _, c := range cli.Root("").Commands() {
@@ -119,8 +119,8 @@ func flagRows(c *cobra.Command) (rows [][]string) {
 	return rows
 }
 
-// metrics finds the metrics where they are made: NewX(prometheus.XOpts{…},
-// labels).
+// metrics finds the metrics in the calls that make them:
+// NewX(prometheus.XOpts{…}, labels).
 func (m module) metrics() (string, error) {
 	var rows [][]string
 	m.calls(func(_ *file, call *ast.CallExpr) {
@@ -160,7 +160,7 @@ func (m module) metrics() (string, error) {
 	return table("metric|type|labels|meaning", rows), nil
 }
 
-// prestopManual is the comment of the client's package.
+// prestopManual is the package comment of the client.
 func (m module) prestopManual() (string, error) {
 	for _, f := range m {
 		if f.dir == "cmd/prestop" && f.ast.Doc != nil {
@@ -172,7 +172,7 @@ func (m module) prestopManual() (string, error) {
 	return "", fmt.Errorf("cmd/prestop has no manual")
 }
 
-// literal is the text of a string, put together by + where need be; empty for
+// literal is the text of a string, or of several that are joined by +. It is empty for
 // anything else.
 func literal(e ast.Expr) string {
 	switch e := e.(type) {

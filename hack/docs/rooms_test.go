@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What keeps the house small: lines of a package without its tests, and lines of
-// a function.
+// The limits that keep the house small: lines of a package without its tests, and lines
+// of a function.
 const (
 	mostLines         = 1500
 	mostLinesSim      = 2000

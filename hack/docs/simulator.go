@@ -24,7 +24,7 @@ import (
 //go:embed simulator.md.tmpl
 var simulatorTemplate string
 
-// assumptions are those of the packages that assume something, below internal/sim.
+// assumptions are the assumptions of the packages below internal/sim that have some.
 var assumptions = []struct {
 	title, dir string
 	values     any
@@ -35,22 +35,21 @@ var assumptions = []struct {
 	{"Kubelets, controllers and applications", "", sim.DefaultAssumptions()},
 }
 
-// tails are the values of the variables of type Tail: a value cannot be looked up
-// by its name.
+// tails are the values of the variables of type Tail, since reflection cannot find a
+// variable by its name.
 var tails = map[string]aws.Tail{"TypicalTail": aws.TypicalTail, "WorstTail": aws.WorstTail}
 
 // row is one line of a table.
 type row struct{ Name, Value, Comment string }
 
-// roomTable is what one package assumes.
+// roomTable is the table of one package's assumptions.
 type roomTable struct {
 	Title string
 	Rows  []row
 }
 
-// simulatorPage is docs/simulator.md: the simulator's assumptions, with the comments
-// that justify them and the values that they have, and what stands in the template
-// beside them.
+// simulatorPage is docs/simulator.md: the template, with the simulator's assumptions,
+// their values and the comments that justify them.
 func simulatorPage(root string) (string, error) {
 	var data struct {
 		Rooms []roomTable
@@ -79,7 +78,8 @@ func simulatorPage(root string) (string, error) {
 	return out.String(), err
 }
 
-// readAssumptions takes the assumptions and the tails out of a file. Their values are given.
+// readAssumptions reads the assumptions and the tails from a file. The caller gives their
+// values.
 func readAssumptions(source string, values any) (rows []row, tails []tailRow, err error) {
 	file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
@@ -117,7 +117,7 @@ func fields(s *ast.StructType, values any) ([]row, error) {
 	v := reflect.ValueOf(values)
 	for _, f := range s.Fields.List {
 		if x, ok := f.Type.(*ast.SelectorExpr); ok && x.Sel.Name == "Assumptions" {
-			continue // another room's
+			continue // of another room
 		}
 		var names, texts []string
 		for _, n := range f.Names {
@@ -139,7 +139,7 @@ func tail(name, comment string) (tailRow, error) {
 	if !ok {
 		return tailRow{}, fmt.Errorf("aws.%s is not among the tails of hack/docs", name)
 	}
-	_, why, _ := strings.Cut(prose(comment), " is ") // past the name that a doc comment begins with
+	_, why, _ := strings.Cut(prose(comment), " is ") // after the name with which a doc comment begins
 	return tailRow{t.Name, format(t.ALB), format(t.NLB), why}, nil
 }
 
@@ -164,7 +164,7 @@ func format(value any) string {
 
 var link = regexp.MustCompile(`\[([A-Za-z.]+)\]`)
 
-// prose makes a comment fit for a cell of a table.
+// prose turns a comment into the text of a table's cell.
 func prose(comment string) string {
 	s := strings.Join(strings.Fields(comment), " ")
 	return link.ReplaceAllString(strings.ReplaceAll(s, "|", `\|`), "`$1`")

@@ -3,9 +3,9 @@
 //
 //	go run ./hack/mutants [-group name] [-only regexp]
 //
-// It prints what each mutant dies by, or that it lives. It fails if one lives, does
-// not compile or no longer fits the code. The tree itself is never written: the
-// compiler is given the changed file in place of the real one.
+// It prints which test kills each mutant, or that the mutant lives. It fails if a mutant
+// lives, does not compile or no longer fits the code. It never writes to the tree itself:
+// the compiler gets the changed file in place of the real one.
 package main
 
 import (
@@ -28,7 +28,7 @@ type mutant struct {
 	group, file string
 	from, to    string // from occurs once in file
 	why         string // what it would do to a user
-	pkg, run    string // the package to test, and the tests to run; all where run is empty
+	pkg, run    string // the package to test, and the tests to run (all if empty)
 	args        string // flags of the tests
 }
 
@@ -66,11 +66,11 @@ type runner struct {
 	sound     map[string]func() error
 }
 
-// sideBySide is how many mutants are tried at a time.
+// sideBySide is how many mutants are tried at the same time.
 const sideBySide = 2
 
-// try tries mutants of the module in dir, and prints what comes of each. The
-// error counts those that are not as they should be.
+// try tries mutants of the module in dir, and prints the result of each. The error counts
+// the mutants with a wrong result.
 func try(dir string, mutants []mutant, out io.Writer) error {
 	if len(mutants) == 0 {
 		return errors.New("there is no such mutant")
@@ -129,7 +129,7 @@ func (r *runner) try(n int, m mutant) (killer string, err error) {
 	return r.killer(m, binary)
 }
 
-// overlay writes the changed file, and for the compiler what it stands for.
+// overlay writes the changed file, and tells the compiler which file it replaces.
 func (r *runner) overlay(n int, m mutant) (name string, err error) {
 	file, err := filepath.Abs(filepath.Join(r.dir, m.file))
 	if err != nil {
@@ -174,7 +174,7 @@ var (
 	paniced = regexp.MustCompile(`(?m)^panic: .*`)
 )
 
-// killer runs the tests of a binary, and names the first that fails.
+// killer runs the tests of a binary, and names the first one that fails.
 func (r *runner) killer(m mutant, binary string) (string, error) {
 	args := append([]string{"-test.run=" + m.run, "-test.failfast", "-test.timeout=2m"}, strings.Fields(m.args)...)
 	cmd := exec.Command(binary, args...)
@@ -202,7 +202,7 @@ func (r *runner) killer(m mutant, binary string) (string, error) {
 	return name, nil
 }
 
-// soundly says whether the tests pass that a mutant must die by, as they are. It
+// soundly says whether the tests that must kill a mutant pass without the mutant. It
 // builds each package once, and runs the same tests once.
 func (r *runner) soundly(m mutant) error {
 	build := r.once(m.pkg, func() error { return r.build(m.pkg, r.original(m.pkg)) })
@@ -221,7 +221,7 @@ func (r *runner) soundly(m mutant) error {
 	})()
 }
 
-// original is where the tests of a package are as they are.
+// original is the path of a package's tests, built without a mutant.
 func (r *runner) original(pkg string) string {
 	return filepath.Join(r.temp, strings.Map(func(c rune) rune {
 		if c == '/' {

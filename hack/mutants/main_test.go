@@ -49,8 +49,8 @@ func TestRunner(t *testing.T) {
 	}
 }
 
-// TestList checks that each mutant fits the code as it is now: a line that moved
-// has to be followed.
+// TestList checks that each mutant fits the code as it is now: if a line changes, the list
+// has to follow.
 func TestList(t *testing.T) {
 	for _, m := range list() {
 		text, err := os.ReadFile(filepath.Join("../..", m.file))

@@ -22,8 +22,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Main runs the program and returns its exit code: 0, or 1 after an error, which
-// is on stderr. The version is that of the build, empty to ask the build itself.
+// Main runs the program and returns its exit code: 0, or 1 after an error, which it
+// prints to stderr. If version is empty, it comes from the build information.
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -44,7 +44,7 @@ func Root(version string) *cobra.Command {
 		Use:   "drain-wait",
 		Short: "Tell a pod behind an AWS load balancer when it may stop",
 		Long: "drain-wait answers a pod's preStop hook as soon as no AWS load balancer sends the pod\n" +
-			"new requests any more. Without a command it serves.",
+			"new requests any more. Without a command it runs serve.",
 		Version:       b.version,
 		Args:          noArgs,
 		RunE:          serve.RunE,
@@ -61,7 +61,7 @@ func Root(version string) *cobra.Command {
 	return root
 }
 
-// noArgs refuses arguments; at the root an argument was meant as a command.
+// noArgs refuses arguments. At the root an argument was meant as a command.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -87,7 +87,7 @@ func explainFlag(cmd *cobra.Command, err error) error {
 	return unknown("flag", missing.GetSpecifiedName(), "--", known)
 }
 
-// unknown is the error of a name that is none of the known ones.
+// unknown is the error for a name that is not among the known ones.
 func unknown(what, name, prefix string, known []string) error {
 	err := fmt.Errorf("unknown %s %s%s", what, prefix, name)
 	if nearest := api.Nearest(name, known); nearest != "" {
@@ -96,20 +96,21 @@ func unknown(what, name, prefix string, known []string) error {
 	return fmt.Errorf("%w; drain-wait --help lists what there is", err)
 }
 
-// variablePrefix begins the names of the environment variables that are flags.
+// variablePrefix begins the name of each environment variable that sets a flag.
 const variablePrefix = "DRAIN_WAIT_"
 
 func variable(flag string) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// serviceLink is what the kubelet adds to the environment of each container for a
-// Service called drain-wait, or drain-wait-something: not ours to refuse.
+// serviceLink matches the variables that the kubelet adds to each container's
+// environment for a Service called drain-wait or drain-wait-something. These are no
+// mistake of the user.
 var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$`)
 
-// fromEnvironment sets each flag that is not on the command line from its
-// variable. A variable that is no flag of any command is an error: it was meant
-// to be one.
+// fromEnvironment sets each flag that is not on the command line from its variable.
+// A variable with our prefix that belongs to no flag of any command is an error: it
+// was meant to set one.
 func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []string) error {
 	known := make(map[string]bool)
 	for _, c := range append(root.Commands(), root) {

@@ -27,14 +27,14 @@ type serviceOptions struct {
 func (o *serviceOptions) register(f *pflag.FlagSet, b build) {
 	o.Config = service.DefaultConfig()
 	o.Version = b.version
-	f.StringVar(&o.awsProfile, "aws-profile", "", "profile of the AWS configuration files (default: the SDK's chain, which knows IRSA and Pod Identity)")
+	f.StringVar(&o.awsProfile, "aws-profile", "", "profile in the AWS configuration files (default: the SDK's own search, which includes IRSA and Pod Identity)")
 	f.StringVar(&o.Region, "aws-region", "", "AWS Region of the load balancers (default: the one in each target group's ARN)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig (default: $KUBECONFIG, ~/.kube/config, or the service account in a pod)")
 	f.StringSliceVar(&o.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
-	f.Var((*api.Duration)(&o.Drain.SettleALB), "settle-alb", "time from a target's leaving an ALB's target group until it gets no new requests")
-	f.Var((*api.Duration)(&o.Drain.SettleNLB), "settle-nlb", "time from a target's leaving an NLB's target group until it gets no new connections")
-	f.Var((*api.Duration)(&o.Drain.MaxDelay), "default-max-delay", "budget of a wait that names none and whose pod is not known")
-	f.Float64Var(&o.ELB.Rate, "aws-rate", o.ELB.Rate, "most requests per second to ELBv2, for all replicas together; the account's limit is shared with the AWS Load Balancer Controller")
+	f.Var((*api.Duration)(&o.Drain.SettleALB), "settle-alb", "how long a target may still get new requests after it has left an ALB's target group")
+	f.Var((*api.Duration)(&o.Drain.SettleNLB), "settle-nlb", "how long a target may still get new connections after it has left an NLB's target group")
+	f.Var((*api.Duration)(&o.Drain.MaxDelay), "default-max-delay", "budget of a wait if the hook names none and the pod is not known")
+	f.Float64Var(&o.ELB.Rate, "aws-rate", o.ELB.Rate, "most requests per second to ELBv2, for all replicas together; the AWS Load Balancer Controller shares the account's limit")
 	f.IntVar(&o.ELB.Burst, "aws-burst", o.ELB.Burst, "most requests to ELBv2 at once, for all replicas together")
 }
 
@@ -55,7 +55,7 @@ func (o *serviceOptions) validate() error {
 	return nil
 }
 
-// checkName refuses what no namespace and no Service can be called.
+// checkName refuses a name that no namespace and no Service can have.
 func checkName(name string) error {
 	if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
 		return fmt.Errorf("%q cannot be a name: %s", name, wrong[0])
@@ -63,8 +63,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// connect makes the clients of the cluster and the account that the flags lead
-// to.
+// connect makes the clients of the cluster and of the account that the flags name.
 func (o *serviceOptions) connect(ctx context.Context) (err error) {
 	// The SDK fetches credentials without a deadline: without this time-out, which is longer
 	// than the one of the looks, a silent STS would block all calls for ever.

@@ -34,17 +34,17 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Roll a deployment under load in simulated worlds, once for each way to delay a pod's stop",
-		Long: "demo rolls a deployment behind a load balancer under client load, in simulated worlds that\n" +
-			"run side by side and sped up: once for each preStop policy. Where the policy is drain-wait,\n" +
-			"the service is the real one, with every duration divided by the speed.",
+		Long: "demo rolls a deployment behind a load balancer while clients send requests, once for each\n" +
+			"preStop policy. The worlds are simulated; they run side by side and sped up. For the policy\n" +
+			"drain-wait the real service runs, with every duration divided by the speed.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.Uint64Var(&o.seed, "seed", 1, "what everything drawn by chance depends on")
-	f.Float64Var(&o.speed, "speed", 10, "seconds of the worlds in one real second")
+	f.Uint64Var(&o.seed, "seed", 1, "seed of everything that chance decides")
+	f.Float64Var(&o.speed, "speed", 10, "seconds in the worlds for each real second")
 	f.StringVar(&o.output, "output", "table", "table or json")
 	return cmd
 }
@@ -52,7 +52,7 @@ func newDemo() *cobra.Command {
 func (o demoOptions) validate() error {
 	switch {
 	case o.speed < 1 || o.speed > 20:
-		return fmt.Errorf("--speed %v: want 1 to 20; at more, a busy machine falls behind its worlds", o.speed)
+		return fmt.Errorf("--speed %v: want 1 to 20; above that, a busy machine cannot keep up with its worlds", o.speed)
 	case o.output != "table" && o.output != "json":
 		return fmt.Errorf("--output %q: want table or json", o.output)
 	}
@@ -103,7 +103,7 @@ func (o demoOptions) rollAll(ctx context.Context, stderr io.Writer) ([]rollout.R
 	return results, context.Cause(ctx)
 }
 
-// roll plays one rollout in a world of its own, over sockets and in real time.
+// roll plays one rollout in its own world, over sockets and in real time.
 func (o demoOptions) roll(ctx context.Context, r rollout.Rollout) (rollout.Result, error) {
 	var none rollout.Result
 	w := sim.New(sim.Config{Seed: o.seed, Speed: o.speed, Assumptions: r.Assumptions()})
@@ -163,8 +163,8 @@ func (o demoOptions) startService(s *simulation) (svc *service.Service, url stri
 	return svc, "http://" + hooks.Addr().String(), func() { cancel(); over.Wait() }, nil
 }
 
-// hurry divides every duration of the service by the speed of its world. Only
-// the time-out of a call stays: nobody waits for it, and a busy machine needs it.
+// hurry divides every duration of the service by the speed of its world. Only the
+// time-out of a call stays as it is: nobody waits for it, and a busy machine needs it.
 func hurry(c *service.Config, speed float64) {
 	for _, d := range []*time.Duration{
 		&c.Drain.SettleALB, &c.Drain.SettleNLB, &c.Drain.MaxDelay, &c.Drain.Reserve, &c.Drain.OneLook, &c.Drain.TerminationCheck,
@@ -185,14 +185,14 @@ func (o demoOptions) printJSON(out io.Writer, results []rollout.Result) error {
 	}{o.seed, o.speed, results})
 }
 
-// Widths of the table's columns, which fit a terminal of 80.
+// Widths of the table's columns, which fit a terminal with 80.
 const (
 	worldWidth = 27
 	cellWidth  = 13
 )
 
 // printTable prints a row for each world and a column for each policy: how many
-// requests failed, or how long a pod was held where none did.
+// requests failed, or, if none did, how long a pod was held.
 func (o demoOptions) printTable(out io.Writer, results []rollout.Result, took time.Duration) error {
 	policies := rollout.Policies()
 	fmt.Fprintf(out, "A deployment is rolled at %d requests per second. How many failed, or, where\n"+
@@ -224,7 +224,7 @@ ship, %.0f s and %.0f s, do not cover: drain-wait is expected to fail there.
 	return err
 }
 
-// cell is one result, of the cell's width whatever its colour.
+// cell is one result, as wide as the cell in any colour.
 func cell(r rollout.Result, colour bool) string {
 	text, code := fmt.Sprintf("ok %.0f s", r.HeldMean), "32"
 	if r.Failed > 0 {
@@ -237,8 +237,8 @@ func cell(r rollout.Result, colour bool) string {
 	return padding + "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// sums holds drain-wait against sleep 60, over the worlds whose tails its settle
-// times cover.
+// sums compares drain-wait with sleep 60, over the worlds whose tails the settle times
+// cover.
 func sums(results []rollout.Result) string {
 	failed, held := make(map[string]int), make(map[string]float64)
 	worlds := 0

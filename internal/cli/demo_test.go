@@ -10,7 +10,7 @@ import (
 	"drainwait/internal/rollout"
 )
 
-// TestDemoFits prints a table of large numbers: it has to fit 80 columns.
+// TestDemoFits prints a table of large numbers, which has to fit 80 columns.
 func TestDemoFits(t *testing.T) {
 	var results []rollout.Result
 	for i, r := range rollout.All() {

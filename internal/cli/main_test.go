@@ -8,6 +8,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Scripts run this as a program, in a process of its own.
+	// Scripts run this as a program, in a separate process.
 	testscript.Main(m, map[string]func(){"drain-wait": func() { os.Exit(Main("")) }})
 }

@@ -20,8 +20,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestScript runs the scripts in testdata/script, which say what the program
-// does as its users see it. Besides the commands of testscript they have
+// TestScript runs the scripts in testdata/script. They say what the program does, as its
+// users see it. In addition to the commands of testscript, they have
 //
 //	[!] http METHOD URL STATUS
 //	                       make a request, print the body; another status is a failure
@@ -30,7 +30,7 @@ import (
 //	build PACKAGE          build a program of this module into $WORK
 //	free-port NAME...      put the address of a free port on loopback into variables
 //	source FILE            take the variables that the file exports
-//	waitfor FILE           wait until the file is there and not empty
+//	waitfor FILE           wait until the file exists and is not empty
 //	waitfor URL STATUS     wait until the URL answers with the status
 //	waitpod URL            wait for a ready pod in the cluster at the URL: $POD and $POD_IP
 //	sigterm NAME           send SIGTERM to the program in the background with NAME among its arguments
@@ -56,8 +56,8 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// patience is how long a script waits for what must come. It only ends a test
-// that fails.
+// patience is how long a script waits for what must come. Only a failing test waits
+// that long.
 const patience = 30 * time.Second
 
 // until tries again and again until there is no error.
@@ -92,7 +92,7 @@ func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		ts.Check(err)
-		defer l.Close() // after the last one is found, so that all differ
+		defer l.Close() // after the last port is found, so that all ports differ
 		ts.Setenv(name, l.Addr().String())
 	}
 }
@@ -158,8 +158,8 @@ func sigterm(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no program in the background has the argument %s", args[0])
 }
 
-// httpCommand makes a request and prints the body; it fails where the answer has
-// another status, or there is none.
+// httpCommand makes a request and prints the body. It fails if the status is another
+// one, or if there is no answer.
 func httpCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, false, len(args) == 3, "[!] http METHOD URL STATUS")
 	body, err := request(args[0], args[1], args[2], nil)
@@ -210,8 +210,8 @@ func awaitHook(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = ts.Stdout().Write(h.body)
 }
 
-// request returns the body also where the status is not the one wanted. It calls
-// sent, if that is not nil, when the request is on its way.
+// request returns the body even if the status is not the wanted one. It calls sent, if
+// that is not nil, when the request is on its way.
 func request(method, url, status string, sent func()) ([]byte, error) {
 	req, err := http.NewRequest(method, url, nil)
 	if err != nil {

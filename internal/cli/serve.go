@@ -30,19 +30,19 @@ func newServe(b build) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Answer preStop hooks (what drain-wait does without a command)",
+		Short: "Answer preStop hooks (the default command)",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	f := cmd.Flags()
 	o.serviceOptions.register(f, b)
-	f.StringVar(&o.listenAddress, "listen-address", ":8080", "address on which hooks are answered")
+	f.StringVar(&o.listenAddress, "listen-address", ":8080", "address of the API that answers hooks")
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
-	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of this service's replicas, which share the rate of requests to AWS (default: there is one replica)")
-	f.IntVar(&o.Server.WaitsPerSource, "max-waits-per-source", o.Server.WaitsPerSource, "most waits that one source address may hold; equal ones count once")
+	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of the replicas, which share the rate of requests to AWS (default: this is the only replica)")
+	f.IntVar(&o.Server.WaitsPerSource, "max-waits-per-source", o.Server.WaitsPerSource, "most waits that one source address may hold; equal calls count once")
 	f.Var((*api.Duration)(&o.Server.Quiet), "shutdown-quiet", "how long to go on taking hooks after SIGTERM, counted from the last new connection")
-	f.Var((*api.Duration)(&o.Server.Grace), "shutdown-grace", "how long after SIGTERM the waits that are left are cut; less than the pod's terminationGracePeriodSeconds")
-	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try it out")
+	f.Var((*api.Duration)(&o.Server.Grace), "shutdown-grace", "when to cut the waits that are left, counted from SIGTERM; less than the pod's terminationGracePeriodSeconds")
+	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try drain-wait out")
 	o.log.register(f)
 	return cmd
 }
@@ -106,7 +106,7 @@ func (o *serveOptions) run(ctx context.Context, stderr io.Writer) error {
 type logOptions struct{ level, format string }
 
 func (o *logOptions) register(f *pflag.FlagSet) {
-	f.StringVar(&o.level, "log-level", "info", "least severe level that is logged: debug, info, warn or error")
+	f.StringVar(&o.level, "log-level", "info", "lowest level to log: debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "", "json or text (default: text on a terminal, json elsewhere)")
 }
 

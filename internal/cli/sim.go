@@ -41,7 +41,7 @@ func newSim() *cobra.Command {
 		Use:   "sim",
 		Short: "Run a simulated AWS account and Kubernetes cluster on loopback",
 		Long: "sim runs one simulated world on loopback: the APIs of ELBv2, STS and Kubernetes, a\n" +
-			"deployment behind an ALB, the AWS Load Balancer Controller and clients under steady load.\n" +
+			"deployment behind an ALB, the AWS Load Balancer Controller, and clients with a steady load.\n" +
 			"It writes a kubeconfig and an AWS credentials file, prints how to use them, and removes\n" +
 			"them at the end.",
 		Args: noArgs,
@@ -52,10 +52,10 @@ func newSim() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.listenAddress, "listen-address", "127.0.0.1:0", "loopback address of the simulated APIs")
 	f.StringVar(&o.dir, "dir", "", "directory for the kubeconfig and the AWS files (default: a new temporary one)")
-	f.Uint64Var(&o.seed, "seed", 1, "what everything drawn by chance depends on")
-	f.Float64Var(&o.speed, "speed", 1, "seconds of the world in one real second")
-	f.IntVar(&o.replicas, "replicas", 3, "pods of the deployment")
-	f.StringVar(&o.hookURL, "hook-url", "", "service that the pods' preStop hooks ask, as in http://127.0.0.1:8080 (default: hooks last for the grace period, so that you can be the hook)")
+	f.Uint64Var(&o.seed, "seed", 1, "seed of everything that chance decides")
+	f.Float64Var(&o.speed, "speed", 1, "seconds in the world for each real second")
+	f.IntVar(&o.replicas, "replicas", 3, "number of pods in the deployment")
+	f.StringVar(&o.hookURL, "hook-url", "", "service that the pods' preStop hooks ask, as in http://127.0.0.1:8080 (default: none; hooks last for the whole grace period, so you can play the hook)")
 	f.Var((*api.Duration)(&o.rollEvery), "roll-every", "how often to roll the deployment, in the world's time (default: never)")
 	o.log.register(f)
 	return cmd
@@ -136,7 +136,7 @@ func startWorld(o worldOptions, log *slog.Logger) (s *simulation, pod sim.PodRep
 	return s, pod, nil
 }
 
-// rollAgainAndAgain rolls a deployment for as long as the world runs, and logs
+// rollAgainAndAgain rolls a deployment over and over while the world runs, and logs
 // what the clients saw.
 func rollAgainAndAgain(w *sim.World, d *sim.Deployment, every time.Duration, log *slog.Logger) {
 	w.After(every, func() {
@@ -149,7 +149,7 @@ func rollAgainAndAgain(w *sim.World, d *sim.Deployment, every time.Duration, log
 	})
 }
 
-// worldFiles are what a service and kubectl need to find a world.
+// worldFiles are the files by which a service and kubectl find a world.
 type worldFiles struct {
 	dir       string // empty for a temporary one
 	url       string // of the world's APIs
@@ -185,7 +185,7 @@ func (f *worldFiles) write() (err error) {
 	return nil
 }
 
-// remove takes away what write made. There is nobody to tell if that fails.
+// remove removes what write made. Nobody needs to know if that fails.
 func (f *worldFiles) remove() {
 	for _, name := range f.written {
 		_ = os.Remove(name)
@@ -214,11 +214,11 @@ current-context: sim
 func (f *worldFiles) manual(pod sim.PodReport) string {
 	return fmt.Sprintf(`A simulated cluster and AWS account are at %[1]s until you press ^C.
 
-# In another terminal: the service, as it would run for a real cluster.
+# In another terminal: run the service, as for a real cluster.
 . %[2]s
 go run . --aws-profile default --aws-region us-east-1 --kubeconfig %[3]s
 
-# In a third one: look around, be the kubelet, and be the pod's preStop hook.
+# In a third terminal: look around, play the kubelet, and play the pod's preStop hook.
 kubectl --kubeconfig %[3]s get svc,ingress,pods
 curl -X DELETE %[1]s/api/v1/namespaces/%[4]s/pods/%[5]s
 curl 'localhost:8080/drain-delay?max-delay=60&ip=%[6]s&namespace=%[4]s&ingress=%[7]s'

@@ -20,7 +20,7 @@ import (
 type simulation struct {
 	world    *sim.World
 	url      string
-	failed   chan error // gets why the APIs are not served any more
+	failed   chan error // gets the error that ended the serving of the APIs
 	listener net.Listener
 	server   *http.Server
 	cancel   context.CancelFunc
@@ -31,7 +31,7 @@ type simulation struct {
 func newSimulation(w *sim.World, address string) (*simulation, error) {
 	host, _, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("--listen-address %q: want a loopback address with a port, as in 127.0.0.1:0: the simulated APIs let everybody in", address)
+		return nil, fmt.Errorf("--listen-address %q: want a loopback address with a port, as in 127.0.0.1:0, because the simulated APIs let everybody in", address)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -46,10 +46,10 @@ func newSimulation(w *sim.World, address string) (*simulation, error) {
 	}, nil
 }
 
-// forever is a world time that does not come.
+// forever is a world time that never comes.
 const forever = 365 * 24 * time.Hour
 
-// start serves the APIs and lets the world run. Call stop once after it.
+// start serves the APIs and lets the world run. Call stop once afterwards.
 func (s *simulation) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -69,7 +69,7 @@ func (s *simulation) stop() {
 	s.running.Wait()
 }
 
-// connect leads a service into the world.
+// connect makes a service use the world.
 func (s *simulation) connect(c *service.Config) {
 	c.AWS.Region = aws.Region
 	c.AWS.Credentials = credentials.NewStaticCredentialsProvider(aws.AccessKeyID, aws.SecretAccessKey, "")

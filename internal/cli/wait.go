@@ -33,9 +33,9 @@ func newWait(b build) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait",
 		Short: "Carry out one wait in the foreground, or ask a service for it",
-		Long: "wait does for one pod what the service does for a preStop hook, with the rights of whoever\n" +
-			"runs it, and prints what it sees. With --server it asks a running service instead.\n" +
-			"It ends with 0 when the pod may stop, whatever the outcome, and with 1 where no wait was possible.",
+		Long: "wait does for one pod what the service does for a preStop hook, with your own rights, and\n" +
+			"prints what it sees. With --server it asks a running service instead.\n" +
+			"It exits with 0 when the pod may stop, whatever the outcome, and with 1 if no wait was possible.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -43,13 +43,13 @@ func newWait(b build) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(parameterValue{o.query, api.IP}, api.IP, "address of the target")
-	f.Var(parameterValue{o.query, api.Pod}, api.Pod, "name of the pod, in place of --ip; needs --namespace")
+	f.Var(parameterValue{o.query, api.Pod}, api.Pod, "name of the pod, instead of --ip; needs --namespace")
 	f.Var(parameterValue{o.query, api.Namespace}, api.Namespace, "namespace of the pod")
-	f.Var(parameterValue{o.query, api.Ingress}, api.Ingress, "an Ingress whose load balancers count, too; may be repeated")
-	f.Var(parameterValue{o.query, api.MaxDelay}, api.MaxDelay, "most that the wait may take: seconds, or a duration such as 90s; 0 is one look (default: the pod's grace period)")
-	f.Var(parameterValue{o.query, api.Settle}, api.Settle, "settle time in place of that for the load balancer's type")
-	f.StringVar(&o.server, "server", "", "ask the service there, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
-	f.StringVar(&o.output, "output", "text", "text or json: the body that the service answers with")
+	f.Var(parameterValue{o.query, api.Ingress}, api.Ingress, "an Ingress whose load balancers count too; may be repeated")
+	f.Var(parameterValue{o.query, api.MaxDelay}, api.MaxDelay, "longest that the wait may take: seconds, or a duration such as 90s; 0 means one look (default: as long as the pod's grace period allows)")
+	f.Var(parameterValue{o.query, api.Settle}, api.Settle, "settle time, instead of the one for the load balancer's type")
+	f.StringVar(&o.server, "server", "", "ask the service at this address, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
+	f.StringVar(&o.output, "output", "text", "text or json (the body of the service's answer)")
 	o.serviceOptions.register(f, b)
 	o.log.register(f)
 	return cmd
@@ -129,7 +129,7 @@ func (o *waitOptions) ask(ctx context.Context, stderr io.Writer) (*api.Answer, e
 	return nil, fmt.Errorf("%s answers %s: %s", o.server, resp.Status, f.Message)
 }
 
-// readTimeout bounds how long the cluster may take to be read.
+// readTimeout is how long reading the cluster may take.
 const readTimeout = 30 * time.Second
 
 // wait carries the wait out itself. As text, what the targets do is printed as it

@@ -40,7 +40,7 @@ func (s *survey) unable(p *cluster.Pod) error {
 	case len(s.noAddress) > 0:
 		return fmt.Errorf("%w: %s has neither an address nor a TargetGroupBinding, so its load balancer is not known", ErrNotFound, strings.Join(s.noAddress, ", "))
 	case len(s.missing) > 0:
-		return fmt.Errorf("%w: nothing leads to a target group of the pod, and Ingress %s/%s of ingress= does not exist",
+		return fmt.Errorf("%w: nothing leads to a target group of the pod, and the Ingress of ingress=, %s/%s, does not exist",
 			ErrNotFound, p.Namespace, strings.Join(s.missing, ", "))
 	}
 	return nil

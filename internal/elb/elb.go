@@ -132,7 +132,7 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 // and an empty one, written as <A></A> or <A/>, is not. That AWS itself writes the
 // element for an empty list was not checked with AWS; the API reference lists it in
 // every answer. If AWS left it out, no wait would take the group for left.
-var errNoAnswer = errors.New("this is not an answer of ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
+var errNoAnswer = errors.New("this is not an answer from ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
 
 // IsPermanent says whether another try would not cure err.
 func IsPermanent(err error) bool {

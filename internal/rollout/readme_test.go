@@ -36,8 +36,8 @@ func readme(t *testing.T) map[string]string {
 	return shown
 }
 
-// checkShown holds a cell of the screenshot against a result: the same verdict,
-// and the figure within a tenth, as README.md says, or within a second.
+// checkShown compares a cell of the screenshot with a result: the verdict must be the
+// same, and the figure within a tenth, as README.md says, or within a second.
 func checkShown(t *testing.T, cell string, r rollout.Rollout, m rollout.Result) {
 	t.Helper()
 	var verdict string

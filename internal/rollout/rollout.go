@@ -1,5 +1,5 @@
-// Package rollout is the experiment: a deployment is rolled under load in a
-// simulated world, with one way to delay the stop of its pods, and measured.
+// Package rollout is the experiment: it rolls a deployment under load in a simulated
+// world, with one way to delay the stop of its pods, and measures what happens.
 package rollout
 
 import (
@@ -23,10 +23,10 @@ type Policy struct {
 	DrainWait bool
 }
 
-// Fallback is how long a hook waits by itself where drain-wait does not answer.
+// Fallback is how long a hook waits by itself if drain-wait does not answer.
 const Fallback = 25 * time.Second
 
-// Policies are those that are compared: nothing, two sleeps, and drain-wait.
+// Policies are the policies that are compared: nothing, two sleeps, and drain-wait.
 func Policies() []Policy {
 	return []Policy{{Name: "no hook"}, sleep(60), sleep(150), {Name: "drain-wait", DrainWait: true}}
 }
@@ -35,22 +35,22 @@ func sleep(seconds int) Policy {
 	return Policy{Name: fmt.Sprintf("sleep %d", seconds), Sleep: time.Duration(seconds) * time.Second}
 }
 
-// Scenario is the load balancer in front of the deployment, and what happens in
-// its world besides.
+// Scenario is the load balancer in front of the deployment, and what else happens in
+// its world.
 type Scenario struct {
 	Name string
 	kind aws.Kind
 	tail aws.Tail
-	// away is how long the AWS Load Balancer Controller does nothing from the
+	// away is how long the AWS Load Balancer Controller does nothing, from the
 	// deletion of the second pod on.
 	away time.Duration
-	// Covered says that the settle times that ship cover the tail: drain-wait must
-	// not fail.
+	// Covered says that the default settle times cover the tail: drain-wait must not
+	// fail.
 	Covered bool
 }
 
 // Scenarios are the worlds in which the policies are compared. LBC's
-// docs/deploy/scaling.md speaks of up to two minutes without a leader.
+// docs/deploy/scaling.md says up to two minutes without a leader.
 func Scenarios() []Scenario {
 	return []Scenario{
 		{Name: "ALB", kind: aws.ALB, tail: aws.TypicalTail, Covered: true},
@@ -67,7 +67,7 @@ type Rollout struct {
 	Policy   Policy
 }
 
-// All is each policy in each scenario.
+// All is every policy in every scenario.
 func All() (all []Rollout) {
 	for _, s := range Scenarios() {
 		for _, p := range Policies() {
@@ -79,7 +79,7 @@ func All() (all []Rollout) {
 
 func (r Rollout) String() string { return r.Scenario.Name + ", " + r.Policy.Name }
 
-// The deployment that is rolled. Its grace period holds each of the policies.
+// The deployment that is rolled. Its grace period is long enough for every policy.
 const (
 	namespace = "default"
 	app       = "web"
@@ -87,29 +87,28 @@ const (
 	grace     = 180 * time.Second
 )
 
-// aftermath is how long the clients go on after the last pod is gone: a load
+// aftermath is how long the clients go on after the last pod is gone, since a load
 // balancer can still send to it.
 const aftermath = 2 * time.Minute
 
-// Result is what came of a rollout. Times are of the world, in seconds.
+// Result is the result of a rollout. Times are world times, in seconds.
 type Result struct {
 	Scenario       string         `json:"scenario"`
 	Policy         string         `json:"policy"`
 	Requests       int            `json:"requests"`
 	Failed         int            `json:"failed"`
 	Reasons        map[string]int `json:"reasons"`
-	Pods           int            `json:"pods"` // those that were replaced
+	Pods           int            `json:"pods"` // how many were replaced
 	HeldMean       float64        `json:"heldMeanSeconds"`
 	HeldMax        float64        `json:"heldMaxSeconds"`
 	RolloutSeconds float64        `json:"rolloutSeconds"`
 	AWSCalls       int            `json:"awsCalls"`
 	Outcomes       map[string]int `json:"outcomes,omitempty"`
-	Verdict        string         `json:"verdict"` // ok, or FAILS where a request failed
+	Verdict        string         `json:"verdict"` // ok, or FAILS if a request failed
 }
 
-// Check holds a result against what the rollout must come to: nothing may fail
-// where drain-wait's settle times cover the tail, and a world in which nothing
-// happened proves nothing.
+// Check says what is wrong with a result. With drain-wait nothing may fail if the settle
+// times cover the tail, and a world in which nothing happened proves nothing.
 func (r Rollout) Check(m Result) error {
 	switch {
 	case m.Requests == 0 || m.Pods != replicas:
@@ -129,9 +128,8 @@ func (r Rollout) Assumptions() sim.Assumptions {
 	return a
 }
 
-// Plan puts the deployment into w and plans its rollout for when it is up and
-// ready, which may be nil, returns true. Hooks of drain-wait ask url. done hears
-// what came of it.
+// Plan puts the deployment into w, and plans its rollout for when it is up and ready
+// returns true. ready may be nil. Hooks of drain-wait ask url. done gets the result.
 func (r Rollout) Plan(w *sim.World, url string, ready func() bool, done func(Result)) {
 	hook := sim.Hook{Sleep: r.Policy.Sleep}
 	if r.Policy.DrainWait {
@@ -159,7 +157,7 @@ func (r Rollout) Plan(w *sim.World, url string, ready func() bool, done func(Res
 	})
 }
 
-// measure makes the result; the first old pods are those that were rolled.
+// measure makes the result. The first old pods are the ones that were replaced.
 func (r Rollout) measure(w *sim.World, old int, took time.Duration) Result {
 	stats := w.Stats()
 	m := Result{

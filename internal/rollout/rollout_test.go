@@ -40,9 +40,8 @@ func TestRollouts(t *testing.T) {
 	}
 }
 
-// TestSameSeedSameFigures plays the worlds that the service takes part in again
-// and again: the verdicts are the same each time, and the other figures within
-// two per cent.
+// TestSameSeedSameFigures plays the worlds with the service several times. The verdicts
+// must be the same each time, and the other figures within two per cent.
 func TestSameSeedSameFigures(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many worlds")

@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := &metrics{
 		waits: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "drain_wait_waits_total", Help: "Waits that are over, by outcome, or by error where the status was not 200.",
+			Name: "drain_wait_waits_total", Help: "Finished waits, by outcome, or by error if the status was not 200.",
 		}, []string{"outcome"}),
 		waited: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "drain_wait_wait_duration_seconds", Help: "How long callers were held, by outcome or error.",
@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 			Name: "drain_wait_waits_in_flight", Help: "Callers that are held now.",
 		}),
 		fallbacks: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "drain_wait_fallbacks_total", Help: "Hooks that told of having done without an answer, by reason.",
+			Name: "drain_wait_fallbacks_total", Help: "Hooks that reported that they took their fallback, by reason.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range api.Reasons {

@@ -14,13 +14,13 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// TestHowSoonLeftIsSeen deletes sixty pods one after the other and measures
-// the time from the return of DeregisterTargets to the look that shows it, and
-// what the waits cost.
+// TestHowSoonLeftIsSeen deletes sixty pods one after the other. It measures the time from
+// the return of DeregisterTargets to the look that shows it, and how many calls the waits
+// cost.
 func TestHowSoonLeftIsSeen(t *testing.T) {
 	const ms = time.Millisecond
 	withHash := leftSeen(t, false, false, 200*ms)
-	// Where there is no hash, looks come once a second, and one that is due less
+	// If there is no hash, looks come once a second, and one that is due less
 	// than half a second before another wait's confirming one gives way to it.
 	leftSeen(t, false, true, 1650*ms)
 	leftSeen(t, true, false, 1650*ms)
@@ -29,9 +29,9 @@ func TestHowSoonLeftIsSeen(t *testing.T) {
 	}
 }
 
-// leftSeen measures in a world without the checkpoint, or where a readiness gate
-// is pending, so that it stays empty. goal is the most that the 99th percentile
-// may be. It returns what the waits cost in calls.
+// leftSeen measures in a world without the checkpoint, or in one in which a pending
+// readiness gate keeps it empty. goal is the limit for the 99th percentile. It returns
+// how many calls the waits cost.
 func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (calls int) {
 	t.Helper()
 	var took []time.Duration
@@ -82,8 +82,8 @@ func leftSeen(t *testing.T, noCheckpoint, pending bool, goal time.Duration) (cal
 	return calls
 }
 
-// TestHowSoonAWaveIsSeen rolls ten pods at once: looks at one group are half a
-// second apart, but for the first hash.
+// TestHowSoonAWaveIsSeen rolls ten pods at once. Looks at one group are half a second
+// apart, except for the first hash.
 func TestHowSoonAWaveIsSeen(t *testing.T) {
 	a := sim.DefaultAssumptions()
 	a.AWS.APILatency = timeline.Range{Min: 60 * time.Millisecond, Max: 60 * time.Millisecond}

@@ -19,19 +19,19 @@ var (
 	promiseSeed  = flag.Uint64("seed", 0, "play this one world of TestPromises alone")
 )
 
-// TestPromises plays random worlds in which the tail is within the settle times,
-// and holds the service to its promises:
+// TestPromises plays random worlds in which the tail is within the settle times, and
+// checks that the service keeps its promises:
 //
 //   - no load balancer can choose a pod, or will again, after its "drained" or
 //     "not_registered";
-//   - "not_terminating" is said of no pod whose deletion was accepted, that is
-//     unready, or whose node is;
-//   - "will_not_leave" is said of no pod that is deregistered before it is gone;
+//   - no pod gets "not_terminating" if its deletion was accepted, or if it or its
+//     node is not ready;
+//   - no pod gets "will_not_leave" if it is deregistered before it is gone;
 //   - a refusal comes within two seconds and a latency;
-//   - no wait outlives its budget by more than a second;
-//   - of the waits whose budget allows for it, 99 in 100 end "drained".
+//   - no wait goes beyond its budget by more than a second;
+//   - of the waits with enough budget, 99 in 100 end "drained".
 //
-// What the README names as beyond us is not in these worlds.
+// These worlds do not have what the README says nobody can see in time.
 func TestPromises(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many worlds")
@@ -42,10 +42,10 @@ func TestPromises(t *testing.T) {
 	}
 	percent := 99
 	if sum.possible < 500 {
-		percent = 95 // a fault more or less weighs too much
+		percent = 95 // with few waits, one more fault counts too much
 	}
 	if *promiseSeed > 0 {
-		return // one world is too few to count
+		return // one world is not enough to count
 	}
 	if sum.possible == 0 || sum.drainedOfPossible*100 < percent*sum.possible {
 		t.Errorf("only %d of %d waits that had the time ended drained; the others:\n%s", sum.drainedOfPossible, sum.possible, strings.Join(sum.missed, "\n"))
@@ -64,7 +64,7 @@ func TestPromises(t *testing.T) {
 	}
 }
 
-// coverage is what came of random worlds, and what they were made of.
+// coverage is what happened in random worlds, and what they were made of.
 type coverage struct {
 	mu                          sync.Mutex // guards the rest; held for additions only
 	outcomes, faults            map[string]int
@@ -93,7 +93,7 @@ func playWorlds(t *testing.T, change func(*service.Config)) *coverage {
 	return sum
 }
 
-// judge holds the calls of all hooks against what really happened.
+// judge compares the calls of all hooks with what really happened.
 func (p *promise) judge(sum *coverage) {
 	sum.mu.Lock()
 	defer sum.mu.Unlock()
@@ -110,8 +110,7 @@ func (p *promise) judge(sum *coverage) {
 	}
 }
 
-// promptly is how long after the request a refusal may come: two seconds, and a
-// latency.
+// promptly is how long after the request a refusal may come: two seconds and a latency.
 const promptly = 3 * time.Second
 
 func (p *promise) judgePod(sum *coverage, r *sim.PodReport) {
@@ -126,7 +125,7 @@ func (p *promise) judgePod(sum *coverage, r *sim.PodReport) {
 	if r.WrongNotTerminating > 0 {
 		broke("not_terminating at %s, deleted at %s; deleted, unready, node unready: %t, %t, %t", r.Answered, r.Deleted, r.HookCall.Deleted, r.Unready, r.NodeUnready)
 	}
-	// Nobody can foresee an edit, or know of one that was made a moment ago.
+	// Nobody can foresee an edit, or know of an edit that was made a moment ago.
 	unknown := func(edit time.Duration) bool {
 		return r.Answered-time.Second < edit && edit < r.DeregisteredByController
 	}
@@ -144,14 +143,14 @@ func (p *promise) judgePod(sum *coverage, r *sim.PodReport) {
 	sum.outcomes[fmt.Sprintf("%s%s", r.Outcome, map[bool]string{true: "", false: fmt.Sprint(r.Status)}[r.Status == http.StatusOK])]++
 	a := p.appOf(r)
 	end := p.budgetEnd(a, r)
-	// Who is not deleted, or was taken out of the API at once, is killed by a clock
-	// that nobody outside of its node knows.
+	// A pod that is not deleted, or that was removed from the API at once, is killed
+	// by a clock that nobody outside its node knows.
 	timed := r.Deleted > 0 && !a.forced[r]
 	if r.Answered == 0 && timed || r.Answered > max(end, r.Asked)+time.Second {
 		broke("asked at %s, with time until %s, and answered at %s", r.Asked, end, r.Answered)
 	}
-	// The settle time starts with what this wait sees: not before it asked. Who is
-	// restarted and not deleted is never deregistered.
+	// The settle time starts with what this wait sees, so not before the wait began.
+	// A pod that is restarted and not deleted is never deregistered.
 	if r.Deregistered == 0 || a.publishes || a.forced[r] || end <= max(r.Deregistered, r.Asked)+a.settle()+3*time.Second {
 		return
 	}
@@ -168,7 +167,7 @@ func (p *promise) appOf(r *sim.PodReport) *promiseApp {
 	return p.apps[i]
 }
 
-// budgetEnd is when a wait has to be answered at the latest.
+// budgetEnd is the latest time for the answer to a wait.
 func (p *promise) budgetEnd(a *promiseApp, r *sim.PodReport) time.Duration {
 	if r.Deleted == 0 {
 		return r.Asked + min(a.Hook.MaxDelay, a.Grace-min(5*time.Second, a.Grace/5))

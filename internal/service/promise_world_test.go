@@ -28,9 +28,9 @@ type promise struct {
 	world *servicetest.Bubble
 	apps  []*promiseApp
 	hit   map[string]int // faults
-	// away are the times when the API server's news may not come through: a
-	// watch that is cut comes back after some seconds. lagging are those when news
-	// of pods comes late, so that ties of new pods can come and go unseen.
+	// away are the times when the API server's news may not come through: a watch
+	// that is cut comes back after some seconds. lagging are the times when news of
+	// pods comes late, so that ties of new pods can come and go unseen.
 	away, lagging [][2]time.Duration
 }
 
@@ -41,11 +41,11 @@ type promiseApp struct {
 	second    *aws.TargetGroup                 // of another load balancer, in some
 	kinds     []aws.Kind                       // of its load balancers
 	publishes bool                             // its Service publishes not-ready addresses
-	outerLB   *aws.LoadBalancer                // of second, where an Ingress that is not the controller's leads to it
-	graces    map[*sim.PodReport]time.Duration // of those that were deleted by hand
-	forced    map[*sim.PodReport]bool          // whose objects went at once
-	edited    bool                             // an edit is not taken back yet
-	edits     []time.Duration                  // when what ties its pods was edited
+	outerLB   *aws.LoadBalancer                // of second, if an Ingress that is not the controller's leads to it
+	graces    map[*sim.PodReport]time.Duration // of the pods that were deleted by hand
+	forced    map[*sim.PodReport]bool          // pods whose objects went at once
+	edited    bool                             // an edit has not been undone yet
+	edits     []time.Duration                  // when somebody edited what ties its pods
 }
 
 // settle is the longest settle time of the application's load balancers.
@@ -79,7 +79,7 @@ func (p *promise) assumptions() sim.Assumptions {
 	a.LBC.Lag = p.span(5*ms, 3*time.Second)
 	a.AWS.RegistrationTime = p.span(5*time.Second, 60*time.Second)
 	a.AWS.DeregistrationDelay = []time.Duration{0, 5 * time.Second, 30 * time.Second, 300 * time.Second}[p.IntN(4)]
-	// Within the settle times that ship, which are the judged ones: 20 and 120 s.
+	// Within the default settle times, which are judged here: 20 and 120 s.
 	a.AWS.Tail = aws.Tail{Name: "random", ALB: p.span(0, 19900*ms), NLB: p.span(0, 119900*ms)}
 	return a
 }
@@ -123,7 +123,7 @@ func awsFault(f aws.Fault) func(*promise) {
 	return func(p *promise) { p.world.AWS.Fail(fault("", f)) }
 }
 
-// garbled has AWS answer with what is no answer.
+// garbled makes AWS answer with something that is not an answer.
 func garbled(p *promise) {
 	bodies := []string{"", "OK", `<?xml version="1.0"?>`, `{"message": "hello"}`, "<html></html>"}
 	f := aws.Fault{Garble: garble(bodies[p.IntN(len(bodies))])}
@@ -133,7 +133,7 @@ func garbled(p *promise) {
 	p.world.AWS.Fail(fault("", f))
 }
 
-// lagSome has the watches of one resource, or of all, lag.
+// lagSome makes the watches of one resource, or of all, lag.
 func lagSome(p *promise) {
 	resources := []string{"", "pods", "services", "endpointslices", "targetgroupbindings", "ingresses"}
 	resource, lag := resources[p.IntN(len(resources))], p.between(time.Second, 20*time.Second)
@@ -150,13 +150,13 @@ func counted(name string, f func(*promise)) func(*promise) {
 	return func(p *promise) { p.hit[name]++; f(p) }
 }
 
-// edit is what people and controllers do to what ties pods to target groups. It
-// is followed by the deletion of a pod, and taken back after a while.
+// edit is a change that people and controllers make to what ties pods to target groups.
+// Afterwards a pod is deleted, and after a while the edit is undone.
 type edit struct {
 	name string
 	does func(*promise, *promiseApp) bool // whether it can be done
 	undo func(*promise, *promiseApp)
-	// unties says that a pod of which we have not heard yet would lose its tie
+	// unties says that a pod that the service does not know yet would lose its tie
 	// unseen.
 	unties bool
 }
@@ -195,7 +195,7 @@ var edits = []edit{
 	}, false},
 	{"slice edited", func(p *promise, a *promiseApp) bool {
 		return kube.Edit(p.world.World.Kube, a.Namespace, a.Name+"-ipv4-0", func(x *discoveryv1.EndpointSlice) { x.Endpoints = nil }) == nil
-	}, func(*promise, *promiseApp) {}, true}, // the next change of a pod mends it
+	}, func(*promise, *promiseApp) {}, true}, // the next change of a pod repairs it
 }
 
 // change edits the application's binding, if there is one.
@@ -265,10 +265,10 @@ func (p *promise) addApp(i int) {
 	if p.IntN(3) == 0 {
 		a.Kind, a.kinds = aws.NLB, []aws.Kind{aws.NLB}
 	}
-	second := p.IntN(3) // a second load balancer: none, by a binding, or by a host name alone
+	second := p.IntN(3) // a second load balancer: none, through a binding, or through a host name only
 	kind := []aws.Kind{aws.ALB, aws.NLB}[p.IntN(2)]
 	if second == 2 {
-		kind = aws.ALB // an Ingress with an NLB is that of an ingress controller
+		kind = aws.ALB // an Ingress with an NLB belongs to an ingress controller
 	}
 	if second > 0 {
 		a.kinds = append(a.kinds, kind)
@@ -285,8 +285,8 @@ func (p *promise) addApp(i int) {
 	p.apps = append(p.apps, a)
 }
 
-// addSecond puts a second load balancer in front of an application: by a binding,
-// or by an Ingress whose controller shows none.
+// addSecond puts a second load balancer in front of an application, through a binding or
+// through an Ingress whose controller shows no binding.
 func (p *promise) addSecond(a *promiseApp, how int, kind aws.Kind) {
 	if how == 0 {
 		return
@@ -311,9 +311,9 @@ func (p *promise) planRollouts(a *promiseApp) {
 	}
 }
 
-// planEdits edits what ties the application's pods to its target groups, six
-// times in eighteen minutes, deletes a pod within eight seconds and takes the
-// edit back after a minute or more.
+// planEdits edits what ties the application's pods to its target groups, six times in
+// eighteen minutes. Each time it deletes a pod within eight seconds, and undoes the edit
+// after a minute or more.
 func (p *promise) planEdits(a *promiseApp) {
 	for i := range 6 {
 		e := edits[p.IntN(len(edits))]
@@ -334,7 +334,7 @@ func (p *promise) planEdits(a *promiseApp) {
 	}
 }
 
-// undo takes an edit back, once the API server is there.
+// undo undoes an edit when the API server is there.
 func (p *promise) undo(a *promiseApp, e edit, after time.Duration) {
 	p.world.After(after, func() {
 		if p.isAway() {
@@ -347,7 +347,7 @@ func (p *promise) undo(a *promiseApp, e edit, after time.Duration) {
 	})
 }
 
-// alive is a pod of the application that nobody has deleted; nil for none.
+// alive is a pod of the application that nobody has deleted, nil if there is none.
 func (p *promise) alive(a *promiseApp) *sim.PodReport {
 	var alive []*sim.PodReport
 	for _, r := range p.world.Pods() {
@@ -361,8 +361,8 @@ func (p *promise) alive(a *promiseApp) *sim.PodReport {
 	return alive[p.IntN(len(alive))]
 }
 
-// planDeletions deletes pods by hand, some with a grace period of their own, and
-// some twice, the second time with a shorter one.
+// planDeletions deletes pods by hand, some with another grace period, and some twice, the
+// second time with a shorter one.
 func (p *promise) planDeletions(a *promiseApp) {
 	for range 4 {
 		p.world.After(p.between(0, 15*time.Minute), func() {
@@ -418,7 +418,7 @@ func (p *promise) again(a *promiseApp, spec sim.PodSpec) {
 		return
 	}
 	r := p.world.Pods()[i]
-	if p.IntN(3) == 0 { // its processes and its hook go on beside the new one
+	if p.IntN(3) == 0 { // its processes and its hook go on next to the new pod
 		p.hit["made anew by force"]++
 		_ = p.world.ForceDelete(r.Namespace, r.Name)
 		a.forced[r] = true
@@ -458,8 +458,8 @@ func (p *promise) behindTheWatch(a *promiseApp, spec sim.PodSpec) {
 	p.world.After(3*time.Minute, func() { p.world.Kube.LagWatches("pods", 0) })
 }
 
-// planLateBinding puts an application behind an NLB, too, while the watch of
-// bindings is behind, and deletes a pod before it tells.
+// planLateBinding also puts an application behind an NLB, while the watch of bindings is
+// behind, and deletes a pod before the watch shows the binding.
 func (p *promise) planLateBinding(a *promiseApp) {
 	if a.settle() != settleALB || p.IntN(2) == 0 {
 		return
@@ -491,7 +491,7 @@ func (p *promise) during(windows [][2]time.Duration) bool {
 
 func (p *promise) deleteIn(a *promiseApp, r *sim.PodReport, grace time.Duration) {
 	if err := p.world.DeletePodIn(r.Namespace, r.Name, grace); err != nil {
-		return // it is gone by itself
+		return // it has gone by itself
 	}
 	if g, ok := a.graces[r]; !ok || grace < g {
 		a.graces[r] = grace

@@ -8,9 +8,9 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// TestBeyondUs has a world for each item under "What nobody can see in time" in
-// the README: there the service says go too early. Where one of them holds one
-// day, the README has to follow.
+// TestBeyondUs has a world for each item under "What nobody can see in time" in the
+// README: there the service says go too early. If the service ever gets one of them
+// right, the README has to follow.
 func TestBeyondUs(t *testing.T) {
 	withoutDelay := func(s *scene) { behind{kinds: []aws.Kind{aws.NLB}}.prepare(s) }
 	for _, c := range []struct {

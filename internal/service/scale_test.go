@@ -16,8 +16,8 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// addApps makes applications of one pod each, which nobody replaces, with an
-// Ingress of their own.
+// addApps makes applications with one pod each, which nobody replaces, and with an
+// Ingress each.
 func addApps(b *servicetest.Bubble, n int, hook sim.Hook) {
 	for i := range n {
 		a := sim.App{Namespace: web, Name: fmt.Sprint("app-", i), Kind: aws.ALB, Port: webPort}
@@ -29,8 +29,7 @@ func addApps(b *servicetest.Bubble, n int, hook sim.Hook) {
 	}
 }
 
-// deleteAll deletes all pods that there are at once, and returns what is known
-// of them.
+// deleteAll deletes all pods at once, and returns their reports.
 func deleteAll(b *servicetest.Bubble) []*sim.PodReport {
 	pods := slices.Clone(b.Pods())
 	for _, p := range pods {
@@ -39,21 +38,21 @@ func deleteAll(b *servicetest.Bubble) []*sim.PodReport {
 	return pods
 }
 
-// TestManyAppsAtOnce deletes many applications at once. At five requests per
-// second each needs a look that sees it leave, while there is time to settle,
-// and one that confirms.
+// TestManyAppsAtOnce deletes many applications at once. At five requests per second, each
+// needs a look that sees it leave while there is time to settle, and a look that
+// confirms.
 func TestManyAppsAtOnce(t *testing.T) {
 	for _, c := range []struct{ apps, want int }{
 		{120, 115},
-		// The controller deregisters four groups in a second after the first
-		// twenty: 180 by second 40, after which it is too late to settle. With
-		// 310 requests in 60 s, and two for each, 155 are possible at most.
+		// After the first twenty groups the controller deregisters four per second:
+		// 180 by second 40, and after that it is too late to settle. With 310
+		// requests in 60 s, and two for each group, 155 are possible at most.
 		{240, 155 * 8 / 10},
 	} {
 		t.Run(fmt.Sprint(c.apps), func(t *testing.T) {
 			servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
 				addApps(b, c.apps, sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute})
-				b.Advance(5 * time.Minute) // for the sweep, too
+				b.Advance(5 * time.Minute) // this is also for the sweep
 				outcomes, told := make(map[string]int), 0
 				pods := deleteAll(b)
 				b.Advance(2 * time.Minute)
@@ -88,7 +87,7 @@ func TestCallsAmongManyGroups(t *testing.T) {
 		})
 		b.Advance(5 * time.Minute)
 		swept := calls(b)
-		if swept > 80+1 { // and one to find out whether AWS answers at all
+		if swept > 80+1 { // one more finds out whether AWS answers at all
 			t.Errorf("the sweep of 80 groups took %d calls", swept)
 		}
 		over := false
@@ -105,8 +104,8 @@ func TestCallsAmongManyGroups(t *testing.T) {
 	})
 }
 
-// calls counts the calls to AWS over HTTP that were not turned away for their
-// rate. Those of the simulated controller go another way.
+// calls counts the calls to AWS over HTTP that were not throttled. The simulated
+// controller makes its calls in another way.
 func calls(b *servicetest.Bubble) int {
 	n := 0
 	for call, calls := range b.AWS.Calls() {
@@ -126,8 +125,8 @@ func allDrained(b *servicetest.Bubble, prefix string) {
 	}
 }
 
-// TestOnePodAmongManyGroups: after the sweep the other groups cost nothing, and
-// before it they do not keep a wait from its own.
+// TestOnePodAmongManyGroups checks that the other groups cost nothing after the sweep,
+// and that before the sweep they do not keep a wait from looking at its own group.
 func TestOnePodAmongManyGroups(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -170,14 +169,14 @@ func podOf(b *servicetest.Bubble, prefix string) *sim.PodReport {
 	return b.Pods()[i]
 }
 
-// TestHowSoonDrained: an answer comes as soon as the settle time is over, from
-// the wait's own look that showed the pod gone.
+// TestHowSoonDrained checks that the answer comes as soon as the settle time is over,
+// counted from the wait's own look that showed the pod gone.
 func TestHowSoonDrained(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {
 		name    string
 		prepare func(*scene)
-		byHand  bool // nobody registers the pods and takes them out but the test
+		byHand  bool // only the test registers the pods and takes them out
 		goal    time.Duration
 	}{
 		{"by binding", ordinary(aws.ALB), false, 150 * ms},
@@ -219,8 +218,8 @@ func TestHowSoonDrained(t *testing.T) {
 	}
 }
 
-// drainedLate is how long after its own left and the settle time a wait was
-// answered.
+// drainedLate is how long after its own "left" and the settle time a wait got its
+// answer.
 func drainedLate(t *testing.T, p *sim.PodReport) time.Duration {
 	t.Helper()
 	var a api.Answer

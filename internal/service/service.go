@@ -20,13 +20,13 @@ import (
 	"drainwait/internal/server"
 )
 
-// Config is what a service needs to be told. The clients come ready: the service
-// does not care where they lead to.
+// Config is what a service needs to know. The clients come ready: the service does not
+// care where they lead.
 type Config struct {
 	AWS        aws.Config
-	Region     string // takes the place of the Region in the ARN of a group
+	Region     string // replaces the Region in the ARN of a group
 	Kubernetes *rest.Config
-	Namespaces []string // those that are served; all where empty
+	Namespaces []string // the namespaces to serve; all if empty
 	OwnService string   // namespace/name of the Service in front of the replicas that share the rate
 	Drain      drain.Config
 	ELB        elb.Config
@@ -35,7 +35,7 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// DefaultConfig is what ships. It lacks the clients and the log.
+// DefaultConfig has the defaults. It lacks the clients and the log.
 func DefaultConfig() Config {
 	return Config{Drain: drain.DefaultConfig(), ELB: elb.DefaultConfig(), Server: server.DefaultSettings()}
 }
@@ -91,7 +91,7 @@ func (s *Service) AwaitReady(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// Start begins to follow the cluster. Call Stop once after it.
+// Start begins to follow the cluster. Call Stop once afterwards.
 func (s *Service) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -108,8 +108,8 @@ func (s *Service) Stop() {
 
 // Serve starts, serves until ctx ends and every wait is answered, and stops.
 func (s *Service) Serve(ctx context.Context, hooks, admin net.Listener) error {
-	// Waits in flight need the cluster and ELBv2 until they are over, so these
-	// two end after the server and not with ctx.
+	// Waits in flight need the cluster and ELBv2 until they are over. So these two
+	// end after the server, not with ctx.
 	s.Start()
 	defer s.Stop()
 	return s.Server.Serve(ctx, hooks, admin)

@@ -19,8 +19,8 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// inScene runs f beside the scene of an ordinary wait whose pod, web-1, is up.
-// Its hook lasts for the whole grace period: the test asks in its place.
+// inScene runs f in the scene of an ordinary wait whose pod, web-1, is up. The pod's hook
+// lasts for the whole grace period: the test asks in its place.
 func inScene(t *testing.T, change func(*service.Config), f func(s *scene)) {
 	t.Helper()
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, change, func(b *servicetest.Bubble) {
@@ -123,8 +123,8 @@ func TestEqualCallsCountOnce(t *testing.T) {
 	})
 }
 
-// TestEachCallHasItsBudget: an equal call that comes late, as that of another
-// pod with the same address, is not answered with the end of the first.
+// TestEachCallHasItsBudget: an equal call that comes late, as from another pod with the
+// same address, does not get the end of the first call as its answer.
 func TestEachCallHasItsBudget(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.LBC.Stop()
@@ -142,8 +142,8 @@ func TestEachCallHasItsBudget(t *testing.T) {
 	})
 }
 
-// TestCallerThatIsNoPod: an address that nobody named is not looked for in the
-// groups. It can be that of a proxy.
+// TestCallerThatIsNoPod: the service does not look in the groups for an address that
+// nobody named. It can be the address of a proxy.
 func TestCallerThatIsNoPod(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.LBC.Stop()
@@ -203,7 +203,7 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// TestFallbackReport is a hook that tells of having done without an answer.
+// TestFallbackReport is a hook that reports that it took its fallback.
 func TestFallbackReport(t *testing.T) {
 	var log strings.Builder
 	inScene(t, func(c *service.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *scene) {
@@ -237,7 +237,7 @@ func TestFallbackReport(t *testing.T) {
 	}
 }
 
-// TestGoingAway is the service's own SIGTERM with waits in flight.
+// TestGoingAway sends the service SIGTERM while waits are in flight.
 func TestGoingAway(t *testing.T) {
 	inScene(t, func(c *service.Config) { c.Server.Grace = 40 * time.Second }, func(s *scene) {
 		ready := func() int { return s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/readyz")).Status }
@@ -278,7 +278,7 @@ func TestGoingAway(t *testing.T) {
 	})
 }
 
-// TestNotReadyYet: before the cluster has been read nobody is told to stop.
+// TestNotReadyYet: before the service has read the cluster it tells nobody to stop.
 func TestNotReadyYet(t *testing.T) {
 	servicetest.Run(t, sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions()}, nil, func(b *servicetest.Bubble) {
 		b.Kube.Fail(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "targetgroupbindings") }, http.StatusForbidden)
@@ -319,7 +319,7 @@ func TestReplicasShareTheRate(t *testing.T) {
 	})
 }
 
-// contract is the OpenAPI document that the service hands out.
+// contract is the OpenAPI document that the service serves.
 func contract(t *testing.T, s *scene) *openapi3.T {
 	t.Helper()
 	c := s.Await(s.Get(s.Admin.Client(netip.Addr{}), "http://admin/openapi.yaml"))
@@ -333,7 +333,7 @@ func contract(t *testing.T, s *scene) *openapi3.T {
 	return doc
 }
 
-// TestContract holds real answers against the OpenAPI document.
+// TestContract checks real answers against the OpenAPI document.
 func TestContract(t *testing.T) {
 	inScene(t, func(c *service.Config) { c.Server.WaitsPerSource = 1 }, func(s *scene) {
 		doc := contract(t, s)
@@ -370,8 +370,8 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// TestContractKnowsAllAnswers holds the enumerations of the OpenAPI document
-// against those of the code.
+// TestContractKnowsAllAnswers compares the enumerations of the OpenAPI document with
+// those of the code.
 func TestContractKnowsAllAnswers(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		schemas := contract(t, s).Components.Schemas

@@ -91,8 +91,8 @@ func apiServerCases() []waitCase {
 	}
 }
 
-// TestReadinessFollowsTheWatches: a watch that is refused in mid-life makes a
-// replica unready in some minutes, and one that comes back makes it ready again.
+// TestReadinessFollowsTheWatches: if the API server starts to refuse a watch, the replica
+// is unready after some minutes. When the watch comes back, the replica is ready again.
 func TestReadinessFollowsTheWatches(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		ready := func() (int, string) {

@@ -97,8 +97,8 @@ func troubleCases() []waitCase {
 	}
 }
 
-// answerCases are answers of AWS that say nothing, for half a minute from the
-// first look on. The target is healthy all the time until then.
+// answerCases are answers of AWS that say nothing, for half a minute from the first look
+// on. Until then the target is healthy all the time.
 func answerCases() (cases []waitCase) {
 	for _, a := range []struct {
 		name string
@@ -137,8 +137,8 @@ func answerCases() (cases []waitCase) {
 	return cases
 }
 
-// refusalCases are reasons to refuse a wait that show too late: the caller has
-// waited, and would wait again.
+// refusalCases are reasons to refuse a wait that appear too late: the caller has waited
+// already, and would wait again.
 func refusalCases() []waitCase {
 	spent := func(words string) func(*testing.T, *scene, api.Answer) {
 		return func(t *testing.T, _ *scene, a api.Answer) {
@@ -199,8 +199,8 @@ func refusalCases() []waitCase {
 	}
 }
 
-// TestDeletedGroup: a group that is gone is asked for once more, to confirm it,
-// and its trouble is none.
+// TestDeletedGroup: the service asks once more for a group that is gone, to confirm it,
+// and does not report that as an error.
 func TestDeletedGroup(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		s.LBC.Stop()
@@ -215,8 +215,7 @@ func TestDeletedGroup(t *testing.T) {
 	})
 }
 
-// TestNoCredentials: that AWS refuses us shows at the start, not with the first
-// hook.
+// TestNoCredentials: a refusal by AWS shows at the start, not with the first hook.
 func TestNoCredentials(t *testing.T) {
 	log := new(lockedBuffer)
 	change := func(c *service.Config) {
@@ -233,5 +232,5 @@ func TestNoCredentials(t *testing.T) {
 	})
 }
 
-// garble puts a body in the place of every answer.
+// garble replaces every answer with a body.
 func garble(body string) func([]byte) []byte { return func([]byte) []byte { return []byte(body) } }

@@ -94,8 +94,8 @@ func budgetCases() []waitCase {
 
 func deleted(s *scene) time.Duration { return s.pod.Deleted }
 
-// shortCases are budgets that cannot hold the settle time. The caller is told,
-// and so is the log, at the start.
+// shortCases are budgets that cannot hold the settle time. A warning says so to the
+// caller, and in the log at the start.
 func shortCases() []waitCase {
 	logged := func(words string) (func(*service.Config), func(*testing.T, *scene, api.Answer)) {
 		log := new(lockedBuffer)

@@ -255,7 +255,7 @@ func discoveryCases() []waitCase {
 		{
 			name: "nothing but an Ingress that is not there", query: "ip=IP&namespace=default&ingress=wep", status: http.StatusNotFound, after: 0,
 			prepare: func(s *scene) { s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort) },
-			also:    says("Ingress default/wep of ingress= does not exist"),
+			also:    says("the Ingress of ingress=, default/wep, does not exist"),
 		},
 	}
 }

@@ -65,8 +65,7 @@ func ingressOf(hostname string) networkingv1.IngressLoadBalancerIngress {
 	return networkingv1.IngressLoadBalancerIngress{Hostname: hostname}
 }
 
-// besideCases are load balancers that no binding accounts for, in namespaces
-// that have bindings.
+// besideCases are load balancers without a binding, in namespaces that have bindings.
 func besideCases() []waitCase {
 	// shop is another team's application with a binding.
 	shop := func(s *scene) {

@@ -17,7 +17,7 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// identityCases are calls for which the caches show another pod than there is.
+// identityCases are calls for which the caches show another pod than the real one.
 func identityCases() []waitCase {
 	return []waitCase{
 		{
@@ -35,7 +35,7 @@ func identityCases() []waitCase {
 		{
 			// The controller is away: it takes the old one out late, and does not know the new one.
 			name: "a pod made anew under its name, and the hook names no address", query: "pod=web-1&namespace=default&max-delay=240",
-			pod: patient, outcome: "budget_spent", after: 4 * time.Minute, // both count, and the new one stays
+			pod: patient, outcome: "budget_spent", after: 4 * time.Minute, // both pods count, and the new one stays
 			stop: func(s *scene) {
 				s.LBC.ChangeLeader()
 				_ = s.ForceDelete(web, "web-1")
@@ -58,7 +58,7 @@ func identityCases() []waitCase {
 			},
 		},
 		{
-			// The NLB's group has let go of it and lists it no more, while the NLB sends.
+			// The NLB's group no longer lists it, while the NLB still sends.
 			name: "an address that no pod has, of a pod that was in a group without a delay", pod: patient, outcome: "drained", after: settleNLB, early: time.Second,
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)
@@ -173,8 +173,8 @@ func hostNetworkCases() []waitCase {
 	}
 }
 
-// sliceByHand has an EndpointSlice of the Service web of a namespace name a pod at
-// the address of the scene's.
+// sliceByHand makes an EndpointSlice of a namespace's Service web that names a pod at the
+// address of the scene's pod.
 func (s *scene) sliceByHand(namespace, pod string, port int32) {
 	name, protocol := "http", corev1.ProtocolTCP
 	yes, no := true, false
@@ -190,7 +190,7 @@ func (s *scene) sliceByHand(namespace, pod string, port int32) {
 	})
 }
 
-// TestForwardedCaller: an address that a proxy has is not that of the pod.
+// TestForwardedCaller: a proxy's address is not the pod's.
 func TestForwardedCaller(t *testing.T) {
 	inScene(t, nil, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")

@@ -29,7 +29,7 @@ func lateCases() []waitCase {
 				s.After(3*time.Second, func() { s.AWS.Register(s.group, s.pod.IP, webPort) })
 				s.After(5*time.Second, func() { s.AWS.Deregister(s.group, s.pod.IP, webPort) })
 			},
-			early: 5 * time.Second, // a group whose waits all settle is looked at every ten seconds
+			early: 5 * time.Second, // while all waits of a group settle, there is a look every ten seconds
 		},
 		{
 			name: "back in a group that settled long ago", pod: patient, outcome: "drained", event: deregistered, after: settleALB, early: time.Second,

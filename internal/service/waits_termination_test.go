@@ -33,7 +33,7 @@ func terminationCases() []waitCase {
 			},
 		},
 		{
-			// The checkpoint comes as late, so the cadence of 5 s has to see it leave.
+			// The checkpoint comes just as late, so the cadence of 5 s has to see it leave.
 			name: "the watch tells of the deletion after the termination check", outcome: "drained", event: deregistered, after: 5*time.Second + settleALB, early: 5 * time.Second,
 			world: func(c *sim.Config) {
 				c.Assumptions.Kube.WatchLag = timeline.Range{Min: 8 * time.Second, Max: 8*time.Second + 1}

@@ -19,53 +19,51 @@ import (
 	"drainwait/internal/sim/kube"
 )
 
-// scene is a bubble with two pods behind one load balancer, under load. The one
-// called web-1 is about to stop, and its hook asks the service. Its neighbour
-// stays.
+// scene is a bubble with two pods behind one load balancer, under load. The pod web-1 is
+// about to stop, and its hook asks the service. The other pod stays.
 type scene struct {
 	*servicetest.Bubble
 	lb      *aws.LoadBalancer
 	group   *aws.TargetGroup
-	outer   *aws.TargetGroup // that of another load balancer, in some scenes
+	outer   *aws.TargetGroup // of another load balancer, in some scenes
 	service *corev1.Service
 	binding *kube.TargetGroupBinding
 	pod     *sim.PodReport
 	hook    sim.Hook // of the pod
 }
 
-// waitCase is one wait: what is out of the ordinary about it, and what must come
-// of it.
+// waitCase is one wait: what is unusual about it, and what must come of it.
 type waitCase struct {
 	name  string
-	kind  aws.Kind // ALB where empty
+	kind  aws.Kind // ALB if empty
 	query string   // of the hook, with IP for the pod's address; empty for ip, namespace and max-delay=60
 	// What is changed before the world begins to run; each may be nil.
 	pod     func(*sim.PodSpec)
 	world   func(*sim.Config)
 	serve   func(*service.Config)
 	prepare func(*scene) // in place of the ordinary load balancer, group, Service and binding
-	// up is called when the pods are ready and known to the load balancer, which
-	// takes a minute; stop in place of the deletion of the pod after that.
+	// up is called when the pods are ready and the load balancer knows them, which
+	// takes a minute. After that, stop is called instead of deleting the pod.
 	up   func(*scene)
 	stop func(*scene)
 
 	outcome string // of a 200
 	status  int    // else
-	// The answer comes this long after the event (the call where nil), or one look
-	// later.
+	// The answer comes this long after the event (if nil, after the call), or one
+	// look later.
 	after time.Duration
 	event func(*scene) time.Duration
-	// early is what the answer may come before that.
+	// early is how much sooner the answer may come.
 	early time.Duration
 	// also checks more; may be nil.
 	also func(*testing.T, *scene, api.Answer)
-	// instead, where not nil, is all that is checked.
+	// instead, if not nil, is the only check.
 	instead func(*testing.T, *scene)
 }
 
-// TestWaits plays all wait cases: a group for each file waits_<group>_test.go.
-// Where the Kubernetes API or AWS shows too little of what the load balancers do,
-// nothing but a proof may say "go".
+// TestWaits plays all wait cases: a group for each file waits_<group>_test.go. If the
+// Kubernetes API or AWS shows too little of what the load balancers do, only a proof may
+// say "go".
 func TestWaits(t *testing.T) {
 	for group, cases := range map[string][]waitCase{
 		"ordinary":    ordinaryCases(),
@@ -99,14 +97,14 @@ func TestContributing(t *testing.T) {
 	}
 }
 
-// oneLook is the cadence of looks while something is going on, the space that a
-// confirming look keeps from the one before, and their ways there and back.
+// oneLook is the pause between looks while something is going on, plus the space between
+// a confirming look and the one before it, plus the time that both take to travel.
 const oneLook = 1800 * time.Millisecond
 
-// address is where the scene's pod is a target.
+// address is the address and port of the scene's pod as a target.
 func (s *scene) address() netip.AddrPort { return netip.AddrPortFrom(s.pod.IP, webPort) }
 
-// fresh makes a new pod with a label app, which is the scene's from then on.
+// fresh makes a new pod with a label app. It is the scene's pod from then on.
 func (s *scene) fresh(app string) {
 	s.pod = s.AddPod(sim.PodSpec{
 		Namespace: web, Name: "web-3", Labels: map[string]string{"app": app}, Port: webPort, Grace: 5 * time.Minute, Hook: s.hook,
@@ -175,7 +173,7 @@ func (c waitCase) run(t *testing.T) {
 		if !s.AdvanceUntil(20*time.Minute, func() bool { return s.pod.Answered > 0 }) {
 			t.Fatal("the hook was not answered within 20 minutes")
 		}
-		s.Advance(4 * time.Minute) // for what comes too late
+		s.Advance(4 * time.Minute) // for requests that come too late
 		if c.instead != nil {
 			c.instead(t, s)
 			return
@@ -243,8 +241,8 @@ const (
 
 // TestStates has a row for each state of ELBv2's TargetHealth.
 func TestStates(t *testing.T) {
-	// pinned shows the pod in a state from the call on, while the load balancer
-	// really lets go of it.
+	// pinned shows the pod in a state from the call on, while the load balancer really
+	// stops sending to it.
 	pinned := func(state, reason string) waitCase {
 		return waitCase{
 			name: strings.TrimSuffix(state+", "+reason, ", "),

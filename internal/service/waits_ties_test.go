@@ -8,14 +8,14 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// tieLostCases delete a pod some time after what tied it to its target group was
-// edited away, as a blue-green switch or a changed Ingress do. The load balancer
-// goes on sending for its whole tail.
+// tieLostCases delete a pod some time after an edit has removed what tied it to its
+// target group, as a blue-green switch or a changed Ingress does. The load balancer goes
+// on sending for its whole tail.
 func tieLostCases() (cases []waitCase) {
 	losses := []struct {
 		name string
 		lose func(*scene)
-		// unseen: only a controller that is there learns of it.
+		// unseen: only a controller that is present learns of it.
 		unseen bool
 	}{
 		{"binding switched", func(s *scene) { s.binding.Spec.ServiceRef.Name = "green"; s.Kube.Apply(s.binding) }, false},
@@ -42,8 +42,8 @@ func tieLostCases() (cases []waitCase) {
 	return cases
 }
 
-// behind is where the pod is: behind which load balancers, in groups with which
-// deregistration delay, and whether the controller is away when it is deleted.
+// behind says which load balancers the pod is behind, which deregistration delay their
+// groups have, and whether the controller is away when the pod is deleted.
 type behind struct {
 	kinds []aws.Kind
 	delay time.Duration
@@ -65,7 +65,8 @@ func (b behind) lost(what string, before time.Duration, lose func(*scene)) waitC
 	if b.kinds[len(b.kinds)-1] == aws.NLB {
 		c.after = settleNLB
 	}
-	// Deregistered counts from the call's return; what leaves at another moment of it is seen at once.
+	// Deregistered counts from the call's return. The pod can leave earlier during the
+	// call, and then a look sees that at once.
 	c.early = 3 * time.Second
 	return c
 }

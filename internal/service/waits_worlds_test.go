@@ -14,7 +14,7 @@ import (
 	"drainwait/internal/sim/lbc"
 )
 
-// overIPv6 has a group and a Service of that address family.
+// overIPv6 has an IPv6 group and an IPv6 Service.
 func overIPv6(s *scene) {
 	ordinary(aws.ALB)(s)
 	s.group = s.AWS.AddGroup(aws.TargetGroupSpec{Name: "six", Port: webPort, Balancer: s.lb, IPv6: true})
@@ -37,7 +37,7 @@ func nameOnly(s *scene) {
 	s.Kube.Apply(s.binding)
 }
 
-// otherAccount hides the group from all but a role.
+// otherAccount hides the group from everybody except a role.
 func otherAccount(s *scene) {
 	const role = "arn:aws:iam::" + aws.AccountID + ":role/other"
 	s.AWS.AddRole(role, "secret")
@@ -67,8 +67,8 @@ func fault(operation string, f aws.Fault) func(string, string) *aws.Fault {
 	}
 }
 
-// unbound is a scene where nothing but host names leads to the group: no
-// TargetGroupBinding can be seen, and the load balancer's owner is somebody else.
+// unbound is a scene in which only host names lead to the group: nobody can see a
+// TargetGroupBinding, and the load balancer belongs to somebody else.
 func unbound(kind aws.Kind, change func(*scene)) func(*scene) {
 	return func(s *scene) {
 		ordinary(kind)(s)
@@ -84,8 +84,7 @@ func unbound(kind aws.Kind, change func(*scene)) func(*scene) {
 	}
 }
 
-// byHand registers both pods, and takes web-1 out three seconds after its
-// deletion.
+// byHand registers both pods, and deregisters web-1 three seconds after its deletion.
 func byHand(c waitCase) waitCase {
 	c.up = func(s *scene) {
 		for _, p := range s.Pods() {
@@ -100,14 +99,14 @@ func byHand(c waitCase) waitCase {
 	return c
 }
 
-// departed is when both the hook had asked and the pod was deregistered.
+// departed is the moment by which the hook had asked and the pod was deregistered.
 func departed(s *scene) time.Duration { return max(s.pod.Deregistered, s.pod.Asked) }
 
 // patient gives the hook four minutes.
 func patient(p *sim.PodSpec) { p.Hook.MaxDelay = 4 * time.Minute }
 
-// outer has a second load balancer, which somebody else than the controller
-// fills, in front of the same Service.
+// outer has a second load balancer in front of the same Service, which somebody other
+// than the controller fills.
 func outer(s *scene) {
 	ordinary(aws.ALB)(s)
 	lb := s.AWS.AddLoadBalancer("outer", aws.ALB)

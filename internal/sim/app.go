@@ -10,7 +10,7 @@ import (
 
 // App is an application behind a load balancer, as LBC sets it up for an Ingress
 // (ALB) or a Service of type LoadBalancer (NLB): everything from the Deployment to
-// the target group bears its name.
+// the target group has its name.
 type App struct {
 	Namespace, Name string
 	Kind            aws.Kind
@@ -20,7 +20,7 @@ type App struct {
 	Hook            Hook
 }
 
-// AddApp creates the application and all that belongs to it. Its pods have a
+// AddApp creates the application and everything that belongs to it. Its pods have a
 // readiness gate for its target group.
 func (w *World) AddApp(a App) (*Deployment, *aws.TargetGroup) {
 	lb := w.AWS.AddLoadBalancer("k8s-"+a.Namespace+"-"+a.Name, a.Kind)

@@ -9,11 +9,11 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// Assumptions are the numbers of the simulated world: what AWS, the AWS Load
-// Balancer Controller (LBC), Kubernetes and applications are taken to do. They
-// are kept apart from the settings of the service that is judged in the world,
-// which must not be used to choose them. docs/simulator.md is made from the
-// comments here and in each room.
+// Assumptions are the numbers of the simulated world: what we assume that AWS, the
+// AWS Load Balancer Controller (LBC), Kubernetes and applications do. They are kept
+// apart from the settings of the service, which is judged in this world: nobody may
+// choose them to suit those settings. docs/simulator.md is made from the comments
+// here and in each room.
 type Assumptions struct {
 	AWS  aws.Assumptions
 	Kube kube.Assumptions
@@ -25,16 +25,16 @@ type Assumptions struct {
 	// How long the kubelet takes to notice a new or a deleted pod.
 	KubeletLag timeline.Range
 	// How long the node controller takes to mark the pods of a node as not
-	// ready once the node is not. kube-controller-manager's
+	// ready after the node stopped being ready. kube-controller-manager's
 	// --node-monitor-period is 5 s.
 	NodeMonitor timeline.Range
-	// From the kubelet's notice of a new pod until its containers are ready:
-	// pull from a warm cache, start, first readiness probe.
+	// From the moment when the kubelet notices a new pod until the pod's containers
+	// are ready: pull from a warm cache, start, first readiness probe.
 	StartTime timeline.Range
 	// How long an application serves one request.
 	ServiceTime timeline.Range
-	// From SIGTERM until the process exits. It refuses new connections from
-	// the SIGTERM on and finishes those it has.
+	// From SIGTERM until the process exits. After SIGTERM it refuses new
+	// connections and finishes those that it has.
 	ShutdownTime timeline.Range
 }
 

@@ -12,7 +12,7 @@ import (
 type clients struct {
 	group  *aws.TargetGroup
 	gap    time.Duration // mean time between two requests
-	random *rand.Rand    // a source of their own: what happens to a request does not change the next
+	random *rand.Rand    // a separate source, so what happens to a request does not change the next one
 	stats  Stats
 }
 
@@ -20,14 +20,13 @@ type clients struct {
 type Stats struct {
 	Requests int `json:"requests"`
 	Failed   int `json:"failed"`
-	// Why requests failed: "no target" where a load balancer had none,
-	// "refused" where the application had stopped, "cut" where it was killed
-	// with the request in hand.
+	// Why requests failed: "no target" if a load balancer had none, "refused" if
+	// the application had stopped, "cut" if it was killed during the request.
 	Reasons map[string]int `json:"reasons"`
 }
 
-// AddClients starts a steady load of rate requests in a second of world time
-// through the load balancer of g.
+// AddClients starts a steady load through the load balancer of g: rate requests per
+// second of world time.
 func (w *World) AddClients(g *aws.TargetGroup, rate float64) {
 	c := &clients{
 		group:  g,
@@ -102,9 +101,9 @@ func (w *World) request(c *clients) {
 	})
 }
 
-// SetListening says whether an application outside of the world answers at an
-// address; health checks find out later. It is for who runs pods there and sends
-// them real requests, see [aws.Account.Pick]: the world then only plays AWS.
+// SetListening says whether an application outside the world answers at an
+// address. Health checks find out later. It is for tests that run their own pods and
+// send them real requests, see [aws.Account.Pick]: the world then only plays AWS.
 func (w *World) SetListening(addr netip.AddrPort, on bool) {
 	id := aws.TargetID{IP: addr.Addr(), Port: int(addr.Port())}
 	w.outside[id] = on

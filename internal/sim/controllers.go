@@ -18,7 +18,7 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// notice is the ear of all simulated controllers on the Kubernetes API.
+// notice tells all simulated controllers about changes in the Kubernetes API.
 func (w *World) notice(event string, obj metav1.Object) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
@@ -58,7 +58,7 @@ func selects(s *corev1.Service, p *corev1.Pod) bool {
 	return len(s.Spec.Selector) > 0
 }
 
-// soon plans f after a lag unless it is planned already under this name.
+// soon plans f after a lag, unless work of this name is planned already.
 func (w *World) soon(name string, lag timeline.Range, f func()) {
 	if w.planned[name] {
 		return
@@ -78,17 +78,17 @@ func (w *World) syncSlicesSoon(namespace, name string) {
 // slice: the default of kube-controller-manager's --max-endpoints-per-slice.
 const maxEndpoints = 100
 
-// sliceController is who the slices of a Service with a selector say that they
-// are managed by; others are left alone.
+// sliceController is the manager that the slices of a Service with a selector name.
+// Other slices are left alone.
 const sliceController = "endpointslice-controller.k8s.io"
 
-// syncSlices is the EndpointSlice controller for one Service. With the Service
-// go its slices.
+// syncSlices is the EndpointSlice controller for one Service. The slices go with
+// their Service.
 func (w *World) syncSlices(namespace, name string) {
 	keep := make(map[string]bool)
 	if s, ok := kube.Get[corev1.Service](w.Kube, namespace, name); ok {
 		if len(s.Spec.Selector) == 0 {
-			return // its slices are somebody else's
+			return // somebody else makes its slices
 		}
 		for _, slice := range w.slicesOf(s) {
 			keep[slice.Name] = true
@@ -102,9 +102,9 @@ func (w *World) syncSlices(namespace, name string) {
 	}
 }
 
-// slicesOf are the slices that a Service should have: at least one for each of
-// its address families, and one for each set of numbers that its ports have in
-// its pods.
+// slicesOf are the slices that a Service should have: at least one for each of its
+// address families, and one for each set of port numbers that its ports have in the
+// pods.
 func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 	families := s.Spec.IPFamilies
 	if len(families) == 0 {
@@ -149,7 +149,7 @@ func (w *World) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 	return out
 }
 
-// addressOf is the pod's first address of a family, "" where it has none.
+// addressOf is the pod's first address of a family, "" if it has none.
 func addressOf(p *corev1.Pod, f corev1.IPFamily) string {
 	for _, ip := range p.Status.PodIPs {
 		if strings.Contains(ip.IP, ":") == (f == corev1.IPv6Protocol) {
@@ -159,9 +159,9 @@ func addressOf(p *corev1.Pod, f corev1.IPFamily) string {
 	return ""
 }
 
-// endpointPorts are a Service's ports with the numbers that they have in a pod,
-// and a key that is the same for the same numbers. A target port that the pod
-// does not name is left out.
+// endpointPorts are a Service's ports with their numbers in a pod, and a key that is
+// the same for the same numbers. It leaves out a target port that the pod does not
+// name.
 func endpointPorts(s *corev1.Service, p *corev1.Pod) (key string, ports []discoveryv1.EndpointPort) {
 	for _, sp := range s.Spec.Ports {
 		if n, ok := targetPort(sp, p); ok {
@@ -187,8 +187,8 @@ func targetPort(sp corev1.ServicePort, p *corev1.Pod) (int32, bool) {
 	return 0, false
 }
 
-// endpoint is a pod as an endpoint: a pod that is being deleted is terminating
-// and never ready, unless the Service publishes addresses that are not ready.
+// endpoint is a pod as an endpoint. A pod that is being deleted is terminating, and
+// is never ready unless the Service publishes not-ready addresses.
 func endpoint(s *corev1.Service, p *corev1.Pod, ip string) discoveryv1.Endpoint {
 	serving := kube.ConditionTrue(p, corev1.PodReady)
 	terminating := p.DeletionTimestamp != nil
@@ -205,8 +205,8 @@ func completed(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// Deployment is a set of equal pods that can be rolled. It surges by one pod
-// and lets none be unavailable.
+// Deployment is a set of equal pods that can be rolled. It surges by one pod and
+// allows none to be unavailable.
 type Deployment struct {
 	spec       PodSpec
 	replicas   int
@@ -216,8 +216,8 @@ type Deployment struct {
 	done       func() // called when the last old pod is gone
 }
 
-// AddDeployment creates replicas pods after the template, whose name they
-// extend, and keeps up their number.
+// AddDeployment creates as many pods as replicas says, from the template, whose name
+// they extend. It keeps that number of pods.
 func (w *World) AddDeployment(template PodSpec, replicas int) *Deployment {
 	template.Labels = maps.Clone(template.Labels)
 	d := &Deployment{spec: template, replicas: replicas, generation: 1}
@@ -228,17 +228,17 @@ func (w *World) AddDeployment(template PodSpec, replicas int) *Deployment {
 	return d
 }
 
-// Rollout replaces all pods of d by new ones. onDelete, which may be nil, is
-// called at each deletion of an old pod, with 1 for the first; done, which may
-// be nil, when the last of them is gone.
+// Rollout replaces all pods of d with new ones. It calls onDelete at each deletion of
+// an old pod, with 1 for the first, and done when the last old pod is gone. Both may
+// be nil.
 func (w *World) Rollout(d *Deployment, onDelete func(nth int), done func()) {
 	d.generation++
 	d.deleted, d.onDelete, d.done = 0, onDelete, done
 	w.syncDeploymentSoon(d)
 }
 
-// WhenUp calls f once all pods of d are ready, the load balancer's nodes have
-// learned of them, and also, which may be nil, returns true.
+// WhenUp calls f when all pods of d are ready, the load balancer's nodes have learned
+// of them, and also returns true. also may be nil.
 func (w *World) WhenUp(d *Deployment, also func() bool, f func()) {
 	const again = time.Second
 	ready := 0
@@ -275,9 +275,9 @@ func (w *World) syncDeploymentSoon(d *Deployment) {
 	w.soon("deployment "+key(d.spec.Namespace, d.spec.Name), w.cfg.Assumptions.EndpointLag, func() { w.syncDeployment(d) })
 }
 
-// syncDeployment is one step of the Deployment controller's rolling update:
-// never more than replicas+1 pods that are not being deleted, never fewer than
-// replicas that are ready.
+// syncDeployment is one step of the Deployment controller's rolling update. There are
+// never more than replicas+1 pods that are not being deleted, and never fewer ready
+// pods than replicas.
 func (w *World) syncDeployment(d *Deployment) {
 	var old, current []*corev1.Pod
 	alive, ready, leaving := 0, 0, 0
@@ -302,7 +302,7 @@ func (w *World) syncDeployment(d *Deployment) {
 	case len(current) < d.replicas && alive <= d.replicas:
 		w.addReplica(d)
 	case len(old) > 0 && ready > d.replicas:
-		// The order of deletion is that of age; names are random.
+		// The oldest is deleted first; names are random.
 		slices.SortFunc(old, func(a, b *corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 		d.deleted++
 		if d.onDelete != nil {

@@ -29,14 +29,14 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// bindings are the custom resource of LBC.
+// bindings is LBC's custom resource.
 var bindings = schema.GroupVersionResource{Group: kube.GroupELBv2, Version: "v1beta1", Resource: "targetgroupbindings"}
 
 // checkpointAnnotation is where LBC writes its checkpoint.
 const checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
 
-// worldTest is a world in a bubble with the real SDK on its AWS face. Its API
-// takes 100 ms a call: a call acts 50 ms after it was made.
+// worldTest is a world in a bubble, with the real SDK on its AWS API. A call takes 100 ms:
+// it acts 50 ms after it was made.
 type worldTest struct {
 	*testing.T
 	w   *World
@@ -175,7 +175,7 @@ func checkCode(t *worldTest, err error, want string) {
 	}
 }
 
-// bound is the binding of that name as it is now, nil where there is none.
+// bound is the binding of that name as it is now, nil if there is none.
 func (t *worldTest) bound(group, name string) *kube.TargetGroupBinding {
 	for _, b := range kube.List[kube.TargetGroupBinding](t.w.Kube, "shop") {
 		if b.GroupVersionKind().Group == group && b.Name == name {

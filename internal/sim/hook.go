@@ -20,21 +20,22 @@ import (
 type Hook struct {
 	// Sleep waits that long, as `preStop: sleep` does.
 	Sleep time.Duration
-	// Hold waits until the grace period is over, for somebody else to play the
-	// hook.
+	// Hold waits until the grace period is over, so that somebody else can play
+	// the hook.
 	Hold bool
-	// URL asks the service there, as in http://drain-wait:8080, after Delay.
+	// URL asks the service at this address, as in http://drain-wait:8080, after
+	// Delay.
 	URL   string
 	Delay time.Duration
-	// Query, where not empty, is the query of that request as it stands; what
-	// follows decides it otherwise.
+	// Query, if not empty, is the whole query of that request. Otherwise the
+	// fields below decide it.
 	Query string
 	// MaxDelay is the max-delay that the hook asks for; 0 leaves it out.
 	MaxDelay time.Duration
 	// ByAddress makes the hook call without ip and namespace: the service has
-	// to tell the pod by the caller's address.
+	// to find the pod by the caller's address.
 	ByAddress bool
-	// Fallback is how long the hook waits itself where the service does not
+	// Fallback is how long the hook waits by itself if the service does not
 	// answer 200.
 	Fallback time.Duration
 }
@@ -55,28 +56,28 @@ func (h Hook) lifecycle() *corev1.Lifecycle {
 // world times.
 type HookCall struct {
 	Container string
-	// Asked is when it was made. Answered is when the whole answer had arrived:
-	// in a bubble, the instant in which the service sent it. It is zero where the
-	// hook was ended before that.
+	// Asked is when the call was made. Answered is when the whole answer had
+	// arrived; in a bubble this is the instant when the service sent it. It is zero
+	// if the hook was ended before that.
 	Asked, Answered time.Duration
-	// Status is 0 where there was no answer; Err then says why.
+	// Status is 0 if there was no answer; Err then says why.
 	Status int
 	Err    error
-	// Outcome is taken out of Answer, the body of the answer.
+	// Outcome comes from Answer, the body of the answer.
 	Outcome string
 	Answer  []byte
-	// Choosable is whether at the time of the answer a node of any load balancer
-	// could still choose the pod, or will again: a target of it is registered and
-	// not draining in a group that a load balancer uses, or LBC's RegisterTargets
-	// for it is on its way.
+	// Choosable says whether, when the answer came, a node of any load balancer
+	// could still choose the pod, or would again. It would if a target of the pod is
+	// registered and not draining in a group that a load balancer uses, or if LBC's
+	// RegisterTargets for it is on its way.
 	Choosable bool
-	// Deleted is whether the API server had accepted the pod's deletion by then;
-	// Unready and NodeUnready are whether the pod or its node was not ready.
+	// Deleted says whether the API server had accepted the pod's deletion by then.
+	// Unready and NodeUnready say whether the pod or its node was not ready.
 	Deleted, Unready, NodeUnready bool
 }
 
-// startHook runs the container's preStop hook; when it is over, the container
-// is stopped.
+// startHook runs the container's preStop hook. When it is over, the container is
+// stopped.
 func (w *World) startHook(c *container) {
 	switch h := c.hook; {
 	case c.stopped, h.Hold:
@@ -89,7 +90,7 @@ func (w *World) startHook(c *container) {
 	}
 }
 
-// callService makes the hook's HTTP request, in a goroutine of its own.
+// callService makes the hook's HTTP request, in a new goroutine.
 func (w *World) callService(c *container) {
 	if c.stopped {
 		return
@@ -112,7 +113,7 @@ func (w *World) callService(c *container) {
 	}()
 }
 
-// hookAnswered is the hook after the service's answer, or without one.
+// hookAnswered goes on with the hook after the service's answer, or after none.
 func (w *World) hookAnswered(c *container, call *HookCall, answer HookCall) {
 	var body struct{ Outcome string }
 	_ = json.Unmarshal(answer.Answer, &body) // an answer that is not JSON has no outcome
@@ -154,7 +155,7 @@ func (w *World) judge(p *pod, call *HookCall) {
 	}
 }
 
-// deregistered notes that a call of DeregisterTargets for the pod has returned.
+// deregistered notes that a DeregisterTargets call for the pod has returned.
 func (p *pod) deregistered(now time.Duration, byController bool) {
 	r := p.report
 	r.Deregistered = now

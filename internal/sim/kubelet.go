@@ -22,13 +22,13 @@ import (
 type PodSpec struct {
 	Namespace, Name string
 	Labels          map[string]string
-	// Port is what the application listens at, under the name "http";
-	// ExtraPorts are more of its ports, by name.
+	// Port is the application's port, under the name "http". ExtraPorts are more
+	// of its ports, by name.
 	Port       int
 	ExtraPorts map[string]int
-	// Sidecars are the containers beside the application's.
+	// Sidecars are the other containers.
 	Sidecars []Sidecar
-	// Grace is the termination grace period; the wire carries whole seconds of
+	// Grace is the termination grace period. The API shows it in whole seconds of
 	// real time, rounded up.
 	Grace time.Duration
 	// Gates are the readiness gates: condition types that must be true before
@@ -37,15 +37,16 @@ type PodSpec struct {
 	Hook  Hook
 	// Node is where the pod runs; empty for the first node that is ready.
 	Node string
-	// HostNetwork gives the pod its node's address instead of one of its own.
+	// HostNetwork gives the pod its node's address instead of its own.
 	HostNetwork bool
-	// IPFamilies are those that the pod gets an address of; none for IPv4.
+	// IPFamilies are the families of the pod's addresses; none means IPv4.
 	IPFamilies []corev1.IPFamily
-	// Addresses, where not empty, are the pod's addresses whatever else.
+	// Addresses, if not empty, are the pod's addresses, whatever the other fields
+	// say.
 	Addresses []netip.Addr
 }
 
-// Sidecar is a container beside the application's.
+// Sidecar is a container other than the application's.
 type Sidecar struct {
 	Name  string
 	Ports map[string]int
@@ -55,16 +56,16 @@ type Sidecar struct {
 // pod is one pod as its kubelet sees it.
 type pod struct {
 	obj        *corev1.Pod
-	serial     int // tells it from others of the same name
+	serial     int // tells it apart from others of the same name
 	ips        []netip.Addr
 	spec       PodSpec
 	containers []*container // the first is the application
 	shutdown   bool         // its node shuts down
-	unready    bool         // whatever its containers say: its node is not ready
+	unready    bool         // its node is not ready, so neither is the pod
 	ending     bool         // its containers are not started again
 	over       bool         // all of them are dead for good
 	finished   bool         // nothing but a finalizer keeps its object
-	safe       bool         // the service has said of what runs now that nothing more will come
+	safe       bool         // the service has said that nothing more will come to what runs now
 	staying    int          // how often it has said that LBC will not deregister the pod
 	report     *PodReport
 }
@@ -85,35 +86,35 @@ type container struct {
 	cancel  context.CancelFunc // ends the hook; nil while none runs
 }
 
-// PodReport is what really happened to one pod. Times are world times; zero
-// where it did not happen.
+// PodReport is what really happened to one pod. Times are world times; a zero time
+// means that it did not happen.
 type PodReport struct {
 	Namespace, Name string
-	// UID is that of its object: another pod can have the same name later.
+	// UID is the UID of its object: another pod can have the same name later.
 	UID types.UID
 	// IP is the first of its addresses.
 	IP  netip.Addr
 	IPs []netip.Addr
 	// Deleted is when its deletion was accepted.
 	Deleted time.Duration
-	// Deregistered is when the last DeregisterTargets for it returned;
-	// DeregisteredByController is the same of those that LBC made.
+	// Deregistered is when the last DeregisterTargets for it returned.
+	// DeregisteredByController is the same for the calls that LBC made.
 	Deregistered, DeregisteredByController time.Duration
-	// HookCall is the call that a hook of it last made or had answered.
+	// HookCall is the last call that one of its hooks made or got an answer to.
 	HookCall
-	// Calls are all of them, in the order in which they were made.
+	// Calls are all its hooks' calls, in the order in which they were made.
 	Calls []*HookCall
 	// Stopped is when its application was last told to stop (SIGTERM).
 	Stopped time.Duration
 	// Gone is when its object was removed.
 	Gone time.Duration
 	// LastArrival is when a load balancer sent it the last new request (ALB) or
-	// connection (NLB), and LastArrivals the same by kind of load balancer.
+	// connection (NLB). LastArrivals is the same by kind of load balancer.
 	LastArrival  time.Duration
 	LastArrivals map[aws.Kind]time.Duration
-	// Drained and NotRegistered count those answers to its hooks, and Premature
-	// those of both that came while a node of a load balancer could still choose
-	// the pod, or would again; see [HookCall].
+	// Drained and NotRegistered count these answers to its hooks. Premature counts
+	// those of them that came while a node of a load balancer could still choose the
+	// pod, or would again; see [HookCall].
 	Drained, NotRegistered, Premature int
 	// Late counts the new requests that arrived after such an answer: each is a
 	// broken promise.
@@ -121,11 +122,11 @@ type PodReport struct {
 	// WrongNotTerminating counts the answers "not_terminating" that came when the
 	// pod's deletion had been accepted, or when it or its node was not ready.
 	WrongNotTerminating int
-	// WrongWillNotLeave counts the answers "will_not_leave" after which LBC did
-	// deregister the pod before its processes had ended. What ends is deregistered
-	// in any case.
+	// WrongWillNotLeave counts the answers "will_not_leave" after which LBC
+	// deregistered the pod before its processes had ended. A pod that has ended is
+	// deregistered in any case.
 	WrongWillNotLeave int
-	// Failed counts the requests to it that failed.
+	// Failed counts the failed requests to it.
 	Failed int
 }
 
@@ -135,8 +136,8 @@ func (r *PodReport) Held() time.Duration { return r.Stopped - r.Deleted }
 // Pods reports every pod that ever was, in order of creation.
 func (w *World) Pods() []*PodReport { return w.reports }
 
-// Late counts the new requests that arrived at any pod after the service had
-// said "drained" or "not_registered" of it.
+// Late counts the new requests that arrived at a pod after the service had called
+// the pod "drained" or "not_registered".
 func (w *World) Late() int {
 	n := 0
 	for _, r := range w.reports {
@@ -159,8 +160,8 @@ func (w *World) listening(id aws.TargetID) bool {
 	return c != nil && c.serving || w.outside[id]
 }
 
-// receiver is the pod to which packets for an address and a port go, nil for none
-// that the world knows.
+// receiver is the pod to which packets for an address and a port go, nil if the world
+// knows none.
 func (w *World) receiver(id aws.TargetID) *pod {
 	if l := w.listeners[id]; l != nil {
 		return l.pod
@@ -188,9 +189,10 @@ func (c *container) targets() []aws.TargetID {
 
 func key(namespace, name string) string { return namespace + "/" + name }
 
-// AddPod creates a pod; its kubelet starts it. Its node is made where there is
-// none of that name. A pod can have the name of one whose object is gone, and an
-// address that another one had: from now on packets for it go to the new one.
+// AddPod creates a pod, and its kubelet starts it. If there is no node of the pod's
+// node name, it makes one. The pod can have the name of a pod whose object is gone, and
+// an address that another pod had: from now on packets for that address go to the new
+// pod.
 func (w *World) AddPod(spec PodSpec) *PodReport {
 	if w.pods[key(spec.Namespace, spec.Name)] != nil {
 		panic(fmt.Sprintf("sim: there is a pod %s/%s", spec.Namespace, spec.Name))
@@ -266,9 +268,10 @@ func (p *pod) add(s Sidecar) {
 	p.obj.Spec.Containers = append(p.obj.Spec.Containers, c)
 }
 
-// giveAddresses has packets for the pod's addresses go to it, from now on, whoever
-// had them before. A port that another pod listens at and this one has not is that
-// one's still: two pods can be given one address only where one of them is over.
+// giveAddresses sends packets for the pod's addresses to it from now on, whoever had
+// them before. A port at which another pod listens, and which this pod does not have,
+// still belongs to the other pod: two pods can have one address only if one of them
+// is over.
 func (w *World) giveAddresses(p *pod) {
 	if p.spec.HostNetwork {
 		return
@@ -312,10 +315,10 @@ func address(family corev1.IPFamily, n int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
 }
 
-// seconds are whole seconds of real time, as the wire carries them.
+// seconds are whole seconds of real time, as the API shows them.
 func (w *World) seconds(d time.Duration) int64 { return int64(math.Ceil(w.Real(d).Seconds())) }
 
-// started is a container whose readiness probe has succeeded.
+// started goes on with a container whose readiness probe has succeeded.
 func (w *World) started(c *container) {
 	if c.stopped || c.gone {
 		return
@@ -328,8 +331,8 @@ func (w *World) started(c *container) {
 	w.setConditions(c.pod)
 }
 
-// setConditions writes the pod's status: whether its containers are ready, and
-// with them and its readiness gates the pod.
+// setConditions writes the pod's status: whether its containers are ready, and whether
+// the pod is, given its containers and its readiness gates.
 func (w *World) setConditions(p *pod) {
 	if !w.exists(p) {
 		return
@@ -361,17 +364,16 @@ func (w *World) setCondition(obj *corev1.Pod, kind corev1.PodConditionType, on b
 // DeletePod deletes a pod with its own grace period.
 func (w *World) DeletePod(namespace, name string) error { return w.deletePod(namespace, name, nil) }
 
-// DeletePodIn deletes a pod with another grace period; the wire carries whole
-// seconds of real time, rounded up. None at all takes the pod out of the API at
-// once. Of a pod that is being deleted it can only shorten what is left.
+// DeletePodIn deletes a pod with another grace period. The API shows it in whole
+// seconds of real time, rounded up. A period of zero removes the pod from the API at once. For a pod that is
+// being deleted already it can only shorten the time that is left.
 func (w *World) DeletePodIn(namespace, name string, grace time.Duration) error {
 	return w.deletePod(namespace, name, new(w.seconds(grace)))
 }
 
-// ForceDelete takes a pod out of the API at once, as a forced deletion does, while
-// its containers live on where they run: their hooks are called, and they end with
-// the pod's own grace period, as on a node that nobody reaches. Another pod can be
-// made under the name.
+// ForceDelete removes a pod from the API at once, as a forced deletion does, while its
+// containers go on running. Their hooks are called, and they end with the pod's own
+// grace period, as on a node that nobody can reach. Another pod can get the name.
 func (w *World) ForceDelete(namespace, name string) error {
 	p := w.pods[key(namespace, name)]
 	if p == nil {
@@ -390,8 +392,8 @@ func (w *World) ForceDelete(namespace, name string) error {
 
 var errNoPod = errors.New("no such pod")
 
-// deletePod accepts the deletion of a pod. grace is in seconds of real time,
-// as on the wire.
+// deletePod accepts the deletion of a pod. grace is in seconds of real time, as in the
+// API.
 func (w *World) deletePod(namespace, name string, grace *int64) error {
 	p := w.pods[key(namespace, name)]
 	if p == nil {
@@ -405,7 +407,7 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 	} else if *grace >= *p.obj.DeletionGracePeriodSeconds {
 		return nil
 	}
-	// A shorter grace period counts from the first deletion, too: BeforeDelete in
+	// A shorter grace period also counts from the first deletion: BeforeDelete in
 	// k8s.io/apiserver/pkg/registry/rest/delete.go.
 	end := p.report.Deleted + time.Duration(float64(*grace)*w.cfg.Speed*float64(time.Second))
 	killAt := max(w.Present(), end)
@@ -422,19 +424,19 @@ func (w *World) deletePod(namespace, name string, grace *int64) error {
 	return nil
 }
 
-// deleteIfRun is a deletion by way of the API; see [kube.Kubelets].
+// deleteIfRun is a deletion through the API; see [kube.Kubelets].
 func (w *World) deleteIfRun(namespace, name string, grace *int64) bool {
 	return w.deletePod(namespace, name, grace) == nil
 }
 
-// updated takes away a pod that has waited for its last finalizer.
+// updated removes a pod that has waited for its last finalizer.
 func (w *World) updated(obj *corev1.Pod) {
 	if p := w.pods[key(obj.Namespace, obj.Name)]; p != nil && p.obj == obj && p.finished {
 		w.forget(p)
 	}
 }
 
-// CompletePod ends all processes of a pod as those of a Job end: its phase is
+// CompletePod ends all processes of a pod, as the pod of a Job ends: its phase is
 // Succeeded, and its object keeps the address.
 func (w *World) CompletePod(namespace, name string) {
 	p := w.pods[key(namespace, name)]
@@ -444,17 +446,16 @@ func (w *World) CompletePod(namespace, name string) {
 	}
 }
 
-// RestartContainer has the kubelet restart the application of a pod as after a
-// failed liveness probe: its hook runs while the pod is ready and not being
-// deleted.
+// RestartContainer has the kubelet restart a pod's application, as after a failed
+// liveness probe: the hook runs while the pod is ready and is not being deleted.
 func (w *World) RestartContainer(namespace, name string) {
 	c := w.pods[key(namespace, name)].containers[0]
 	w.terminate([]*container{c}, w.Present()+c.pod.spec.Grace)
 }
 
-// terminate has the kubelet end containers of one pod: each one's hook, then
-// SIGTERM, and SIGKILL at killAt at the latest. A second call can only shorten
-// the first.
+// terminate has the kubelet end containers of one pod. For each it runs the hook, then
+// sends SIGTERM, and SIGKILL at killAt at the latest. A second call can only shorten
+// the time of the first.
 func (w *World) terminate(cs []*container, killAt time.Duration) {
 	var begin []*container
 	for _, c := range cs {
@@ -479,9 +480,9 @@ func (w *World) terminate(cs []*container, killAt time.Duration) {
 	})
 }
 
-// minTermination is what the kubelet leaves a container between SIGTERM and
-// SIGKILL even where the hook used up the grace period: the "one-off grace
-// period extension of 2 seconds" of the Kubernetes documentation.
+// minTermination is the time that the kubelet leaves a container between SIGTERM and
+// SIGKILL, even if the hook used up the grace period: the "one-off grace period
+// extension of 2 seconds" of the Kubernetes documentation.
 const minTermination = 2 * time.Second
 
 // graceOver is the end of the grace period: the hook is abandoned, and what
@@ -524,8 +525,8 @@ func (w *World) later(c *container, d time.Duration, f func(*container)) {
 	})
 }
 
-// exit is the end of the process. The kubelet starts the container again
-// unless the pod is to end.
+// exit is the end of the process. The kubelet starts the container again, unless the
+// pod is ending.
 func (w *World) exit(c *container) {
 	if c.gone {
 		return
@@ -556,8 +557,8 @@ func (w *World) exit(c *container) {
 	})
 }
 
-// ended writes down that all containers of a pod are dead for good. The object
-// of a pod that is being deleted is then removed.
+// ended notes that all containers of a pod are dead for good. If the pod is being
+// deleted, its object is then removed.
 func (w *World) ended(p *pod) {
 	if !p.ending || slices.ContainsFunc(p.containers, func(c *container) bool { return !c.gone }) {
 		return
@@ -578,7 +579,7 @@ func (w *World) ended(p *pod) {
 // exists says whether the pod's object is there.
 func (w *World) exists(p *pod) bool { return w.pods[key(p.spec.Namespace, p.spec.Name)] == p }
 
-// forget removes the pod's object, or has it wait for its last finalizer.
+// forget removes the pod's object, or lets it wait for its last finalizer.
 func (w *World) forget(p *pod) {
 	if !w.exists(p) {
 		return
@@ -594,7 +595,7 @@ func (w *World) forget(p *pod) {
 	w.Kube.Remove(p.obj)
 }
 
-// AddNode makes a node that is ready. [World.AddPod] makes those it needs.
+// AddNode makes a ready node. [World.AddPod] makes the nodes that it needs.
 func (w *World) AddNode(name string) *corev1.Node {
 	w.nodes++
 	n := &corev1.Node{
@@ -631,10 +632,10 @@ func (w *World) scheduled(name string) *corev1.Node {
 	}
 }
 
-// ShutdownNode shuts a node down gracefully: it is no longer ready, its pods'
-// hooks run though nobody deletes them, and a little later the node controller
-// sees the node and marks its pods as not ready. In the end their phase is
-// Failed. Their own grace periods stand in for the node's.
+// ShutdownNode shuts a node down gracefully. The node is no longer ready, and its pods'
+// hooks run although nobody deletes the pods. A little later the node controller sees
+// the node and marks its pods as not ready. In the end their phase is Failed. The
+// pods' own grace periods stand in for the node's.
 // kubernetes.io/docs/concepts/cluster-administration/node-shutdown.
 func (w *World) ShutdownNode(name string) {
 	n, ok := kube.Get[corev1.Node](w.Kube, "", name)

@@ -28,7 +28,7 @@ const (
 	podDraining = "10.0.0.1:8080 us-east-1b draining Target.DeregistrationInProgress"
 )
 
-// lbcTest is one pod behind the Service "web" and a binding of that name, which is
+// lbcTest is one pod behind the Service "web" and a binding of that name. The pod is
 // registered and healthy.
 type lbcTest struct {
 	*worldTest
@@ -59,7 +59,7 @@ func (t *lbcTest) exists() bool { return t.bound(kube.GroupELBv2, "web") == t.bi
 
 func (t *lbcTest) checkpoint() string { return t.binding.Annotations[checkpointAnnotation] }
 
-// changes is what befell the binding, and when.
+// changes is what happened to the binding, and when.
 func (t *lbcTest) changes() *[]string {
 	log := new([]string)
 	t.w.Kube.OnChange(func(event string, obj metav1.Object) {
@@ -170,7 +170,7 @@ func TestDeletedBindingOfAPendingPod(t *testing.T) {
 
 func (t *lbcTest) pod2(name string) *corev1.Pod { return t.worldTest.pod(name) }
 
-// TestRemovedBinding: where the finalizer is stripped, LBC still deregisters what it
+// TestRemovedBinding: if the finalizer is stripped, LBC still deregisters what it
 // has registered for the binding, and nothing else.
 func TestRemovedBinding(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
@@ -351,7 +351,7 @@ func TestSwitchedBackend(t *testing.T) {
 func TestSwitchedBackendWithoutLeader(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.LBC.ChangeLeader()
-		t.w.LBC.Stop() // nor will there be one when that gap is over
+		t.w.LBC.Stop() // there will be no leader when that gap is over either
 		t.w.Kube.AddService("shop", "green", nil, 8080)
 		t.w.LBC.SwitchBackend("shop", "web", "green")
 		t.run(time.Minute)
@@ -388,8 +388,8 @@ func TestGaps(t *testing.T) {
 	})
 }
 
-// tries notes when LBC makes calls of an operation, and fails them as long as while
-// says so.
+// tries notes when LBC makes calls of an operation, and fails them while the function
+// while returns true.
 func (t *lbcTest) tries(operation string, f aws.Fault, while func(nth int) bool) *[]time.Duration {
 	at := new([]time.Duration)
 	t.w.LBC.Fail(func(op, resource string) *aws.Fault {
@@ -404,11 +404,11 @@ func (t *lbcTest) tries(operation string, f aws.Fault, while func(nth int) bool)
 	return at
 }
 
-// TestThrottledController: the gaps between tries may double each time, up to 16 s,
-// and are then of 20 s, as with the SDK.
+// TestThrottledController: the gaps between tries may double each time, up to 16 s, and
+// then are 20 s, as with the SDK.
 func TestThrottledController(t *testing.T) {
 	bounds := []time.Duration{2, 4, 8, 16, 20, 20, 20, 20, 20}
-	long := 0 // gaps that are beyond half of their bounds
+	long := 0 // gaps longer than half of their limits
 	for seed := range 5 {
 		testLBC(t, func(as *Assumptions) {
 			as.LBC.Lag.Max += time.Duration(seed) // another draw
@@ -439,7 +439,7 @@ func TestThrottledController(t *testing.T) {
 	}
 }
 
-// TestControllerGivesUp a call after ten tries, and begins its pass anew.
+// TestControllerGivesUp: after ten tries LBC gives up a call, and starts its pass again.
 func TestControllerGivesUp(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", aws.Fault{Status: 503, Code: "ServiceUnavailable"}, func(nth int) bool { return nth <= 10 })
@@ -476,8 +476,8 @@ func TestDeletedBindingThatIsRefused(t *testing.T) {
 	})
 }
 
-// TestRefusedController: a refusal fails the reconcile, which is tried again after 5
-// ms, 10 ms and so on.
+// TestRefusedController: a refusal fails the reconcile. LBC tries it again after 5 ms, 10
+// ms and so on.
 func TestRefusedController(t *testing.T) {
 	testLBC(t, func(as *Assumptions) { as.AWS.APILatency, as.Kube.Latency = timeline.Range{}, timeline.Range{} }, func(t *lbcTest) {
 		at := t.tries("DeregisterTargets", aws.Fault{Status: 403, Code: "AccessDenied"}, func(nth int) bool { return nth <= 8 })
@@ -531,8 +531,8 @@ func TestControllerHangs(t *testing.T) {
 	})
 }
 
-// TestControllerAsks: LBC's own calls of DescribeTargetHealth, which draw on the
-// bucket of all.
+// TestControllerAsks: LBC's own DescribeTargetHealth calls use the bucket that everybody
+// shares.
 func TestControllerAsks(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		at := t.tries("DescribeTargetHealth", aws.Fault{}, func(int) bool { return false })
@@ -549,7 +549,7 @@ func TestControllerAsks(t *testing.T) {
 		}
 		pod("b")
 		asks("a pod more", 1)                     // for the first pod: not healthy when it was listed
-		t.w.AWS.RemoveTarget(t.g, t.pod.IP, 8080) // LBC goes on to take it for healthy
+		t.w.AWS.RemoveTarget(t.g, t.pod.IP, 8080) // LBC still believes that it is healthy
 		pod("c")
 		asks("another", 1) // for the one before
 		t.want("as LBC knows it", t.g, "10.0.0.2:8080 us-east-1c healthy", "10.0.0.3:8080 us-east-1a healthy")
@@ -578,7 +578,7 @@ func TestControllerAsks(t *testing.T) {
 	})
 }
 
-// TestControllerSkips: where its checkpoint says that all is done LBC asks nothing.
+// TestControllerSkips: if its checkpoint says that everything is done, LBC asks nothing.
 func TestControllerSkips(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.AWS.Deregister(t.g, t.pod.IP, 8080)
@@ -617,8 +617,8 @@ func TestRolloutCostsCalls(t *testing.T) {
 	})
 }
 
-// TestStaleCheckpoints: LBC that does not see what it wrote leaves out the empty
-// checkpoint, or takes old work for done.
+// TestStaleCheckpoints: if LBC does not see what it wrote, it does not write the empty
+// checkpoint, or it believes that old work is done.
 func TestStaleCheckpoints(t *testing.T) {
 	testLBC(t, nil, func(t *lbcTest) {
 		t.w.LBC.StaleCheckpoints(time.Hour) // it sees none
@@ -691,7 +691,7 @@ func TestLateRegistration(t *testing.T) {
 	}
 }
 
-// TestHiddenBinding fills a group though nobody can see why.
+// TestHiddenBinding fills a group although nobody can see why.
 func TestHiddenBinding(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		labels := map[string]string{"app": "web"}

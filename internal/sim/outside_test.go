@@ -10,8 +10,8 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// A pod outside of the world gets requests from the first node's learning of it
-// to the last node's forgetting it, and not a moment longer.
+// A pod outside the world gets requests from the moment when the first node learns of it
+// to the moment when the last node forgets it, and not longer.
 func TestPodsOutsideOfTheWorld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := sim.New(sim.Config{Seed: 1, Assumptions: sim.DefaultAssumptions(), Quiesce: synctest.Wait})

@@ -22,8 +22,8 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// A pod of both families with two ports, behind a Service of both families with
-// two ports: what a binding makes of them.
+// What a binding makes of a pod with both address families and two ports, behind a
+// Service with both families and two ports.
 func TestControllerFollowsBindings(t *testing.T) {
 	const v4, v6 = "10.0.0.1:8080 us-east-1b", "2001:db8::1:8080 us-east-1b"
 	for _, tt := range []struct {
@@ -79,7 +79,7 @@ func TestControllerFollowsBindings(t *testing.T) {
 					IPFamilies: s.Spec.IPFamilies, Grace: time.Minute, Hook: Hook{Hold: true},
 				})
 				t.run(30 * time.Second)
-				t.w.Kube.Apply(b) // in the middle of things
+				t.w.Kube.Apply(b) // while something else is going on
 				t.run(30 * time.Second)
 				var healthy, draining []string
 				if tt.want != "" {
@@ -99,7 +99,7 @@ func TestControllerFollowsBindings(t *testing.T) {
 	}
 }
 
-// What can befall a pod, and what its target shows 6 s later.
+// What can happen to a pod, and what its target shows 6 s later.
 func TestControllerFollowsPods(t *testing.T) {
 	const healthy, draining = "healthy", "draining Target.DeregistrationInProgress"
 	for _, tt := range []struct {
@@ -139,7 +139,7 @@ func TestControllerFollowsPods(t *testing.T) {
 		{"deletion of an unhealthy.draining one", func(w *World, _ *corev1.Service, g *aws.TargetGroup) {
 			w.AWS.SetTarget(g, w.Pods()[0].IP, 8080, "unhealthy.draining", "Target.FailedHealthChecks")
 			w.LBC.Assumptions.LeaderGap = timeline.Range{}
-			w.LBC.ChangeLeader() // a new one does not take it for healthy
+			w.LBC.ChangeLeader() // a new leader does not believe that it is healthy
 			_ = w.DeletePod("shop", "a")
 			w.After(5*time.Second, func() { w.AWS.SetTarget(g, w.Pods()[0].IP, 8080, "", "") })
 		}, healthy},
@@ -166,8 +166,8 @@ func TestControllerFollowsPods(t *testing.T) {
 	}
 }
 
-// The checkpoint of a binding stays empty as long as a new pod waits for its
-// readiness gate, though an old one is deregistered meanwhile.
+// The checkpoint of a binding stays empty while a new pod waits for its readiness gate,
+// although an old pod is deregistered in that time.
 func TestCheckpointWaitsForGates(t *testing.T) {
 	slow := func(as *Assumptions) { as.AWS.RegistrationTime = timeline.Between(time.Minute, time.Minute) }
 	testWorld(t, slow, func(t *worldTest) {
@@ -232,8 +232,8 @@ func TestAddressesOfPods(t *testing.T) {
 	})
 }
 
-// Requests for a hostNetwork pod and for its neighbour on another port are told
-// apart.
+// The world distinguishes requests for a hostNetwork pod from those for its neighbour on
+// another port.
 func TestNeighboursOnTheHostNetwork(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
@@ -255,8 +255,8 @@ func TestNeighboursOnTheHostNetwork(t *testing.T) {
 	})
 }
 
-// The EndpointSlices of a Service go by family and by number of a named port,
-// and with the Service.
+// A Service has an EndpointSlice for each family and for each number of a named port. They
+// go with the Service.
 func TestEndpointSlices(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		families := []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
@@ -302,7 +302,7 @@ func TestEndpointSlices(t *testing.T) {
 	})
 }
 
-// TestSlicesByHand are left alone, and LBC follows them.
+// TestSlicesByHand: slices made by hand are left alone, and LBC follows them.
 func TestSlicesByHand(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		g := t.w.AWS.AddTargetGroup("web", 80, t.w.AWS.AddLoadBalancer("web", aws.ALB))
@@ -445,7 +445,7 @@ func TestRestartContainer(t *testing.T) {
 	})
 }
 
-// What was said of a container does not hold for the one that follows it.
+// What the service said about a container does not apply to the next one.
 func TestLateEndsWithRestart(t *testing.T) {
 	inWorldWith(t, answering(0, http.StatusOK, "drained"), func(t *testing.T, w *World) {
 		g := w.AWS.AddTargetGroup("web", 80, w.AWS.AddLoadBalancer("web", aws.ALB))

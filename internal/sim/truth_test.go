@@ -17,7 +17,7 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// TestChoosable follows one pod through what load balancers know of it.
+// TestChoosable follows what load balancers know about one pod.
 func TestChoosable(t *testing.T) {
 	testWorld(t, nil, func(t *worldTest) {
 		lb := t.w.AWS.AddLoadBalancer("web", aws.ALB)
@@ -104,7 +104,7 @@ func TestWrongGo(t *testing.T) {
 	}
 }
 
-// TestNotTerminating: the answer is wrong where the pod stops for good, or is not
+// TestNotTerminating: the answer is wrong if the pod stops for good, or is not
 // ready.
 func TestNotTerminating(t *testing.T) {
 	for _, tt := range []struct {
@@ -149,7 +149,7 @@ func TestNotTerminating(t *testing.T) {
 	}
 }
 
-// TestWillNotLeave: the answer is wrong where LBC deregisters the pod while its
+// TestWillNotLeave: the answer is wrong if LBC deregisters the pod while its
 // processes live.
 func TestWillNotLeave(t *testing.T) {
 	for _, tt := range []struct {
@@ -191,8 +191,8 @@ func TestWillNotLeave(t *testing.T) {
 	}
 }
 
-// TestNameUsedAgain: a pod is made anew under its name while the old one's
-// processes and hook live on.
+// TestNameUsedAgain: a new pod gets the name of an old one whose processes and hook live
+// on.
 func TestNameUsedAgain(t *testing.T) {
 	var mu sync.Mutex // guards asked
 	var asked []string

@@ -2,15 +2,15 @@
 // load balancers that learn late, a Kubernetes cluster with its controllers and
 // kubelets, and clients that count every failed request.
 //
-// It has an HTTP face for each API, true enough that the real AWS SDK and the
-// real client-go work against it: [aws.Account.Handler] (the Query APIs of ELBv2
-// and STS) and [kube.Cluster.Handler] (reads, watches and writes of what it has).
-// It runs in real time over sockets, or in virtual time inside a testing/synctest
-// bubble. It imports no package of this project but its own rooms, so it cannot
-// inherit mistakes.
+// It has an HTTP interface for each API, true enough for the real AWS SDK and the
+// real client-go: [aws.Account.Handler] (the Query APIs of ELBv2 and STS) and
+// [kube.Cluster.Handler] (reads, watches and writes of what the world has). It runs in
+// real time over sockets, or in virtual time inside a testing/synctest bubble. It
+// imports no package of this project except its own rooms, so it cannot inherit
+// mistakes.
 //
-// What it takes for granted about the world, each number with its source, is in
-// [Assumptions]; docs/simulator.md is made from there.
+// [Assumptions] has what the simulator assumes about the world, each number with its
+// source; docs/simulator.md is made from there.
 package sim
 
 import (
@@ -30,7 +30,7 @@ import (
 
 // Config makes a world.
 type Config struct {
-	// Seed decides everything that is drawn by chance.
+	// Seed decides everything that is random.
 	Seed uint64
 	// Speed is how many seconds of world time pass in one real second.
 	Speed float64
@@ -39,20 +39,20 @@ type Config struct {
 	// Quiesce returns when nothing else can happen at this instant. In a
 	// synctest bubble it is synctest.Wait; elsewhere nil.
 	Quiesce func()
-	// HookClient makes the HTTP client of the hook that runs in the pod with
-	// this address; nil for one client that calls from the host's address.
+	// HookClient makes the HTTP client for the hook in the pod with this address.
+	// If it is nil, one client calls from the host's address.
 	HookClient func(pod netip.Addr) *http.Client
 	// NoCheckpoint makes LBC write no checkpoint annotation, as before 2.10.
 	NoCheckpoint bool
 }
 
 // World is one simulated AWS account and one simulated Kubernetes cluster on one
-// timeline. Its own part are the pods and who runs them, the controllers apart from
+// timeline. This package itself has the pods and kubelets, the controllers other than
 // LBC, and the clients.
 //
-// All state belongs to the goroutine that is inside Run: controllers, kubelets,
-// load balancer nodes and clients are events, not goroutines. Code outside reaches
-// the state through the HTTP faces or through Do. See [timeline.Timeline].
+// All state belongs to the goroutine that is inside Run. Controllers, kubelets, load
+// balancer nodes and clients are events, not goroutines. Code outside reaches the
+// state through the HTTP interfaces or through Do. See [timeline.Timeline].
 type World struct {
 	*timeline.Timeline
 	AWS  *aws.Account
@@ -60,14 +60,14 @@ type World struct {
 	LBC  *lbc.Controller
 
 	cfg         Config
-	planned     map[string]bool             // work that a controller will come to; see soon
+	planned     map[string]bool             // work that a controller will do soon; see soon
 	pods        map[string]*pod             // by namespace/name; those whose object exists
 	byUID       map[types.UID]*pod          // all that ever were
 	byObject    map[*corev1.Pod]*pod        // the same
 	listeners   map[aws.TargetID]*container // who last listened there
-	outside     map[aws.TargetID]bool       // who listens there that is no pod of the world's
-	owners      map[place]*pod              // whose address it was when it was registered there
-	addresses   map[netip.Addr]*pod         // who was last given it, those of nodes apart
+	outside     map[aws.TargetID]bool       // addresses where something outside the world listens
+	owners      map[place]*pod              // the pod that had the address when it was registered there
+	addresses   map[netip.Addr]*pod         // the pod that got it last; without the nodes' addresses
 	nodes       int                         // how many were ever made
 	deployments []*Deployment
 	clients     []*clients
@@ -114,8 +114,8 @@ type place struct {
 	id    aws.TargetID
 }
 
-// podsForLBC are the pods as LBC finds them, and the accounts that the world keeps
-// of who is registered.
+// podsForLBC are the pods as LBC finds them, and the world's notes of which pods are
+// registered.
 func (w *World) podsForLBC() lbc.Pods {
 	return lbc.Pods{
 		Find: func(namespace, name string) *corev1.Pod {
@@ -149,8 +149,8 @@ func (w *World) podsForLBC() lbc.Pods {
 	}
 }
 
-// meant is the pod that an endpoint is about, where one was found by the name: its
-// slice can still be that of an earlier pod of the name.
+// meant is the pod that an endpoint is about, if a pod was found by the name. The slice
+// can still be about an earlier pod of that name.
 func (w *World) meant(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) *corev1.Pod {
 	if p := w.byUID[e.TargetRef.UID]; p != nil {
 		return p.obj

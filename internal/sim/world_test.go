@@ -50,7 +50,7 @@ func answering(after time.Duration, status int, outcome string) http.Handler {
 	})
 }
 
-// tell writes down each change of the world's objects, and when it was.
+// tell notes each change of the world's objects, and when it happened.
 func tell(w *World) *[]string {
 	log := new([]string)
 	w.Kube.OnChange(func(eventType string, obj metav1.Object) {
@@ -127,7 +127,7 @@ func TestSameSeedSameWorld(t *testing.T) {
 	}
 }
 
-// What the clients of each kind of load balancer saw is held against what the
+// The world compares what the clients of each kind of load balancer saw with what the
 // service had said, and when.
 func TestGroundTruth(t *testing.T) {
 	for _, tt := range []struct {

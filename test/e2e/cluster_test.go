@@ -22,11 +22,11 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// patience is how long a test waits for what must come. It only ends a test
-// that fails.
+// patience is how long a test waits for what must come. Only a failing test waits that
+// long.
 const patience = 2 * time.Minute
 
-// until tries again and again until there is no error.
+// until retries until there is no error.
 func until(t *testing.T, what string, try func() error) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -42,7 +42,7 @@ func until(t *testing.T, what string, try func() error) {
 
 var ports atomic.Uint32
 
-// freePort gives out each port once; nobody else is in this network namespace.
+// freePort returns each port once. Nobody else is in this network namespace.
 func freePort() int { return 20000 + int(ports.Add(1)) }
 
 // daemon is a program in the background.
@@ -51,8 +51,7 @@ type daemon struct {
 	exited chan struct{} // closed when it is dead
 }
 
-// start runs a program until the test is over. Its output goes to the end of a
-// file in dir.
+// start runs a program until the test is over. Its output is appended to a file in dir.
 func start(t *testing.T, dir, name string, cmd *exec.Cmd) *daemon {
 	t.Helper()
 	out, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -82,18 +81,18 @@ func (d *daemon) kill() {
 type cluster struct {
 	dir       string
 	apiserver *daemon
-	command   []string // that of the API server
+	command   []string // of the API server
 	rest      *rest.Config
 	kube      kubernetes.Interface
 	dynamic   dynamic.Interface
 }
 
-// controllers are those that the tests need: what rolls Deployments and
-// StatefulSets, what fills EndpointSlices, and what makes the account that pods of
-// a namespace have.
+// controllers are the controllers that the tests need: they roll Deployments and
+// StatefulSets, fill EndpointSlices, and make the service account for the pods of a
+// namespace.
 const controllers = "deployment-controller,replicaset-controller,statefulset-controller,endpointslice-controller,serviceaccount-controller"
 
-// adminToken is that of a user who may do everything.
+// adminToken is the token of a user who may do everything.
 const adminToken = "e2e-admin"
 
 // startCluster starts etcd, the API server and the controllers.
@@ -142,8 +141,8 @@ func startCluster(t *testing.T, dir string) *cluster {
 	return c
 }
 
-// startAPIServer starts the API server, again where it was killed, and returns
-// when it is ready.
+// startAPIServer starts the API server, also after it was killed, and returns when it is
+// ready.
 func (c *cluster) startAPIServer(t *testing.T) {
 	t.Helper()
 	c.apiserver = start(t, c.dir, "kube-apiserver", exec.Command(program("kube"), c.command...))
@@ -157,7 +156,7 @@ func (c *cluster) startAPIServer(t *testing.T) {
 	})
 }
 
-// get makes a request that must be answered with 200.
+// get makes a request whose answer must be a 200.
 func get(ctx context.Context, client *http.Client, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -174,7 +173,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// kubeconfig writes one for a user with a token.
+// kubeconfig writes a kubeconfig for a user with a token.
 func (c *cluster) kubeconfig(t *testing.T, user, token string) string {
 	t.Helper()
 	config := clientcmdapi.NewConfig()

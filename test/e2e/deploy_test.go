@@ -21,10 +21,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// serviceName is the name of the service's namespace, account and Service.
+// serviceName is the name of the service's namespace, service account and Service.
 const serviceName = "drain-wait"
 
-// rendered are the objects of a kustomization, namespaces first.
+// rendered are the objects of a kustomization, with the namespaces first.
 func rendered(t *testing.T, dir string) []*unstructured.Unstructured {
 	t.Helper()
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
@@ -76,7 +76,7 @@ func (tb *testbed) apply(t *testing.T, objects ...*unstructured.Unstructured) {
 	}
 }
 
-// serviceKubeconfig is that of the account that the service is deployed with.
+// serviceKubeconfig is the kubeconfig of the account with which the service is deployed.
 func (tb *testbed) serviceKubeconfig(t *testing.T) string {
 	t.Helper()
 	_, err := tb.kube.CoreV1().ServiceAccounts(serviceName).Get(t.Context(), serviceName, metav1.GetOptions{})
@@ -86,7 +86,7 @@ func (tb *testbed) serviceKubeconfig(t *testing.T) string {
 	return tb.accountKubeconfig(t, serviceName)
 }
 
-// accountKubeconfig is that of a service account in the service's namespace.
+// accountKubeconfig is the kubeconfig of a service account in the service's namespace.
 func (tb *testbed) accountKubeconfig(t *testing.T, name string) string {
 	t.Helper()
 	token, err := tb.kube.CoreV1().ServiceAccounts(serviceName).CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
@@ -96,8 +96,8 @@ func (tb *testbed) accountKubeconfig(t *testing.T, name string) string {
 	return tb.kubeconfig(t, name, token.Status.Token)
 }
 
-// Everything in deploy is accepted by an API server that enforces the standard
-// for pods that the namespace asks for, and the pods of the Deployment are.
+// An API server that enforces the pod security standard of the namespace accepts
+// everything in deploy, and the pods of the Deployment.
 func TestDeploy(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
@@ -112,7 +112,7 @@ func TestDeploy(t *testing.T) {
 		}
 		return nil
 	})
-	// So that the above says something.
+	// Shows that the API server does enforce it.
 	_, err := tb.kube.CoreV1().Pods(serviceName).Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "unrestricted"},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "e2e.example/never-run"}}},

@@ -13,13 +13,12 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// edited is a namespace in which pods of one color are behind load balancers
-// until somebody edits away what leads there, and those pods are deleted soon
-// after that. Users made its bindings by hand: neither a label nor a readiness
-// gate tells of them.
+// edited is a namespace in which pods of one color are behind load balancers, until an
+// edit removes what leads to them. Soon after that the pods are deleted. Users made the
+// bindings by hand: no label and no readiness gate shows them.
 type edited struct {
 	name   string
-	kinds  []aws.Kind // of its load balancers; each has a binding of the same name
+	kinds  []aws.Kind // of its load balancers, each of which has a binding of the same name
 	green  bool       // there are green pods beside the blue ones
 	edit   func(*edited, *testing.T)
 	lag    time.Duration // from the edit until the blue pods are deleted
@@ -44,9 +43,9 @@ func edits() []*edited {
 	}
 }
 
-// What leads from a load balancer to a pod is edited away by way of the real API
-// server a moment before the pod is deleted. The hook is told that the pod is
-// drained, and not before that is true.
+// An edit through the real API server removes what leads from a load balancer to a pod,
+// a moment before the pod is deleted. The hook is told that the pod is drained, and not
+// before that is true.
 func TestEditedAway(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
@@ -184,7 +183,7 @@ func (e *edited) check(t *testing.T) {
 		requests, failed := l.end()
 		var broken []error
 		for _, err := range failed {
-			if !errors.Is(err, errNoTarget) { // the group is left without targets here
+			if !errors.Is(err, errNoTarget) { // the group has no targets left here
 				broken = append(broken, err)
 			}
 		}

@@ -21,15 +21,15 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// appImage marks the pods that the kubelet runs; others stay pending.
+// appImage marks the pods that the kubelet runs. Others stay pending.
 const appImage = "e2e.example/app"
 
 // node is where all pods run.
 const node = "node-1"
 
-// kubelet plays scheduler and kubelet for the pods of the tests: it runs their
-// application and their preStop hook in namespaces of their own, and does as
-// the real one does when they are deleted.
+// kubelet plays scheduler and kubelet for the pods of the tests. It runs their
+// application and their preStop hook in separate namespaces. When a pod is deleted, it
+// does what the real kubelet does.
 type kubelet struct {
 	tb *testbed
 
@@ -44,20 +44,20 @@ type report struct {
 	UID             types.UID
 	Pod             *process // nil before it runs
 	Deleted         time.Time
-	// HookEnded is when its preStop hook was over; zero before and where there is
-	// none.
+	// HookEnded is when its preStop hook was over. It is zero before that, and if
+	// there is no hook.
 	HookEnded time.Time
 	HookErr   error
 	// Output is what the hook wrote.
 	Output []byte
-	// MaySend says that some load balancer node might still have sent the pod a
-	// request when its hook was over: stopping then is too early.
+	// MaySend says that a load balancer node might still have sent the pod a
+	// request when its hook was over: then it stopped too early.
 	MaySend bool
 	// Gone is when its object was removed.
 	Gone time.Time
 }
 
-// worker sees to one pod.
+// worker looks after one pod.
 type worker struct {
 	k       *kubelet
 	updates chan *corev1.Pod // the newest state not yet seen
@@ -93,8 +93,8 @@ func startKubelet(ctx context.Context, t *testing.T, tb *testbed) *kubelet {
 	return k
 }
 
-// removed is a pod whose object is gone, as where it was deleted with a grace
-// period of 0, while it may still run.
+// removed is a pod whose object is gone while the pod may still run, as when it was
+// deleted with a grace period of 0.
 func removed(p *corev1.Pod) *corev1.Pod {
 	p = p.DeepCopy()
 	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = new(metav1.Now()), new(int64)
@@ -196,15 +196,15 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	}
 }
 
-// prepare makes the pod's volumes, has its init containers fill them and says
-// what is mounted where. Every image holds the hook client as /prestop, and it
-// is all that init containers run.
+// prepare makes the pod's volumes, lets its init containers fill them and says what is
+// mounted where. Every image holds the hook client as /prestop. Init containers run
+// nothing else.
 func (w *worker) prepare(ctx context.Context, p *corev1.Pod) (mounts map[string]string, err error) {
 	mounts = map[string]string{"/etc/hosts": w.k.tb.hosts, "/prestop": program("prestop")}
 	volumes := make(map[string]string)
 	for _, v := range p.Spec.Volumes {
 		if v.EmptyDir == nil {
-			continue // the account's token
+			continue // the token of the service account
 		}
 		if volumes[v.Name], err = os.MkdirTemp(w.k.tb.dir, "volume-"); err != nil {
 			return nil, err
@@ -280,7 +280,7 @@ func condition(kind corev1.PodConditionType, on bool) corev1.PodCondition {
 	return c
 }
 
-// patchStatus merges into a pod's status; one that is gone is no error.
+// patchStatus merges into a pod's status. A pod that is gone is not an error.
 func (tb *testbed) patchStatus(ctx context.Context, p *corev1.Pod, status corev1.PodStatus) error {
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": p.UID}, "status": status})
 	if err != nil {
@@ -296,12 +296,12 @@ func (tb *testbed) patchStatus(ctx context.Context, p *corev1.Pod, status corev1
 	return err
 }
 
-// minTermination is what the kubelet leaves between SIGTERM and SIGKILL even
-// where the hook used up the grace period.
+// minTermination is the time that the kubelet leaves between SIGTERM and SIGKILL, even if
+// the hook used up the grace period.
 const minTermination = 2 * time.Second
 
-// killTime is when a pod that is being deleted is killed. A grace period of 0 says
-// that the object goes at once: the pod then has that of its specification.
+// killTime is when a pod that is being deleted is killed. A grace period of 0 means that
+// the object goes at once. The pod then has the grace period of its specification.
 // kubernetes pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod.
 func killTime(p *corev1.Pod) time.Time {
 	if *p.DeletionGracePeriodSeconds > 0 {
@@ -310,8 +310,8 @@ func killTime(p *corev1.Pod) time.Time {
 	return time.Now().Add(time.Duration(*p.Spec.TerminationGracePeriodSeconds) * time.Second)
 }
 
-// terminate is what the kubelet does with a pod that is being deleted: hook,
-// SIGTERM, SIGKILL when the grace is over, and the object is removed.
+// terminate is what the kubelet does with a pod that is being deleted: it runs the hook,
+// sends SIGTERM, sends SIGKILL when the grace period is over, and removes the object.
 func (w *worker) terminate(ctx context.Context, p *corev1.Pod) error {
 	tb, killAt := w.k.tb, killTime(p)
 	w.note(func(r *report) { r.Deleted = time.Now() })

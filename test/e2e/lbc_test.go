@@ -52,10 +52,10 @@ const (
 	gatePrefix           = "target-health.elbv2.k8s.aws/"
 )
 
-// controller plays the AWS Load Balancer Controller: it keeps the targets of
-// each TargetGroupBinding's group what the EndpointSlices of its Service say, by
-// way of the real SDK, and sees to finalizers, checkpoints and readiness gates in
-// the order in which LBC does. What it takes is in the simulator's Assumptions.
+// controller plays the AWS Load Balancer Controller. Through the real SDK it makes the
+// targets of each TargetGroupBinding's group follow the EndpointSlices of its Service. It
+// handles finalizers, checkpoints and readiness gates in the same order as LBC. Its
+// timing is in the simulator's Assumptions.
 type controller struct {
 	tb       *testbed
 	elb      *elbv2.Client
@@ -108,7 +108,7 @@ func (c *controller) nudge() {
 	}
 }
 
-// pause has the controller do nothing more, as without a leader, until resume.
+// pause stops the controller until resume, as if there were no leader.
 func (c *controller) pause() { c.paused.Store(true) }
 
 func (c *controller) resume() {
@@ -141,8 +141,8 @@ func (c *controller) run(ctx context.Context) {
 	}
 }
 
-// reconcileAll sees to every binding, whatever becomes of the others. pending
-// says that a pod still waits for its readiness gate.
+// reconcileAll reconciles every binding, even if others fail. pending says that a pod
+// still waits for its readiness gate.
 func (c *controller) reconcileAll(ctx context.Context) (pending bool, err error) {
 	list, err := c.bindings.List(labels.Everything())
 	for _, obj := range list {
@@ -187,8 +187,8 @@ func (c *controller) reconcile(ctx context.Context, b *unstructured.Unstructured
 	return false, c.annotate(ctx, b, done)
 }
 
-// cleanUp is the end of a binding that is being deleted: its targets are
-// deregistered, and then it may go.
+// cleanUp is the end of a binding that is being deleted: it deregisters the targets, and
+// then the binding may go.
 func (c *controller) cleanUp(ctx context.Context, b *unstructured.Unstructured) error {
 	if len(b.GetFinalizers()) == 0 {
 		return nil
@@ -222,8 +222,8 @@ func (c *controller) targets(ctx context.Context, b *unstructured.Unstructured) 
 	return have, nil
 }
 
-// change deregisters what is not wanted and registers what is missing, and
-// before that empties the checkpoint, unless the binding goes.
+// change deregisters what is not wanted and registers what is missing. Before that it
+// empties the checkpoint, unless the binding is going.
 func (c *controller) change(ctx context.Context, b *unstructured.Unstructured, have map[string]types.TargetHealthStateEnum, want map[string]*corev1.Pod) error {
 	var drop, add []types.TargetDescription
 	target := func(ip string) types.TargetDescription {
@@ -258,8 +258,8 @@ func (c *controller) change(ctx context.Context, b *unstructured.Unstructured, h
 	return nil
 }
 
-// openGates sets the readiness condition of each pod that is healthy. pending says
-// that another one is not yet.
+// openGates sets the readiness condition of each healthy pod. pending says that another
+// pod is not healthy yet.
 func (c *controller) openGates(ctx context.Context, b *unstructured.Unstructured, have map[string]types.TargetHealthStateEnum, want map[string]*corev1.Pod) (pending bool, err error) {
 	gate := corev1.PodConditionType(gatePrefix + b.GetName())
 	for ip, p := range want {
@@ -307,8 +307,8 @@ func (c *controller) wanted(namespace, service string) (map[string]*corev1.Pod, 
 	return want, nil
 }
 
-// checkpoint is what LBC writes when all is done: a hash of the endpoints and one
-// of the specification. LBC pkg/targetgroupbinding/utils.go.
+// checkpoint is what LBC writes when everything is done: a hash of the endpoints and a
+// hash of the specification. LBC pkg/targetgroupbinding/utils.go.
 func checkpoint(want map[string]*corev1.Pod, b *unstructured.Unstructured) string {
 	endpoints, spec := sha256.New(), sha256.New()
 	for _, ip := range slices.Sorted(maps.Keys(want)) {
@@ -318,7 +318,7 @@ func checkpoint(want map[string]*corev1.Pod, b *unstructured.Unstructured) strin
 	return base64.RawURLEncoding.EncodeToString(endpoints.Sum(nil)) + "/" + base64.RawURLEncoding.EncodeToString(spec.Sum(nil))
 }
 
-// annotate writes the checkpoint unless it is there.
+// annotate writes the checkpoint unless it is there already.
 func (c *controller) annotate(ctx context.Context, b *unstructured.Unstructured, value string) error {
 	if old, ok := b.GetAnnotations()[checkpointAnnotation]; ok && old == value {
 		return nil
@@ -328,7 +328,7 @@ func (c *controller) annotate(ctx context.Context, b *unstructured.Unstructured,
 	}})
 }
 
-// setFinalizers makes these the finalizers of a binding.
+// setFinalizers replaces the finalizers of a binding.
 func (c *controller) setFinalizers(ctx context.Context, b *unstructured.Unstructured, finalizers ...string) error {
 	if slices.Equal(b.GetFinalizers(), finalizers) {
 		return nil
@@ -336,7 +336,8 @@ func (c *controller) setFinalizers(ctx context.Context, b *unstructured.Unstruct
 	return c.patchMeta(ctx, b, map[string]any{"finalizers": finalizers})
 }
 
-// patchMeta merges into the metadata of a binding; one that is gone is no error.
+// patchMeta merges into the metadata of a binding. A binding that is gone is not an
+// error.
 func (c *controller) patchMeta(ctx context.Context, b *unstructured.Unstructured, meta map[string]any) error {
 	patch, err := json.Marshal(map[string]any{"metadata": meta})
 	if err != nil {
@@ -352,7 +353,7 @@ func (c *controller) patchMeta(ctx context.Context, b *unstructured.Unstructured
 	return err
 }
 
-// deregister takes a pod's target out, as the controller does.
+// deregister deregisters a pod's target, as the controller does.
 func (c *controller) deregister(t *testing.T, a *application, r report) {
 	t.Helper()
 	_, err := c.elb.DeregisterTargets(t.Context(), &elbv2.DeregisterTargetsInput{
@@ -364,7 +365,7 @@ func (c *controller) deregister(t *testing.T, a *application, r report) {
 	}
 }
 
-// state is the state of a pod's target, "" where it is not listed.
+// state is the state of a pod's target, "" if it is not listed.
 func (c *controller) state(ctx context.Context, a *application, r report) (types.TargetHealthStateEnum, error) {
 	health, err := c.elb.DescribeTargetHealth(ctx, &elbv2.DescribeTargetHealthInput{TargetGroupArn: aws.String(a.ARN())})
 	if err != nil {
@@ -383,7 +384,7 @@ func (tb *testbed) listening(ctx context.Context, addr netip.AddrPort, on bool) 
 	return tb.world.Do(ctx, "listening "+addr.String(), func() { tb.world.SetListening(addr, on) })
 }
 
-// maySend says whether some load balancer node may still send a pod something new.
+// maySend says whether a load balancer node may still send a pod something new.
 func (tb *testbed) maySend(ctx context.Context, addr netip.AddrPort) (may bool, err error) {
 	err = tb.world.Do(ctx, "may send "+addr.String(), func() { may = tb.world.AWS.MaySend(addr) })
 	return may, err

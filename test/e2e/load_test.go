@@ -13,8 +13,8 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// load is clients who send real requests, each to the pod that a node of the
-// simulated load balancer chooses.
+// load is a set of clients that send real requests. Each request goes to the pod that a
+// node of the simulated load balancer chooses.
 type load struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
@@ -23,7 +23,7 @@ type load struct {
 	failed   []error // why
 }
 
-// rate is how many requests each load sends in a second.
+// rate is how many requests each load sends per second.
 const rate = 50
 
 // startLoad begins to send requests through the load balancer of a target group.
@@ -31,7 +31,7 @@ func (tb *testbed) startLoad(t *testing.T, g *aws.TargetGroup) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
-	// As a load balancer's connection to a target that is not kept alive.
+	// As if a load balancer did not keep its connection to a target alive.
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	l.running.Go(func() {
 		tick := time.NewTicker(time.Second / rate)
@@ -49,11 +49,10 @@ func (tb *testbed) startLoad(t *testing.T, g *aws.TargetGroup) *load {
 	return l
 }
 
-// errNoTarget is a request that no pod has to do with: the load balancer knows
-// none.
+// errNoTarget is a request that reached no pod because the load balancer knows none.
 var errNoTarget = errors.New("no target")
 
-// request is one client's request. It is not cut where the load ends.
+// request is one client's request. It is not cut when the load ends.
 func (tb *testbed) request(client *http.Client, g *aws.TargetGroup) error {
 	var url string
 	err := tb.world.Do(context.Background(), "request "+g.ARN(), func() {
@@ -91,8 +90,7 @@ func (l *load) count(err error) {
 	}
 }
 
-// end stops the clients and says how many requests they made and why some
-// failed.
+// end stops the clients. It says how many requests they made, and why some failed.
 func (l *load) end() (requests int, failed []error) {
 	l.stop()
 	l.running.Wait()

@@ -1,8 +1,8 @@
-// Package e2e tests drain-wait against a real Kubernetes API server and the real
-// controllers. AWS is the project's simulator behind a socket. The AWS Load
-// Balancer Controller, the kubelets and the clients are played by the tests, by
-// way of the real APIs: each pod is a process in namespaces of its own, with an
-// address of its own, and its preStop hook runs in there.
+// Package e2e tests drain-wait with a real Kubernetes API server and the real
+// controllers. AWS is the project's simulator behind a socket. The tests play the AWS
+// Load Balancer Controller, the kubelets and the clients, through the real APIs. Each
+// pod is a process in separate namespaces, with its own address, and its preStop hook
+// runs inside them.
 package e2e
 
 import (
@@ -20,11 +20,11 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
 
-// What the test binary is started as, by environment variable.
+// These environment variables say what the test binary is started as.
 const (
-	envInside = "E2E_INSIDE" // the tests, in namespaces of their own; the value is the directory with the programs
+	envInside = "E2E_INSIDE" // the tests, in separate namespaces; the value is the directory with the programs
 	envApp    = "E2E_APP"    // the application of a pod
-	// envRequired makes it a failure that the tests cannot run here.
+	// envRequired makes the tests fail, not skip, if they cannot run here.
 	envRequired = "E2E_REQUIRED"
 )
 
@@ -43,9 +43,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// enter builds the programs and runs the tests in a network, a mount and a
-// process namespace of their own: nothing that they do is seen outside, and all
-// of it ends with them.
+// enter builds the programs and runs the tests in new network, mount and process
+// namespaces: nothing outside sees what they do, and everything ends with them.
 func enter() int {
 	if err := able(); err != nil {
 		fmt.Fprintf(os.Stderr, "\n*** e2e: NOT RUN: %v ***\n\n", err)
@@ -85,11 +84,12 @@ func enter() int {
 // isolation are the arguments of unshare.
 var isolation = []string{"--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"}
 
-// reaper is the first process in there. It collects what nobody else does: else
-// the dead of a pod would keep the pod's first process from ending.
+// reaper is the first process in the namespaces. It collects dead processes that nobody
+// else collects. Otherwise a pod's dead processes would keep its first process from
+// ending.
 var reaper = []string{"sh", "-c", `"$@"; exit $?`, "sh"}
 
-// able says whether this machine and this user can run the tests.
+// able says whether this user can run the tests on this machine.
 func able() error {
 	for _, tool := range []string{"unshare", "nsenter", "ip", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -103,8 +103,8 @@ func able() error {
 	return nil
 }
 
-// build makes the programs in dir. The control plane, which takes minutes, is
-// kept from one run to the next.
+// build makes the programs in dir. It keeps the control plane, which takes minutes, from
+// one run to the next.
 func build(dir string) error {
 	out, err := command("../../tools/kube/build").Output()
 	if err != nil {

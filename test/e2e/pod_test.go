@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// The network of the tests: a bridge, to which each pod has a cable.
+// The network of the tests is a bridge. A cable connects each pod to it.
 const bridge = "br0"
 
 var (
@@ -38,23 +38,23 @@ func ip(args ...string) error {
 func startNetwork() error {
 	return errors.Join(
 		ip("link", "set", "lo", "up"),
-		// With an address of its own it does not take on that of a cable, which would
-		// change with the cables and leave the pods with a wrong one.
+		// Without its own address the bridge would take the address of a cable. That
+		// would change with the cables, and the pods would have a wrong one.
 		ip("link", "add", bridge, "address", "02:00:0a:4d:00:01", "type", "bridge"),
 		addHostAddress(hostAddress),
 		ip("link", "set", bridge, "up"),
 	)
 }
 
-// addHostAddress gives the host one more address on the bridge.
+// addHostAddress gives the host another address on the bridge.
 func addHostAddress(a netip.Addr) error {
 	return ip("addr", "add", netip.PrefixFrom(a, addressBits).String(), "dev", bridge)
 }
 
 var pods atomic.Uint32
 
-// process is the one container of a pod: the application in a network, a mount
-// and a process namespace, with an address of its own.
+// process is the only container of a pod: the application in a network, a mount and a
+// process namespace, with its own address.
 type process struct {
 	addr   netip.AddrPort
 	cmd    *exec.Cmd
@@ -67,7 +67,7 @@ const appPort = 8080
 
 // environment is what the application finds in its pod.
 type environment struct {
-	Root   string            // an empty directory, to be its root
+	Root   string            // an empty directory that becomes its root
 	Mounts map[string]string // paths in the pod to what is mounted there
 }
 
@@ -147,9 +147,9 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// app is the application of a pod. Its main waits until the pod has a network,
-// which is when its standard input ends. On SIGTERM it refuses new connections
-// and finishes what it has.
+// app is the application of a pod. It waits until the pod has a network: that is when its
+// standard input ends. On SIGTERM it refuses new connections and finishes the requests
+// that it has.
 func app() int {
 	if err := serveApp(os.Getenv(envApp)); err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
@@ -158,8 +158,8 @@ func app() int {
 	return 0
 }
 
-// enter makes the root of the pod: what the machine has, and what is mounted
-// into the pod, which nobody else sees.
+// enter makes the root of the pod: what the machine has, and what is mounted into the
+// pod. Nobody else sees those mounts.
 func (e environment) enter() error {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -198,7 +198,7 @@ func (e environment) enter() error {
 	return errors.Join(syscall.Chroot(e.Root), os.Chdir("/"))
 }
 
-// mountPoint makes a file or a directory to mount another onto, if need be.
+// mountPoint makes a file or a directory to mount another one onto, if it is missing.
 func mountPoint(path, other string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -239,7 +239,7 @@ func serveApp(pod string) error {
 	return nil
 }
 
-// How long the application takes for a request, and to shut down.
+// How long the application takes for a request and for its shutdown.
 const (
 	serviceTime  = 20 * time.Millisecond
 	shutdownTime = 200 * time.Millisecond

@@ -10,9 +10,9 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// The hook client asks another replica where the one that it waits for is
-// killed. It is not told earlier than it should be, and at most one settle time
-// later than it would have been.
+// If the replica that holds the hook client is killed, the client asks another one. Its
+// answer does not come too early, and comes at most one settle time later than it would
+// have come.
 func TestReplicaKilled(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)

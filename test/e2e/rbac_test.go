@@ -28,19 +28,18 @@ type right struct{ verb, group, resource string }
 
 func (r right) String() string { return strings.Trim(r.verb+" "+r.resource+"."+r.group, ".") }
 
-// losses says what is lost without each right that the service is deployed with.
+// losses says what the service loses without each of the rights with which it is
+// deployed.
 //
-// Without the right to list, the service is never ready where the API server
-// does not stream lists, which it is kept from here. Without the right to watch
-// it is ready for some minutes. It sees what there is when it is asked, since it
-// then lists what matters; what there was before that is seen only with the next
-// list of all, up to half a minute later: changes are made and, where undo is
-// given, taken back, the question is asked at once, and the answer is another than
-// that of a service that has all rights.
+// Without the right to list, the service is never ready unless it streams lists, which
+// the test turns off. Without the right to watch, the service is ready for some minutes. It sees what is there when it is asked, since it then lists what matters.
+// It sees what was there before only with the next full list, up to half a minute later.
+// So the test makes a change and, if undo is given, undoes it, and asks at once. The
+// answer differs from that of a service with all rights.
 var losses = map[right]struct {
 	before  func(*namespace) // what the service knows
-	change  func(*namespace) // what it is not told
-	undo    func(*namespace) // takes the change back
+	change  func(*namespace) // what it does not learn
+	undo    func(*namespace) // undoes the change
 	query   string
 	answer  string // with all rights
 	without string
@@ -51,7 +50,7 @@ var losses = map[right]struct {
 	{"list", "networking.k8s.io", "ingresses"}:           {},
 	{"list", "elbv2.k8s.aws", "targetgroupbindings"}:     {},
 	{"list", "eks.amazonaws.com", "targetgroupbindings"}: {},
-	// A pod whose beginnings were not watched may be in any group.
+	// A pod that was not watched from its beginning may be in any group.
 	{"watch", "", "pods"}: {
 		before: func(n *namespace) { n.createBinding(bindings.Group) },
 		change: (*namespace).createPod,
@@ -66,7 +65,7 @@ var losses = map[right]struct {
 	},
 	{"watch", "discovery.k8s.io", "endpointslices"}: {
 		before: func(n *namespace) {
-			n.removeTarget() // else a look at the group would tie the pod to it
+			n.removeTarget() // otherwise a look at the group would tie the pod to it
 			n.createPod()
 			n.createService(false)
 			n.createBinding(bindings.Group)
@@ -97,7 +96,7 @@ var losses = map[right]struct {
 		query:  "max-delay=2",
 		answer: "200 budget_spent", without: "200 not_registered",
 	},
-	// A container that is only restarted waits for as long as it may.
+	// A container that is only restarted waits for the whole budget.
 	{"get", "", "pods"}: {
 		before: func(n *namespace) { n.createPod(); n.createService(true); n.createBinding(bindings.Group) },
 		query:  "max-delay=8",
@@ -110,7 +109,7 @@ var losses = map[right]struct {
 	},
 }
 
-// Each right that the service is deployed with is needed, and no other.
+// The service needs each right with which it is deployed, and no other.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
@@ -157,7 +156,7 @@ func TestRights(t *testing.T) {
 				})
 			} else {
 				// Each pause between two tries is twice as long as the one before: the next
-				// is of 12 s or more.
+				// one is 12 s or more.
 				r.awaitLog(t, refusal, 5)
 			}
 			if loss.change != nil {
@@ -218,8 +217,8 @@ func deployedRights(t *testing.T) []right {
 	return rights
 }
 
-// grant gives an account of the service's namespace rights in the whole cluster,
-// in place of those that it had.
+// grant replaces the rights that an account of the service's namespace has in the whole
+// cluster.
 func (tb *testbed) grant(t *testing.T, account string, rights []right) {
 	t.Helper()
 	var rules []any
@@ -245,14 +244,14 @@ func (tb *testbed) grant(t *testing.T, account string, rights []right) {
 	)
 }
 
-// startReplica runs the service with an account that has just the rights given.
+// startReplica runs the service with an account that has only the given rights.
 func (tb *testbed) startReplica(t *testing.T, account string, rights []right, environment ...string) *replica {
 	t.Helper()
 	tb.grant(t, account, rights)
 	return tb.startServiceIn(t, environment, tb.accountKubeconfig(t, account))
 }
 
-// awaitLog returns when a replica has logged a text so often.
+// awaitLog returns when a replica has logged a text a number of times.
 func (r *replica) awaitLog(t *testing.T, want string, times int) {
 	t.Helper()
 	until(t, want, func() error {
@@ -290,8 +289,8 @@ func (r *replica) ask(t *testing.T, query string) string {
 	return fmt.Sprintf("%d %s%s", resp.StatusCode, answer.Outcome, answer.Error)
 }
 
-// namespace is one with a single pod, that does not run but is said to, and what
-// leads to it. All of it bears the name web.
+// namespace is a namespace with one pod and what leads to it, all with the name web. The
+// pod does not run, but its status says that it does.
 type namespace struct {
 	t        *testing.T
 	tb       *testbed
@@ -381,8 +380,8 @@ func (n *namespace) deleteSlice() {
 	n.check(n.tb.kube.DiscoveryV1().EndpointSlices(n.name).Delete(n.t.Context(), web, metav1.DeleteOptions{}))
 }
 
-// removeTarget takes the target off the group's list, as where the
-// deregistration delay is 0: the load balancer may still send to it.
+// removeTarget removes the target from the group's list, as with a deregistration delay
+// of 0: the load balancer may still send to it.
 func (n *namespace) removeTarget() {
 	n.t.Helper()
 	n.check(n.tb.world.Do(n.t.Context(), n.name, func() { n.tb.world.AWS.RemoveTarget(n.group, n.address, appPort) }))

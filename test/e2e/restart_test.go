@@ -25,15 +25,14 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// plainHook leaves it to the test to judge what the service answers, or that it
-// does not.
+// plainHook leaves it to the test to judge the service's answer, or that there is none.
 var plainHook = []string{"curl", "-sS", "http://drain-wait.drain-wait:8080/drain-delay"}
 
-// While waits are in flight the API server is restarted, the service is cut off
-// for longer than the restart takes, and its watches are expired when it comes
-// back. No wait is lost and none ends before its time, whether the target had
-// left before, leaves meanwhile or leaves afterwards. A wait that began without the
-// API server is told nothing before the service can read there again.
+// While waits are in flight, the API server is restarted, the service is cut off for
+// longer than the restart takes, and its watches have expired when it comes back. No wait
+// is lost and none ends too early, whether the target left before, during or after that.
+// A wait that began without the API server gets no answer before the service can read the
+// API server again.
 func TestAPIServerRestart(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
@@ -47,8 +46,8 @@ func TestAPIServerRestart(t *testing.T) {
 	pods := tb.kubelet.pods(a.name)
 	settling, held, blind, meanwhile, after := pods[0], pods[1], pods[2], pods[3], pods[4]
 
-	// One whose target has left, so that its wait settles; one whose target is in
-	// rotation; and two of whose deletion the service does not hear.
+	// The target of one pod has left, so its wait settles. The target of another is in
+	// rotation. Of two more the service does not learn that they are deleted.
 	tb.deletePod(t, settling)
 	tb.awaitState(t, a, settling, "draining")
 	tb.lbc.pause()
@@ -61,17 +60,17 @@ func TestAPIServerRestart(t *testing.T) {
 	tb.lbc.deregister(t, a, meanwhile)
 	left := time.Now()
 
-	// The service would be told of what it missed if its watches could go on.
-	// That they cannot is seen by one of the same age.
+	// If its watches could go on, the service would learn what it missed. A watch of the
+	// same age shows that they cannot.
 	version := tb.podsVersion(t)
 	tb.write(t)
 	tb.apiserver.kill()
 	tb.startAPIServer(t)
 	tb.checkExpired(t, version)
 	tb.awaitGone(t, settling)
-	// By now the termination check of the pods whose deletion it has not seen is due:
-	// the service would ask the API server about them, and cannot. Nor does it know that
-	// nothing else holds the one that has settled.
+	// By now the termination check is due for the pods whose deletion the service has
+	// not seen. It would ask the API server about them, but cannot. It does not know
+	// either that nothing else holds the pod that has settled.
 	time.Sleep(time.Until(left.Add(settle + 2*time.Second)))
 	r.awaitInFlight(t, 3)
 	w.mend()
@@ -85,8 +84,8 @@ func TestAPIServerRestart(t *testing.T) {
 	}
 }
 
-// checkDrained checks that the plain hook of a pod was told that it is drained, and
-// that this is so.
+// checkDrained checks that the plain hook of a pod was told that the pod is drained, and
+// that this is true.
 func (r report) checkDrained(t *testing.T, name string) {
 	t.Helper()
 	var answer struct{ Outcome string }
@@ -116,7 +115,7 @@ func (tb *testbed) checkExpired(t *testing.T, version string) {
 	}
 }
 
-// wire is a connection to the API server that can be cut.
+// wire is a connection to the API server that a test can cut.
 type wire struct {
 	url    string
 	target string
@@ -155,8 +154,7 @@ func newWire(t *testing.T, target string) *wire {
 	return w
 }
 
-// pass carries one connection until one of its ends closes it or the wire is
-// cut.
+// pass carries one connection until one of its ends closes it, or until the wire is cut.
 func (w *wire) pass(c net.Conn) {
 	defer c.Close()
 	far, err := net.Dial("tcp", w.target)
@@ -210,8 +208,7 @@ func (w *wire) mend() {
 	w.isCut = false
 }
 
-// kubeconfigBy rewrites a kubeconfig so that it leads to the API server by a
-// wire.
+// kubeconfigBy rewrites a kubeconfig to lead to the API server through a wire.
 func (tb *testbed) kubeconfigBy(t *testing.T, w *wire, path string) string {
 	t.Helper()
 	config, err := clientcmd.LoadFromFile(path)
@@ -247,7 +244,7 @@ func (tb *testbed) awaitState(t *testing.T, a *application, r report, want types
 	})
 }
 
-// awaitReport returns a pod's report when it is as wanted.
+// awaitReport returns a pod's report as soon as it is as wanted.
 func (tb *testbed) awaitReport(t *testing.T, r report, what string, ok func(report) bool) report {
 	t.Helper()
 	var found report
@@ -267,7 +264,7 @@ func (tb *testbed) awaitGone(t *testing.T, r report) report {
 	return tb.awaitReport(t, r, "end", func(r report) bool { return !r.Gone.IsZero() })
 }
 
-// podsVersion is the resource version of pods now.
+// podsVersion is the present resource version of pods.
 func (tb *testbed) podsVersion(t *testing.T) string {
 	t.Helper()
 	list, err := tb.kube.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
@@ -277,7 +274,7 @@ func (tb *testbed) podsVersion(t *testing.T) string {
 	return list.ResourceVersion
 }
 
-// write makes a change to something that is none of the service's business.
+// write changes something that does not concern the service.
 func (tb *testbed) write(t *testing.T) {
 	t.Helper()
 	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}

@@ -30,9 +30,8 @@ func example(t *testing.T, name string) *appsv1.Deployment {
 	return d
 }
 
-// A rolling update by the real controllers, under load: no request fails with any
-// of the hooks that are shipped as examples, behind an ALB or an NLB, and some do
-// without one.
+// The real controllers carry out a rolling update under load, behind an ALB or an NLB. No
+// request fails with any of the example hooks, and some fail without a hook.
 func TestRollingUpdate(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
@@ -77,8 +76,8 @@ func TestRollingUpdate(t *testing.T) {
 	r.checkRights(t)
 }
 
-// checkHook checks the hook of a pod that is gone: it succeeded, not before the
-// settle time was over, and when no load balancer sent to the pod any more.
+// checkHook checks the hook of a pod that is gone. It must have succeeded, and ended after
+// the settle time and when no load balancer sent to the pod any more.
 func (r report) checkHook(t *testing.T, settle time.Duration) {
 	t.Helper()
 	if r.Gone.IsZero() {
@@ -112,7 +111,7 @@ func (r *replica) outcomes(t *testing.T, namespace, outcome string) (n int) {
 	return n
 }
 
-// checkRights checks that a replica was refused nothing by the API server.
+// checkRights checks that the API server refused nothing to a replica.
 func (r *replica) checkRights(t *testing.T) {
 	t.Helper()
 	text, err := os.ReadFile(r.log)
@@ -124,7 +123,7 @@ func (r *replica) checkRights(t *testing.T) {
 	}
 }
 
-// rollUnderLoad carries out a rolling update and says what the clients saw.
+// rollUnderLoad carries out a rolling update, and says what the clients saw.
 func (tb *testbed) rollUnderLoad(t *testing.T, a *application) (requests int, failed []error) {
 	t.Helper()
 	tb.awaitRollout(t, a.name)

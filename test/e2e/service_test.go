@@ -17,7 +17,7 @@ import (
 // replica is one running drain-wait.
 type replica struct {
 	*daemon
-	addr         netip.Addr // its own, as that of a pod
+	addr         netip.Addr // its own address, like a pod's
 	hooks, admin string     // URLs
 	log          string     // path
 }
@@ -65,8 +65,8 @@ func (r *replica) awaitReady(t *testing.T) {
 	until(t, "drain-wait ready", r.ready)
 }
 
-// startNamed starts the service with the rights that it is deployed with, under
-// the name by which hooks call it.
+// startNamed starts the service with its deployed rights, under the name by which hooks
+// call it.
 func (tb *testbed) startNamed(t *testing.T) *replica {
 	t.Helper()
 	r := tb.startService(t, tb.serviceKubeconfig(t))

@@ -19,9 +19,8 @@ import (
 // refusedWithin is how long a refusal may take: two seconds and a latency.
 const refusedWithin = 2*time.Second + 500*time.Millisecond
 
-// The pods of a StatefulSet keep their names. Where one is made anew while the old
-// one still runs, the service does not take one for the other; and a rolling
-// update costs no request.
+// The pods of a StatefulSet keep their names. If a new one is made while the old one
+// still runs, the service does not confuse the two. A rolling update costs no request.
 func TestStatefulSet(t *testing.T) {
 	t.Parallel()
 	tb := newTestbed(t)
@@ -101,7 +100,7 @@ func (tb *testbed) createStatefulSet(t *testing.T, name string, replicas int32, 
 	return a
 }
 
-// nameTold has a pod's hook know its name, its namespace and its address.
+// nameTold tells a pod's hook its name, its namespace and its address.
 func nameTold(template corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	c := &template.Spec.Containers[0]
 	for name, path := range map[string]string{"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_IP": "status.podIP"} {
@@ -118,8 +117,8 @@ func (tb *testbed) forceDelete(t *testing.T, r report) {
 	}
 }
 
-// awaitAnew returns the pod that has the name of another one that was deleted,
-// when it runs.
+// awaitAnew waits for the pod that gets the name of a deleted one, and returns it when it
+// runs.
 func (tb *testbed) awaitAnew(t *testing.T, old report) (anew report) {
 	t.Helper()
 	until(t, "another pod "+old.Name, func() error {
@@ -133,8 +132,7 @@ func (tb *testbed) awaitAnew(t *testing.T, old report) (anew report) {
 	return anew
 }
 
-// checkUnknown checks that a question is refused in time since there is no such
-// pod.
+// checkUnknown checks that a question is refused in time because there is no such pod.
 func (r *replica) checkUnknown(t *testing.T, query string) {
 	t.Helper()
 	began := time.Now()

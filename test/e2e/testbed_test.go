@@ -27,10 +27,10 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// The simulated AWS and the settle time of the service both run five times as
-// fast as in the defaults, so the ratio of one to the other is the same: the
-// typical tail of an ALB, 12 to 18 s, is 2.4 to 3.6 s here, and the settle time
-// of 20 s is 4 s; those of an NLB, 105 to 115 s and 120 s, are 21 to 23 s and 24 s.
+// The simulated AWS and the settle time of the service both run five times as fast as by
+// default, so their ratio is the same. The typical tail of an ALB, 12 to 18 s, is 2.4 to
+// 3.6 s here, and the settle time of 20 s is 4 s. For an NLB, 105 to 115 s and 120 s are
+// 21 to 23 s and 24 s.
 const (
 	speed     = 5
 	settleALB = 4 * time.Second
@@ -50,10 +50,10 @@ type testbed struct {
 	hosts   string // path of the pods' /etc/hosts
 	lbc     *controller
 	kubelet *kubelet
-	running sync.WaitGroup // what must be over before the test is
+	running sync.WaitGroup // what must end before the test does
 }
 
-// newTestbed starts everything; it ends with the test.
+// newTestbed starts everything. Everything ends with the test.
 func newTestbed(t *testing.T) *testbed {
 	t.Helper()
 	tb := &testbed{T: t, dir: t.TempDir()}
@@ -74,7 +74,7 @@ func newTestbed(t *testing.T) *testbed {
 	return tb
 }
 
-// tellLogs shows the end of what each program wrote.
+// tellLogs shows the end of each program's output.
 func (tb *testbed) tellLogs() {
 	paths, _ := filepath.Glob(filepath.Join(tb.dir, "*.log"))
 	for _, path := range paths {
@@ -107,8 +107,8 @@ func (tb *testbed) startAWS(t *testing.T) {
 	})
 }
 
-// insist repeats what fails for a passing reason, such as an API server that is
-// away, until it succeeds or ctx ends.
+// insist repeats a call that fails for a passing reason, such as an API server that is
+// away, until the call succeeds or ctx ends.
 func (tb *testbed) insist(ctx context.Context, try func() error) error {
 	for {
 		err := try()
@@ -123,8 +123,8 @@ func (tb *testbed) insist(ctx context.Context, try func() error) error {
 	}
 }
 
-// definition is what LBC's custom resource definition says, as far as it is
-// used here: apis/elbv2/v1beta1/targetgroupbinding_types.go.
+// definition is the part of LBC's custom resource definition that the tests use:
+// apis/elbv2/v1beta1/targetgroupbinding_types.go.
 func definition(group, version string) *unstructured.Unstructured {
 	text := map[string]any{"type": "string"}
 	return &unstructured.Unstructured{Object: map[string]any{
@@ -155,7 +155,7 @@ func definition(group, version string) *unstructured.Unstructured {
 	}}
 }
 
-// createDefinition has the cluster serve TargetGroupBindings.
+// createDefinition makes the cluster serve TargetGroupBindings.
 func (tb *testbed) createDefinition(t *testing.T, group, version string) {
 	t.Helper()
 	definitions := tb.dynamic.Resource(customResourceDefinitions)
@@ -168,13 +168,13 @@ func (tb *testbed) createDefinition(t *testing.T, group, version string) {
 	})
 }
 
-// application is what runs behind a load balancer. Its namespace bears its name.
+// application is what runs behind a load balancer. Its namespace has the same name.
 type application struct {
 	*aws.TargetGroup
 	name string
 }
 
-// createApplication makes a namespace with a Deployment of such pods and all that
+// createApplication makes a namespace with a Deployment of such pods, and everything that
 // LBC needs and makes to put it behind a load balancer.
 func (tb *testbed) createApplication(t *testing.T, kind aws.Kind, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
@@ -184,9 +184,9 @@ func (tb *testbed) createApplication(t *testing.T, kind aws.Kind, name string, r
 	return a
 }
 
-// createExposed makes all of an application but what runs in it: its namespace,
-// its Service and, for an ALB, its Ingress, the load balancer that these name in
-// their status, and its TargetGroupBinding.
+// createExposed makes everything of an application except what runs in it: its namespace,
+// its Service, its Ingress (for an ALB), the load balancer that these name in their
+// status, and its TargetGroupBinding.
 func (tb *testbed) createExposed(t *testing.T, kind aws.Kind, name string) *application {
 	t.Helper()
 	tb.createNamespace(t, name)
@@ -223,7 +223,7 @@ func (tb *testbed) createGroup(t *testing.T, kind aws.Kind, name string) (g *aws
 	return g, lb
 }
 
-// gate has the pods of a template wait until they are healthy in the group of a
+// gate makes the pods of a template wait until they are healthy in the group of a
 // binding.
 func gate(template *corev1.PodTemplateSpec, binding string) {
 	template.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(gatePrefix + binding)}}
@@ -232,8 +232,7 @@ func gate(template *corev1.PodTemplateSpec, binding string) {
 // appLabel is the label by which pods are selected.
 const appLabel = "app"
 
-// labelled is a template as pods are made from it, with the label that a Service
-// selects.
+// labelled is a pod template with the label that a Service selects.
 func labelled(template corev1.PodTemplateSpec, app string) (corev1.PodTemplateSpec, *metav1.LabelSelector) {
 	template.Labels = map[string]string{appLabel: app}
 	template.Spec.Containers[0].Image = appImage
@@ -296,8 +295,8 @@ func (tb *testbed) createIngress(t *testing.T, namespace, name string, lb *aws.L
 	}
 }
 
-// binding is a TargetGroupBinding to make. Its api is LBC's group or that of EKS
-// Auto Mode.
+// binding is a TargetGroupBinding to make. Its api is the API group of LBC or of EKS Auto
+// Mode.
 type binding struct {
 	api, namespace, name, service string
 	kind                          aws.Kind
@@ -305,8 +304,8 @@ type binding struct {
 	labels map[string]string
 }
 
-// stack are the labels with which LBC says what it made a binding for: an Ingress
-// or, for an NLB, a Service. LBC pkg/deploy/tracking/provider.go.
+// stack are the labels by which LBC says what it made a binding for: an Ingress or, for
+// an NLB, a Service. LBC pkg/deploy/tracking/provider.go.
 func stack(kind aws.Kind, namespace, name string) map[string]string {
 	prefix := "ingress.k8s.aws/"
 	if kind == aws.NLB {
@@ -345,7 +344,7 @@ func (tb *testbed) createBinding(t *testing.T, b binding) {
 	}
 }
 
-// createNamespace makes a namespace and waits for the account of its pods.
+// createNamespace makes a namespace and waits for its pods' service account.
 func (tb *testbed) createNamespace(t *testing.T, name string) {
 	t.Helper()
 	_, err := tb.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})

@@ -190,7 +190,7 @@ func (c *Client) Ready() error {
 		}
 	}
 	if path, age := c.ages.oldest(); age > maxAge {
-		return fmt.Errorf("nothing has come from the API server for %s on %s, where something comes each minute", age.Round(time.Second), path)
+		return fmt.Errorf("nothing has come from the API server for %s on %s, although a working watch brings something every minute", age.Round(time.Second), path)
 	}
 	return nil
 }

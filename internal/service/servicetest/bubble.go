@@ -27,17 +27,17 @@ import (
 )
 
 // Bubble is a simulated world and a whole service in it, in one synctest bubble:
-// the real SDK, the real informers and a real HTTP server in virtual time. The
-// goroutine of the test is the one that carries the world forward.
+// the real SDK, the real informers and a real HTTP server in virtual time. The test's
+// goroutine carries the world forward.
 type Bubble struct {
 	*testing.T
 	*sim.World
 	// Config is what the service is started with.
 	Config service.Config
-	// Service is the one that runs now, and Hooks and Admin are what it listens on.
+	// Service is the service that runs now. Hooks and Admin are what it listens on.
 	Service      *service.Service
 	Hooks, Admin *memnet.Listener
-	// SIGTERM does to the service what the signal does to the program.
+	// SIGTERM does to the service what that signal does to the program.
 	SIGTERM context.CancelFunc
 	// Over is closed when the service has ended.
 	Over <-chan struct{}
@@ -46,23 +46,23 @@ type Bubble struct {
 // URL is where the hooks of a bubble's world find the service.
 const URL = "http://drain-wait:8080"
 
-// Main has the packages that we use behave in bubbles, and runs the tests.
+// Main prepares the packages that we use for bubbles, and runs the tests.
 func Main(m *testing.M) {
 	Quiet()
 	m.Run()
 }
 
-// Quiet has the packages that we use behave in bubbles.
+// Quiet prepares the packages that we use for bubbles.
 func Quiet() {
-	// The second of client-go's error handlers slows down a process that has
-	// many errors, by a clock that was read outside of any bubble: it would
-	// sleep for the years between that clock and the bubble's.
+	// The second of client-go's error handlers slows down a process that has many
+	// errors. Its clock was read outside any bubble, so it would sleep for the years
+	// between that clock and the bubble's.
 	utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1]
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // an API server that is away is no news here
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // an API server that is away is nothing special here
 }
 
-// Run runs f beside a new world. change, which may be nil, changes the service
-// before it starts.
+// Run runs f with a new world. change, which may be nil, changes the service's
+// configuration before the service starts.
 func Run(t *testing.T, cfg sim.Config, change func(*service.Config), f func(b *Bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -117,14 +117,13 @@ func (b *Bubble) start() {
 	}()
 }
 
-// End stops the service. It needs the world until the last of its goroutines is
-// gone.
+// End stops the service. The service needs the world until its last goroutine is gone.
 func (b *Bubble) End() {
 	b.SIGTERM()
 	b.AdvanceUntil(10*time.Minute, func() bool { return IsClosed(b.Over) })
 }
 
-// Restart ends the service and starts another one, which knows nothing.
+// Restart ends the service and starts a new one, which knows nothing.
 func (b *Bubble) Restart() {
 	b.End()
 	b.start()
@@ -133,8 +132,8 @@ func (b *Bubble) Restart() {
 // Advance carries the world on by d.
 func (b *Bubble) Advance(d time.Duration) { b.World.Run(b.Context(), b.Now()+d) }
 
-// AdvanceUntil carries the world on until done, which is asked ten times a
-// second, but not for longer than d. It says whether it is done.
+// AdvanceUntil carries the world on until done returns true, for d at most. It asks done
+// ten times a second, and returns its last answer.
 func (b *Bubble) AdvanceUntil(d time.Duration, done func() bool) bool {
 	for end := b.Now() + d; !done(); b.Advance(100 * time.Millisecond) {
 		if b.Now() >= end {
@@ -154,8 +153,8 @@ func IsClosed(c <-chan struct{}) bool {
 	}
 }
 
-// Call is a request that a test makes in place of a hook. Its answer is there
-// when Done is closed.
+// Call is a request that a test makes instead of a hook. Its answer is there when Done
+// is closed.
 type Call struct {
 	Status int
 	Header http.Header
@@ -166,13 +165,12 @@ type Call struct {
 	HangUp context.CancelFunc
 }
 
-// Ask asks the service for a wait, from an address; [Bubble.Await] gets the
-// answer.
+// Ask asks the service for a wait, from an address. [Bubble.Await] gets the answer.
 func (b *Bubble) Ask(from, query string) *Call {
 	return b.Get(b.Hooks.Client(netip.MustParseAddr(from)), URL+"/drain-delay?"+query)
 }
 
-// AskWith is Ask with a header, as proxies add it.
+// AskWith is Ask with a header, such as proxies add.
 func (b *Bubble) AskWith(from, query, header string) *Call {
 	return b.Request(b.Hooks.Client(netip.MustParseAddr(from)), http.MethodGet, URL+"/drain-delay?"+query, header)
 }
@@ -222,7 +220,7 @@ func (b *Bubble) Await(c *Call) *Call {
 	return c
 }
 
-// OK is the body of a 200; any other status ends the test.
+// OK is the body of a 200. Any other status ends the test.
 func (c *Call) OK(t *testing.T) api.Answer {
 	t.Helper()
 	var a api.Answer
@@ -232,7 +230,7 @@ func (c *Call) OK(t *testing.T) api.Answer {
 	return a
 }
 
-// Failed is the body of any status but 200, which ends the test.
+// Failed is the body of any status except 200. A 200 ends the test.
 func (c *Call) Failed(t *testing.T) api.Failure {
 	t.Helper()
 	var f api.Failure

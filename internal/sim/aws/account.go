@@ -36,7 +36,7 @@ type Account struct {
 	iam       iam    // who may call; see api.go
 	fault     func(operation, resource string) *Fault
 	calls     map[string]int // what came in through the HTTP face, by "operation code"
-	// ARNs of another account or Region are not found instead of not valid.
+	// ARNs of another account or Region are "not found" instead of "not valid".
 	foreignNotFound bool
 }
 
@@ -45,8 +45,8 @@ type Account struct {
 type Hosts struct {
 	// Listening says whether an application answers there.
 	Listening func(TargetID) bool
-	// Registered is told of each registration, Deregistered of each that ends by
-	// somebody else's hand than LBC's. Both may be nil.
+	// Registered is told of each registration. Deregistered is told of each one that
+	// somebody other than LBC ends. Both may be nil.
 	Registered, Deregistered func(*TargetGroup, TargetID)
 }
 
@@ -95,8 +95,8 @@ type TargetGroup struct {
 	port                int
 	targetType          string
 	ipv6                bool
-	balancer            *LoadBalancer // nil where no load balancer uses it
-	next                *TargetGroup  // where the rules lead that once led here; nil while they do
+	balancer            *LoadBalancer // nil if no load balancer uses it
+	next                *TargetGroup  // where the rules that once led here lead now; nil while they lead here
 	deregistrationDelay time.Duration
 	targets             map[TargetID]*target
 }
@@ -107,7 +107,7 @@ func (g *TargetGroup) ARN() string { return g.arn }
 // Name is the group's name.
 func (g *TargetGroup) Name() string { return g.name }
 
-// Port is where a target listens whose registration names no port.
+// Port is the port of a target whose registration names none.
 func (g *TargetGroup) Port() int { return g.port }
 
 // Protocol is HTTP, or TCP behind an NLB.
@@ -116,13 +116,13 @@ func (g *TargetGroup) Protocol() string { return g.protocol }
 // TargetType is "ip", "instance" or "alb".
 func (g *TargetGroup) TargetType() string { return g.targetType }
 
-// IPv6 says whether its targets have addresses of IPv6.
+// IPv6 says whether its targets have IPv6 addresses.
 func (g *TargetGroup) IPv6() bool { return g.ipv6 }
 
-// Balancer is the load balancer that uses the group, nil where none does.
+// Balancer is the load balancer that uses the group, nil if none does.
 func (g *TargetGroup) Balancer() *LoadBalancer { return g.balancer }
 
-// LeadTo has the rules that lead to the group lead to another one from now on.
+// LeadTo makes the rules that lead to the group lead to another one from now on.
 func (g *TargetGroup) LeadTo(next *TargetGroup) { g.next = next }
 
 // Registered lists the targets that are not draining, in a stable order.
@@ -142,7 +142,7 @@ func (g *TargetGroup) IsRegistered(id TargetID) bool {
 	return t != nil && !t.draining
 }
 
-// TargetID is an address and a port. Where the target is an instance or a load
+// TargetID is an address and a port. If the target is an instance or a load
 // balancer, it has a name instead of an address.
 type TargetID struct {
 	IP   netip.Addr
@@ -165,15 +165,15 @@ func CompareIDs(a, b TargetID) int {
 	return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Port, b.Port))
 }
 
-// target is one registration of an address and a port in one group. A target
-// that is registered again while it drains is the same target.
+// target is one registration of an address and a port in one group. If it is registered
+// again while it drains, it is still the same target.
 type target struct {
 	id       TargetID
 	draining bool
 	checked  bool   // the first health checks are over
 	healthy  bool   // what the health checks say
 	epoch    uint64 // counts (de)registrations; events planned for an earlier one are void
-	// What the API shows instead of all that, where not empty.
+	// If not empty, the API shows this instead.
 	pinned, pinnedReason string
 }
 
@@ -206,21 +206,21 @@ func (g *TargetGroup) sorted() []*target {
 
 var errThrottled = query.Errorf(400, "Throttling", "Rate exceeded")
 
-// ForeignNotFound decides how the API refuses the ARN of another Region or account:
-// as not found, or, as at first, as not valid. Both are seen in the field.
+// ForeignNotFound decides how the API refuses the ARN of another Region or account: as
+// not found, or as not valid, which is the default. Both have been seen in the field.
 func (a *Account) ForeignNotFound(on bool) { a.foreignNotFound = on }
 
 // Calls counts the calls through the AWS face so far, by operation and code,
 // as in "DescribeTargetHealth OK" or "DescribeTargetHealth Throttling".
 func (a *Account) Calls() map[string]int { return a.calls }
 
-// Bucket is a token bucket as AWS, and LBC, throttle with.
+// Bucket is a token bucket, with which AWS and LBC throttle.
 type Bucket struct {
 	burst, rate, tokens float64
 	at                  time.Duration
 }
 
-// NewBucket makes a full one; rate is what it regains in a second.
+// NewBucket makes a full bucket. rate is how much it gains back per second.
 func NewBucket(burst, rate float64) Bucket {
 	return Bucket{burst: burst, rate: rate, tokens: burst}
 }
@@ -242,8 +242,8 @@ func (a *Account) Balancers() []*LoadBalancer { return a.balancers }
 // Groups are the target groups in the order in which they were made.
 func (a *Account) Groups() []*TargetGroup { return a.groups }
 
-// Refusal is the error that LBC's own call about a group gets: it pays for a call
-// as those do that come through the HTTP face.
+// Refusal is the error that LBC's own call about a group gets. The call takes a token
+// like the calls that come in over HTTP.
 func (a *Account) Refusal(operation, arn string) error {
 	if !operations[operation].bucket(a).Take(a.line.Present()) {
 		return errThrottled
@@ -302,8 +302,8 @@ type TargetGroupSpec struct {
 	TargetType string
 	// IPv6 makes ipv6 its address type instead of ipv4.
 	IPv6 bool
-	// DeregistrationDelay, where nil, is that of the Assumptions. After one of
-	// zero a target is gone from the list at once, while the nodes still send.
+	// DeregistrationDelay is the one of the Assumptions if it is nil. With a delay
+	// of zero a target is gone from the list at once, while the nodes still send.
 	DeregistrationDelay *time.Duration
 }
 
@@ -397,7 +397,7 @@ func (a *Account) DeregisterTargets(g *TargetGroup, ids []TargetID) (left []Targ
 	return left
 }
 
-// deregisterByHand is DeregisterTargets of somebody who is not LBC.
+// deregisterByHand is a DeregisterTargets call by somebody other than LBC.
 func (a *Account) deregisterByHand(g *TargetGroup, ids []TargetID) {
 	for _, id := range a.DeregisterTargets(g, ids) {
 		if a.hosts.Deregistered != nil {
@@ -406,8 +406,8 @@ func (a *Account) deregisterByHand(g *TargetGroup, ids []TargetID) {
 	}
 }
 
-// HealthChanged is called when what is at some addresses begins or ceases to
-// answer; the health checks find out later.
+// HealthChanged is called when what is at some addresses begins to answer or stops. The
+// health checks find out later.
 func (a *Account) HealthChanged(ids []TargetID) {
 	for _, g := range a.groups {
 		for _, id := range ids {
@@ -425,11 +425,11 @@ func (a *Account) HealthChanged(ids []TargetID) {
 	}
 }
 
-// listening says what the health checks of a target find. What is no address is
-// taken to answer.
+// listening says what the health checks of a target find. A target that is not an
+// address is assumed to answer.
 func (a *Account) listening(id TargetID) bool { return id.Name != "" || a.hosts.Listening(id) }
 
-// The methods below are the hands of who plays LBC, or AWS.
+// The methods below are for tests that play LBC or AWS.
 
 // Register is RegisterTargets for one address and port, at once.
 func (a *Account) Register(g *TargetGroup, ip netip.Addr, port int) {
@@ -447,11 +447,11 @@ func (a *Account) Deregister(g *TargetGroup, ip netip.Addr, port int) {
 	a.deregisterByHand(g, []TargetID{{IP: ip, Port: port}})
 }
 
-// SetTarget pins what DescribeTargetHealth says of a target: any state and
-// reason, those that AWS does not know included. It registers the target if
-// need be. An empty state ends that, and shows again what is true. Only the
-// answer changes: the nodes send as before, except that those of an NLB open no
-// new connection to a target that shows as "unhealthy.draining".
+// SetTarget pins what DescribeTargetHealth says about a target: any state and reason,
+// even one that AWS does not know. If necessary it registers the target. An empty state
+// ends the pin, and the API shows the truth again. Only the answer changes: the nodes
+// send as before, except that the nodes of an NLB open no new connection to a target
+// that shows as "unhealthy.draining".
 func (a *Account) SetTarget(g *TargetGroup, ip netip.Addr, port int, state, reason string) {
 	id := TargetID{IP: ip, Port: port}
 	if g.targets[id] == nil {
@@ -461,8 +461,7 @@ func (a *Account) SetTarget(g *TargetGroup, ip netip.Addr, port int, state, reas
 	t.pinned, t.pinnedReason = state, reason
 }
 
-// RemoveTarget takes a target away: from the list and from the view of every
-// node, at once.
+// RemoveTarget removes a target from the list and from the view of every node, at once.
 func (a *Account) RemoveTarget(g *TargetGroup, ip netip.Addr, port int) {
 	id := TargetID{IP: ip, Port: port}
 	t := g.targets[id]
@@ -476,8 +475,7 @@ func (a *Account) RemoveTarget(g *TargetGroup, ip netip.Addr, port int) {
 	}
 }
 
-// DeleteTargetGroup deletes a group with all that is in it: no node sends to it any
-// more.
+// DeleteTargetGroup deletes a group and everything in it. No node sends to it any more.
 func (a *Account) DeleteTargetGroup(g *TargetGroup) {
 	for id := range g.targets {
 		g.targets[id].epoch++
@@ -488,8 +486,8 @@ func (a *Account) DeleteTargetGroup(g *TargetGroup) {
 	a.ForgetGroup(g)
 }
 
-// DeleteLoadBalancer deletes a load balancer: its nodes send nothing more, and its
-// groups are in no use.
+// DeleteLoadBalancer deletes a load balancer. Its nodes send nothing more, and its groups
+// are no longer in use.
 func (a *Account) DeleteLoadBalancer(lb *LoadBalancer) {
 	for _, g := range lb.groups {
 		g.balancer = nil
@@ -498,7 +496,7 @@ func (a *Account) DeleteLoadBalancer(lb *LoadBalancer) {
 	a.balancers = slices.DeleteFunc(a.balancers, func(x *LoadBalancer) bool { return x == lb })
 }
 
-// ForgetGroup takes a group out of the API. What nodes know of it they go on with.
+// ForgetGroup removes a group from the API. The nodes go on with what they know of it.
 func (a *Account) ForgetGroup(g *TargetGroup) {
 	clear(g.targets)
 	is := func(x *TargetGroup) bool { return x == g }

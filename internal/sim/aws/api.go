@@ -18,7 +18,7 @@ const (
 	SecretAccessKey = "simulated-and-good-for-nothing"
 )
 
-// iam is who may call the AWS face, and what they may see.
+// iam says who may call the API, and what they may see.
 type iam struct {
 	roles    map[string]string     // external ID by role ARN
 	sessions map[string]iamSession // what AssumeRole handed out, by access key
@@ -33,12 +33,12 @@ type iamSession struct {
 	until time.Duration
 }
 
-// AddRole makes a role that may be assumed by who knows its external ID, which
-// may be empty.
+// AddRole makes a role. Whoever knows its external ID, which may be empty, may assume
+// it.
 func (a *Account) AddRole(arn, externalID string) { a.iam.roles[arn] = externalID }
 
-// RequireRole gives a target group to a role: with any other credentials calls
-// about it are denied, and lists do not show it.
+// RequireRole gives a target group to a role. With any other credentials, calls about
+// the group are denied, and lists do not show it.
 func (a *Account) RequireRole(groupARN, roleARN string) { a.iam.owners[groupARN] = roleARN }
 
 // ExpireCredentials decides whether all credentials count as expired.
@@ -76,13 +76,13 @@ func describeBucket(a *Account) *Bucket { return &a.describe }
 func mutateBucket(a *Account) *Bucket   { return &a.mutate }
 func unlimited(*Account) *Bucket        { return nil }
 
-// Handler is the AWS face of the world: the Query APIs of ELBv2 and STS, as
-// far as drain-wait and LBC need them. It wants signed requests but does not
-// check the signature itself.
+// Handler is the HTTP API of the account: the Query APIs of ELBv2 and STS, as far as
+// drain-wait and LBC need them. It wants signed requests, but does not check the
+// signature itself.
 func (a *Account) Handler() http.Handler { return http.HandlerFunc(a.serve) }
 
 func (a *Account) serve(rw http.ResponseWriter, r *http.Request) {
-	_ = r.ParseForm() // what cannot be read is missing, and the operation says so
+	_ = r.ParseForm() // if it cannot be read, it is missing, and the operation says so
 	c := &call{
 		a:             a,
 		form:          query.Form{Values: r.Form},
@@ -104,7 +104,7 @@ func (a *Account) serve(rw http.ResponseWriter, r *http.Request) {
 	h := rw.Header()
 	h.Set("Content-Type", cmp.Or(got.contentType, "text/xml"))
 	h.Set("X-Amzn-RequestId", got.requestID)
-	h.Set("Date", time.Now().UTC().Format(http.TimeFormat)) // a recorder sets none, and the SDK measures its skew by it
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat)) // a recorder sets none, and the SDK measures clock skew by it
 	rw.WriteHeader(got.status)
 	_, _ = rw.Write(got.body)
 }
@@ -118,9 +118,9 @@ func (a *Account) hang(ctx context.Context) error {
 	}
 }
 
-// call is one request to the AWS face. From answer on it is the world's
-// owner who works on it, maybe after the HTTP handler has given up; so it holds
-// a copy of what it needs of the HTTP request.
+// call is one request to the API. From answer on, the world's owner works on it, maybe
+// after the HTTP handler has given up. So the call holds a copy of what it needs from
+// the HTTP request.
 type call struct {
 	a                    *Account
 	form                 query.Form
@@ -146,15 +146,15 @@ type answer struct {
 	status    int
 	requestID string
 	body      []byte
-	// Where empty, text/xml.
+	// If empty, text/xml.
 	contentType string
 	hang        bool // never answer
 }
 
 var errHang = &query.Error{Code: "Hang"}
 
-// answer carries the call out, renders what comes of it and counts it. Like
-// everything below it is for the owner of the world.
+// answer carries the call out, renders the result and counts it. Like everything below,
+// it is for the owner of the world.
 func (c *call) answer() answer {
 	fault, result, err := c.run()
 	if fault != nil && fault.Garble != nil {
@@ -173,7 +173,7 @@ func (c *call) answer() answer {
 	return c.failure(e)
 }
 
-// garbled is what a fault makes of the answer that there would be.
+// garbled is what a fault makes of the answer that the call would have had.
 func (c *call) garbled(f *Fault, result any, err error) answer {
 	var a answer
 	if err == nil {
@@ -185,7 +185,7 @@ func (c *call) garbled(f *Fault, result any, err error) answer {
 	return a
 }
 
-// run carries the call out. It also returns the fault that was asked for, if any.
+// run carries the call out. It also returns the fault for this call, if any.
 func (c *call) run() (*Fault, any, error) {
 	op, known := operations[c.action]
 	if !known || op.service.version != c.form.Get("Version") {

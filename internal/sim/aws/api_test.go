@@ -32,8 +32,8 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// awsTest is an account in a bubble with the real SDK on its HTTP face. Its API
-// takes 100 ms a call: a call acts 50 ms after it was made.
+// awsTest is an account in a bubble, with the real SDK on its HTTP API. A call takes 100
+// ms: it acts 50 ms after it was made.
 type awsTest struct {
 	*testing.T
 	line      *timeline.Timeline
@@ -251,7 +251,7 @@ func TestDescribeTargetHealthFilters(t *testing.T) {
 	})
 }
 
-// Registering and deregistering go by the whole identity, too.
+// Registering and deregistering also use the whole identity.
 func TestRegisterDefaults(t *testing.T) {
 	testAWS(t, nil, func(t *awsTest) {
 		g := t.account.AddTargetGroup("web", 80, t.account.AddLoadBalancer("web", ALB))
@@ -542,7 +542,7 @@ func TestThrottling(t *testing.T) {
 			return err
 		}
 		t.must(t.health(g))
-		t.must(register) // has a bucket of its own
+		t.must(register) // has its own bucket
 		for _, call := range []func(context.Context) error{t.health(g), register} {
 			err := t.do(call)
 			checkCode(t, err, "Throttling")
@@ -654,7 +654,7 @@ func TestAssumeRole(t *testing.T) {
 			t.Errorf("the user is %s, want %s", got, want)
 		}
 
-		// Who may not assume the role gets no further.
+		// A caller that may not assume the role gets no further.
 		for _, cfg := range []aws.Config{assume(role, "wrong"), assume(role+"-none", "external")} {
 			_, err := names(elb.NewFromConfig(cfg), elb.DescribeTargetGroupsInput{})
 			checkCode(t, err, "AccessDenied")

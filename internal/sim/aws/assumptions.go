@@ -6,7 +6,7 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// Assumptions are what AWS is taken to do.
+// Assumptions are what we assume that AWS does.
 type Assumptions struct {
 	// How long one ELBv2 or STS call takes, there and back. Typical of a call
 	// within a Region; no published figure.
@@ -22,37 +22,37 @@ type Assumptions struct {
 	// deregistered target shows as "draining". ELBv2 API, TargetGroupAttribute.
 	DeregistrationDelay time.Duration
 	// From "healthy" in the API until a load balancer node sends a new target
-	// its first request. No published figure; it costs no request either way.
+	// its first request. No published figure. No request fails because of it.
 	NodeLearnsNew timeline.Range
 	// How many load balancer nodes there are, each with its own view of the
 	// targets: two in each of three zones.
 	Nodes int
 
-	// The bucket of Describe* calls: its size, and what it regains in a
+	// The bucket of Describe* calls: its size, and how much it gains back per
 	// second. ELB user guide, "Request throttling for the ELB API".
 	DescribeBurst, DescribeRate float64
 	// The bucket of RegisterTargets and DeregisterTargets. LBC
 	// pkg/aws/throttle/defaults.go.
 	MutateBurst, MutateRate float64
 
-	// How long after DeregisterTargets the load balancer still sends new work
-	// to the target: [TypicalTail], or [WorstTail].
+	// How long the load balancer still sends new work to a target after
+	// DeregisterTargets: [TypicalTail], or [WorstTail].
 	Tail Tail
 }
 
-// Tail says how long the data plane goes on after DeregisterTargets returned.
-// AWS publishes no figure; what users measured is the only source.
+// Tail says how long the data plane goes on after DeregisterTargets has returned.
+// AWS publishes no figure. The only source is what users measured.
 type Tail struct {
 	Name string
 	// ALB is the span in which the last node of an Application Load Balancer
-	// stops to send new requests. The others stop at any time before it.
+	// stops sending new requests. The others stop at any time before it.
 	ALB timeline.Range
 	// NLB is the same for new connections through a Network Load Balancer.
 	NLB timeline.Range
 }
 
 // TypicalTail is what users report: for ALB 5 s was not enough and 25 s was
-// (LBC issue #1064), 10 s and 15 s were seen (#1719, #905); for NLB two minutes
+// (LBC issue #1064), and 10 s and 15 s were seen (#1719, #905); for NLB two minutes
 // (#2366, #3270, aws/containers-roadmap#470).
 var TypicalTail = Tail{
 	Name: "typical",

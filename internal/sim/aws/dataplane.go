@@ -41,21 +41,21 @@ func (n *node) drop(g *TargetGroup, t *target) {
 
 func compareTargets(a, b *target) int { return CompareIDs(a.id, b.id) }
 
-// pick chooses the target of one request: a healthy one, or any at all where
+// pick chooses the target of one request: a healthy one, or any at all if
 // none is healthy (fail-open).
 func (n *node) pick(g *TargetGroup, r *rand.Rand) *target {
-	i := r.Uint64() // drawn even where there is no choice, so that one outcome does not shift the next
+	i := r.Uint64() // drawn even if there is no choice, so that one outcome does not shift the next
 	if t := choose(n.views[g], i, func(t *target) bool { return t.healthy && t.open() }); t != nil {
 		return t
 	}
 	return choose(n.views[g], i, (*target).open)
 }
 
-// open says whether new work may be sent to the target: "unhealthy.draining" is
-// the state of an NLB's target that gets no new connections.
+// open says whether new work may go to the target. "unhealthy.draining" is the state of
+// an NLB's target that gets no new connections.
 func (t *target) open() bool { return t.pinned != "unhealthy.draining" }
 
-// choose takes one of the targets that will do, by a random number.
+// choose takes one of the suitable targets, by a random number.
 func choose(view []*target, random uint64, will func(*target) bool) *target {
 	n := uint64(0)
 	for _, t := range view {
@@ -79,7 +79,7 @@ func choose(view []*target, random uint64, will func(*target) bool) *target {
 	return nil
 }
 
-// planTail plans when each node ceases to send to a target that is draining.
+// planTail plans when each node stops sending to a target that is draining.
 func (a *Account) planTail(g *TargetGroup, t *target) {
 	if g.balancer == nil {
 		return
@@ -105,9 +105,9 @@ func (a *Account) planTail(g *TargetGroup, t *target) {
 	}
 }
 
-// led is the group that a node's rules lead to. Of a change of the rules it learns
-// as late as of the targets that were deregistered with it: it sends to the old
-// group while it knows a target there.
+// led is the group to which a node's rules lead. The node learns of changed rules as late
+// as of the targets that were deregistered with them: it sends to the old group while it
+// knows a target there.
 func (n *node) led(g *TargetGroup) *TargetGroup {
 	for g.next != nil && len(n.views[g]) == 0 {
 		g = g.next
@@ -116,7 +116,7 @@ func (n *node) led(g *TargetGroup) *TargetGroup {
 }
 
 // Pick is one client's request at the load balancer of the group: it says where
-// one of the nodes sends it; false where that node knows no target.
+// one of the nodes sends it; false if that node knows no target.
 func (g *TargetGroup) Pick(r *rand.Rand) (TargetID, bool) {
 	nodes := g.nodes()
 	if len(nodes) == 0 {
@@ -130,7 +130,7 @@ func (g *TargetGroup) Pick(r *rand.Rand) (TargetID, bool) {
 	return t.id, true
 }
 
-// Pick is a request of nobody in particular; see [TargetGroup.Pick].
+// Pick is a request of no particular client; see [TargetGroup.Pick].
 func (a *Account) Pick(g *TargetGroup) (netip.AddrPort, bool) {
 	id, ok := g.Pick(a.line.Random("pick", g.name))
 	return netip.AddrPortFrom(id.IP, uint16(id.Port)), ok
@@ -157,8 +157,8 @@ func (a *Account) known(is func(TargetID) bool) bool {
 }
 
 // Choosable says whether a node of any load balancer may still send something new
-// to such a target, or will again: because one is registered and not draining in a
-// group that a load balancer uses.
+// to such a target, or will again because one is registered and not draining in a group
+// that a load balancer uses.
 func (a *Account) Choosable(is func(TargetID) bool) bool {
 	return a.known(is) || slices.ContainsFunc(a.balancers, func(lb *LoadBalancer) bool {
 		return slices.ContainsFunc(lb.groups, func(g *TargetGroup) bool {

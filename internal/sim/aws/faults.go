@@ -1,6 +1,6 @@
 package aws
 
-// Fault is what the AWS face does to a call instead of answering it.
+// Fault is what the API does with a call instead of answering it.
 type Fault struct {
 	// Status, Code and Message are the error answer.
 	Status  int
@@ -8,16 +8,15 @@ type Fault struct {
 	Message string
 	// Hang keeps the call open until its caller gives up.
 	Hang bool
-	// Garble, where not nil, makes another answer of the one that the call would
-	// have had, which it gets. Status is then that of the answer, 200 where it is
-	// zero, and Code and Message have no meaning. Calls counts the call as
-	// "Garbled".
+	// Garble, if not nil, gets the answer that the call would have had, and makes
+	// another one of it. Status is then the status of that answer, 200 if it is zero,
+	// and Code and Message have no meaning. Calls counts the call as "Garbled".
 	Garble func(answer []byte) []byte
-	// ContentType is that of a garbled answer; empty for text/xml.
+	// ContentType is the content type of a garbled answer; empty means text/xml.
 	ContentType string
 }
 
-// Fail sets what happens to calls through the AWS face: fault is asked for
-// each call, by operation and by the ARN or name that it is about; nil lets the
-// call pass.
+// Fail sets what happens to calls over HTTP. For each call, fault is called with the
+// operation and with the ARN or name that the call is about. If it returns nil, the call
+// passes.
 func (a *Account) Fail(fault func(operation, resource string) *Fault) { a.fault = fault }

@@ -13,15 +13,15 @@ import (
 	"drainwait/internal/sim/memnet"
 )
 
-// nonAnswer is an answer that is none: what is between a client and AWS, or AWS
-// itself on a bad day, sends it in place of one.
+// nonAnswer is something that is not an answer. A machine between a client and AWS, or AWS
+// itself on a bad day, sends it instead of one.
 type nonAnswer struct {
 	Name string
 	Fault
 }
 
-// nonAnswers are all that the world knows. The SDK makes an empty output of most
-// of them, without an error: measured with v1.63.8 of elasticloadbalancingv2.
+// nonAnswers are all that the world knows. From most of them the SDK makes an empty
+// output, without an error: measured with v1.63.8 of elasticloadbalancingv2.
 func nonAnswers() []nonAnswer {
 	always := func(body string) func([]byte) []byte { return func([]byte) []byte { return []byte(body) } }
 	response := func(inner string) func([]byte) []byte {

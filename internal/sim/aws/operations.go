@@ -12,7 +12,7 @@ import (
 // vpcID is the one VPC of the account.
 const vpcID = "vpc-0simulated"
 
-// zones are where targets are, by the last byte of their address or name.
+// zones are the targets' zones, by the last byte of their address or name.
 var zones = [...]string{Region + "a", Region + "b", Region + "c"}
 
 func zoneOf(id TargetID) string {
@@ -23,7 +23,7 @@ func zoneOf(id TargetID) string {
 	return zones[int(b[15])%len(zones)]
 }
 
-// visible tells whether the caller may use the group.
+// visible says whether the caller may use the group.
 func (c *call) visible(g *TargetGroup) bool {
 	owner := c.a.iam.owners[g.arn]
 	return owner == "" || owner == c.caller.role
@@ -44,8 +44,8 @@ func (c *call) group(arn string) (*TargetGroup, error) {
 	return g, err
 }
 
-// validARN refuses what is no ARN of such a thing in this account and Region,
-// as AWS does before it looks for it.
+// validARN refuses anything that is not the ARN of such a thing in this account and
+// Region, as AWS does before it looks for the thing.
 func validARN(kind, arn string) error {
 	resource := strings.ReplaceAll(kind, " ", "") + "/"
 	if !strings.HasPrefix(arn, "arn:aws:elasticloadbalancing:"+Region+":"+AccountID+":"+resource) {
@@ -54,7 +54,8 @@ func validARN(kind, arn string) error {
 	return nil
 }
 
-// validARN is the same as the account refuses it; see [Account.ForeignNotFound].
+// validARN is the same, with the error that the account gives; see
+// [Account.ForeignNotFound].
 func (c *call) validARN(kind, arn string) error {
 	err := validARN(kind, arn)
 	parts := strings.SplitN(arn, ":", 6)
@@ -72,7 +73,7 @@ func (c *call) validARN(kind, arn string) error {
 // NamedTarget is a target as a request names it.
 type NamedTarget struct {
 	ID   TargetID
-	Zone string // "" where the request names none
+	Zone string // "" if the request names none
 }
 
 // targets reads the Targets of a request. A target without a port means the
@@ -112,7 +113,7 @@ func (g *TargetGroup) parseTarget(id string) (TargetID, bool) {
 	}
 }
 
-// find is the registration that t names. All of its identity has to match.
+// find is the registration that t names. The whole identity has to match.
 func (g *TargetGroup) find(t NamedTarget) *target {
 	if t.Zone != "" && t.Zone != zoneOf(t.ID) {
 		return nil
@@ -139,7 +140,7 @@ type TargetHealth struct {
 }
 
 // Health is DescribeTargetHealth for those targets, or for all targets of the
-// group where none are asked for.
+// group if none are asked for.
 func (g *TargetGroup) Health(asked ...NamedTarget) []TargetHealth {
 	if len(asked) == 0 {
 		rows := make([]TargetHealth, 0, len(g.targets))
@@ -176,9 +177,8 @@ var healthDescriptions = map[string]string{
 	"Target.NotRegistered":            "Target is not registered to the target group",
 }
 
-// appendHealths renders the result of DescribeTargetHealth. It is written by
-// hand because polls are most of what a world is asked: encoding/xml takes eight
-// times as long.
+// appendHealths renders the result of DescribeTargetHealth. It is written by hand because
+// most requests to a world are polls, and encoding/xml takes eight times as long.
 func appendHealths(b []byte, rows []TargetHealth) []byte {
 	b = slices.Grow(b, 400*len(rows)+64)
 	b = append(b, "<TargetHealthDescriptions>"...)
@@ -367,7 +367,7 @@ func (c *call) registerTargets() (any, error) {
 	return struct{}{}, nil
 }
 
-// deregisterTargets takes what is not registered for done, as AWS does.
+// deregisterTargets treats targets that are not registered as done, as AWS does.
 func (c *call) deregisterTargets() (any, error) {
 	g, ts, err := c.groupAndTargets()
 	if err != nil {

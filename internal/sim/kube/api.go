@@ -20,13 +20,13 @@ import (
 )
 
 // Handler is the Kubernetes API of the cluster: discovery, and get, list, watch,
-// create, update, patch and delete of what it has tables for, but that pods come
-// from the world alone. It knows no users and no admission, validates next to
+// create, update, patch and delete of everything that it has tables for. Only the world
+// itself can create pods. The API knows no users and no admission, validates almost
 // nothing, and answers in JSON only. Limit and continue have no effect: a list is
 // always whole. There is no server-side apply and no dry run.
 func (s *Cluster) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
-// answer is what goes back to the client; after it, a watch goes on.
+// answer is what goes back to the client. A watch goes on after it.
 type answer struct {
 	code  int
 	body  []byte
@@ -44,7 +44,7 @@ func (s *Cluster) serve(rw http.ResponseWriter, r *http.Request) {
 		a.skew = s.skew
 	})
 	if err != nil {
-		// The world may still come to write a: it must not be read.
+		// The world may still write a, so nobody may read it.
 		failure(apierrors.NewServiceUnavailable(fmt.Sprintf("%s: %v", q.Key, err))).write(rw)
 		return
 	}
@@ -87,7 +87,7 @@ func (s *Cluster) answer(q *request.Request, x *watcher) answer {
 	}
 }
 
-// verbs are what can be done with a resource.
+// verbs are what a client can do with a resource.
 func (t *table) verbs() metav1.Verbs {
 	verbs := metav1.Verbs{"get", "list", "watch", "update", "patch", "delete"}
 	if t.goType != reflect.TypeFor[*corev1.Pod]() {
@@ -96,7 +96,7 @@ func (t *table) verbs() metav1.Verbs {
 	return verbs
 }
 
-// served is the table behind a path, nil where the cluster serves none.
+// served is the table behind a path, nil if the cluster serves none.
 func (s *Cluster) served(p request.Path) *table {
 	for _, t := range s.tables {
 		if t.GroupVersionResource == p.GroupVersionResource && s.serves(t.GroupVersion()) {
@@ -138,8 +138,8 @@ func (s *Cluster) one(t *table, q *request.Request) answer {
 	return answer{code: http.StatusOK, body: rows[i].json}
 }
 
-// discover answers what is not about objects. Clients that would rather have
-// aggregated discovery understand the older documents from their content type.
+// discover answers requests that are not about objects. Clients that prefer aggregated
+// discovery recognise the older documents by their content type.
 func (s *Cluster) discover(q *request.Request) answer {
 	var doc any
 	switch path := q.URL.Path; {
@@ -175,12 +175,12 @@ func (s *Cluster) groups() metav1.APIGroupList {
 	return list
 }
 
-// hasGroup says whether a group is served, be it without any version.
+// hasGroup says whether a group is served, even without any version.
 func (s *Cluster) hasGroup(name string) bool {
 	return name != "" && !s.off[name] && slices.ContainsFunc(s.tables, func(t *table) bool { return t.Group == name })
 }
 
-// group is a group with the versions of it that are served.
+// group is a group with its served versions.
 func (s *Cluster) group(name string) metav1.APIGroup {
 	known := make(map[string]bool)
 	for _, t := range s.tables {
@@ -205,7 +205,7 @@ func (s *Cluster) group(name string) metav1.APIGroup {
 	return group
 }
 
-// shortNames are what kubectl lets people write.
+// shortNames are the short names that kubectl accepts.
 var shortNames = map[string][]string{
 	"namespaces": {"ns"}, "nodes": {"no"}, "pods": {"po"}, "services": {"svc"}, "ingresses": {"ing"},
 }
@@ -288,8 +288,8 @@ func injected(status int) *apierrors.StatusError {
 	return apierrors.NewGenericServerResponse(status, "", schema.GroupResource{}, "", "injected fault", 0, false)
 }
 
-// unknownField is a field that a request selects by and the table's objects have
-// not.
+// unknownField is a field that a request selects by, but that the table's objects do
+// not have.
 func (t *table) unknownField(q *request.Request) string {
 	for _, f := range q.Fields.Requirements() {
 		if !t.selectable(f.Field) {

@@ -67,7 +67,7 @@ func (c cluster) clientset() *kubernetes.Clientset { return kubernetes.NewForCon
 // run carries the world on.
 func (c cluster) run(d time.Duration) { c.Run(c.t.Context(), c.Now()+d) }
 
-// ask runs f, which waits for answers of the world, and the world with it.
+// ask runs f, which waits for answers of the world, and runs the world meanwhile.
 func (c cluster) ask(f func()) {
 	c.t.Helper()
 	done := make(chan struct{})
@@ -106,7 +106,7 @@ func (c cluster) start(synced cache.DoneChecker, start func(<-chan struct{}), sh
 	c.ask(func() { cache.WaitFor(ctx, "", synced) })
 }
 
-// record returns a function that tells what an informer's handler was told.
+// record returns a function that returns what an informer's handler was told.
 func record(t *testing.T, informer cache.SharedIndexInformer) func() []string {
 	t.Helper()
 	var (
@@ -231,7 +231,7 @@ func churn(w *sim.World) *[]string {
 	return truth
 }
 
-// since is what of the truth came after a revision.
+// since is the part of the truth that came after a revision.
 func since(truth []string, revision string) []string {
 	i := slices.IndexFunc(truth, func(e string) bool { return strings.HasSuffix(e, " "+revision) })
 	return truth[i+1:]
@@ -308,7 +308,7 @@ func TestWatchListBeginsWithTheStateOfItsBookmark(t *testing.T) {
 	})
 }
 
-// stateAfter is how a WatchList tells the state that events lead to.
+// stateAfter is how a WatchList shows the state to which events lead.
 func stateAfter(events []string) []string {
 	var state []string
 	for _, e := range events {

@@ -6,16 +6,16 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// Assumptions are what an API server is taken to do.
+// Assumptions are what we assume that an API server does.
 type Assumptions struct {
 	// How long one call to the Kubernetes API takes. Typical of a small
 	// cluster; no published figure.
 	Latency timeline.Range
 	// How long a change takes from the Kubernetes API to a watcher. Measured
 	// with kube-apiserver 1.37 on one machine: a few milliseconds; the rest is
-	// allowance for a busy one.
+	// allowance for a busy machine.
 	WatchLag timeline.Range
-	// How often a watch that allows for it gets a bookmark. k8s.io/apiserver,
+	// How often a watch that allows bookmarks gets one. k8s.io/apiserver,
 	// pkg/storage/cacher: about once a minute.
 	BookmarkEvery timeline.Range
 }

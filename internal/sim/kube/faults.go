@@ -10,10 +10,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// The methods here are what can go wrong with the Kubernetes API.
+// The methods here make things go wrong with the Kubernetes API.
 
-// ServeGroup makes the cluster serve an API group, or not: where it does not,
-// the group is missing from discovery and its paths answer 404.
+// ServeGroup makes the cluster serve an API group or stop serving it. A group that is
+// not served is missing from discovery, and its paths answer 404.
 func (s *Cluster) ServeGroup(group string, on bool) {
 	s.off[group] = !on
 	for _, t := range s.tables {
@@ -23,10 +23,10 @@ func (s *Cluster) ServeGroup(group string, on bool) {
 	}
 }
 
-// ServeVersion makes the cluster serve one version of an API group, or not: where
-// it does not, the version's paths answer 404, while the group is still served
-// with the versions that are left. A version that the world knows no resources of
-// is served without any.
+// ServeVersion makes the cluster serve one version of an API group or stop serving it.
+// The paths of a version that is not served answer 404, while the group is still served
+// with the versions that are left. A version of which the world knows no resources is
+// served without any.
 func (s *Cluster) ServeVersion(group, version string, on bool) {
 	gv := schema.GroupVersion{Group: group, Version: version}
 	s.versions[gv] = on
@@ -37,12 +37,12 @@ func (s *Cluster) ServeVersion(group, version string, on bool) {
 	}
 }
 
-// LagWatches has changes of a resource (its plural name; empty for all) reach the
-// watchers that much later from now on, on top of the usual lag and in their order.
-// Zero ends that, and lets go at once what is held back. A list or a get sees the
-// present all the same, unless it names a resourceVersion: then it sees what the
-// watchers know. So does a watch that begins with the whole state. The world's own
-// controllers and kubelets do not lag.
+// LagWatches makes changes of a resource (its plural name; empty for all) reach the
+// watchers later by that much from now on, in order and in addition to the usual lag.
+// Zero ends that, and delivers at once what is held back. A list or a get still sees
+// the present, unless it names a resourceVersion: then it sees what the watchers know.
+// So does a watch that begins with the whole state. The world's own controllers and
+// kubelets do not lag.
 func (s *Cluster) LagWatches(resource string, lag time.Duration) {
 	for _, t := range s.named(resource) {
 		t.lag = lag
@@ -53,7 +53,7 @@ func (s *Cluster) LagWatches(resource string, lag time.Duration) {
 	}
 }
 
-// named are the tables of those resources, or all where no name or an empty one is
+// named are the tables of those resources, or all if no name or an empty one is
 // given.
 func (s *Cluster) named(resources ...string) []*table {
 	if len(resources) == 0 || resources[0] == "" {

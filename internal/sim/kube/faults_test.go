@@ -20,8 +20,8 @@ import (
 	"drainwait/internal/sim/kube"
 )
 
-// TestLaggingWatches: an informer is behind while lists are not, and gets all in
-// order in the end.
+// TestLaggingWatches: an informer is behind while lists are not. In the end it gets
+// everything in order.
 func TestLaggingWatches(t *testing.T) {
 	for _, resource := range []string{"pods", ""} {
 		t.Run("of "+resource, func(t *testing.T) {
@@ -66,8 +66,8 @@ func TestLaggingWatches(t *testing.T) {
 	}
 }
 
-// TestShorterLag: what comes later does not overtake what is held back, nor let it
-// go.
+// TestShorterLag: a later change does not overtake a change that is held back, and does
+// not release it.
 func TestShorterLag(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		_, log := c.podInformer()
@@ -97,7 +97,7 @@ func TestLagOfOneResource(t *testing.T) {
 	})
 }
 
-// TestCutWatchesLag: what a watch missed while it was away is as late as for all.
+// TestCutWatchesLag: what a watch missed while it was away comes as late as for others.
 func TestCutWatchesLag(t *testing.T) {
 	inBubble(t, func(t *testing.T, c cluster) {
 		_, log := c.podInformer()

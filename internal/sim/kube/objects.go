@@ -11,7 +11,7 @@ import (
 )
 
 // TargetGroupBinding binds a Service to a target group. It is served by LBC
-// (elbv2.k8s.aws/v1beta1, where APIVersion is empty) and, with
+// (elbv2.k8s.aws/v1beta1, if APIVersion is empty) and, with
 // [Cluster.ServeGroup], by EKS Auto Mode (eks.amazonaws.com/v1).
 type TargetGroupBinding struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -23,9 +23,9 @@ type TargetGroupBinding struct {
 	labelsOfLBC map[string]string // as LabelAsLBC made them
 }
 
-// LabelAsLBC gives a binding the labels that say for what LBC made it: for an
-// "ingress" or a "service" of that name. LBC pkg/deploy/tracking/provider.go. One
-// of EKS Auto Mode loses them as it is applied: nobody has published its labels.
+// LabelAsLBC gives a binding the labels that say what LBC made it for: an "ingress" or
+// a "service" of that name. LBC pkg/deploy/tracking/provider.go. A binding of EKS Auto
+// Mode loses them when it is applied: nobody has published its labels.
 func (b *TargetGroupBinding) LabelAsLBC(resource, namespace, name string) {
 	prefix := resource + ".k8s.aws/"
 	b.Labels = map[string]string{prefix + "stack-namespace": namespace, prefix + "stack-name": name}
@@ -52,12 +52,12 @@ type TargetGroupBindingSpec struct {
 	IAMRoleARNToAssume      string           `json:"iamRoleArnToAssume,omitempty"`
 	AssumeRoleExternalID    string           `json:"assumeRoleExternalId,omitempty"`
 	MultiClusterTargetGroup bool             `json:"multiClusterTargetGroup,omitempty"`
-	// Networking is carried as it is: the world has no security groups.
+	// Networking is kept as it is: the world has no security groups.
 	Networking map[string]any `json:"networking,omitempty"`
 }
 
-// TargetGroupBindingStatus is what LBC says of a binding: the generation that it
-// last was done with.
+// TargetGroupBindingStatus is what LBC says about a binding: the last generation that
+// it has finished.
 type TargetGroupBindingStatus struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 }
@@ -95,7 +95,7 @@ func (s *Cluster) AddService(namespace, name string, selector map[string]string,
 	return service
 }
 
-// SetSelector has a Service select other pods.
+// SetSelector makes a Service select other pods.
 func (s *Cluster) SetSelector(service *corev1.Service, selector map[string]string) {
 	service.Spec.Selector = selector
 	s.Apply(service)
@@ -103,7 +103,7 @@ func (s *Cluster) SetSelector(service *corev1.Service, selector map[string]strin
 
 // SetLabels replaces the labels of a pod.
 func (s *Cluster) SetLabels(namespace, name string, labels map[string]string) {
-	_ = Edit(s, namespace, name, func(p *corev1.Pod) { p.Labels = labels }) // of a pod that is gone there are none
+	_ = Edit(s, namespace, name, func(p *corev1.Pod) { p.Labels = labels }) // a pod that is gone has none
 }
 
 // SlicesOf lists the EndpointSlices that there are for a Service.

@@ -52,11 +52,11 @@ type Cluster struct {
 	requests   map[string]int
 }
 
-// Kubelets run the pods: what an API server cannot decide alone is theirs.
+// Kubelets run the pods. They decide what an API server cannot decide alone.
 type Kubelets struct {
-	// Delete begins the deletion of a pod: with a grace period in seconds of real
-	// time, or with the pod's own where that is nil. It says whether a kubelet has
-	// the pod; otherwise it goes like any other object.
+	// Delete begins the deletion of a pod, with a grace period in seconds of real
+	// time, or with the pod's own if that is nil. It says whether a kubelet has
+	// the pod. If not, the pod goes like any other object.
 	Delete func(namespace, name string, grace *int64) bool
 	// Updated is told of a pod that somebody has written to.
 	Updated func(*corev1.Pod)
@@ -76,7 +76,7 @@ type table struct {
 	// later.
 	pending   []change
 	due       time.Duration // when the last of pending is delivered
-	lag       time.Duration // on top of the usual one
+	lag       time.Duration // in addition to the usual lag
 	seen      []*row        // rows as the watchers know them
 	history   []change
 	compacted uint64
@@ -93,7 +93,7 @@ type row struct {
 	json            []byte
 	revision        uint64
 
-	spec       string // what generation counts the changes of
+	spec       string // the specification, whose changes generation counts
 	generation int64
 }
 
@@ -141,8 +141,8 @@ func (s *Cluster) add(obj metav1.Object, gv schema.GroupVersion, kind, plural st
 	s.byType[reflect.TypeOf(obj)] = append(s.byType[reflect.TypeOf(obj)], t)
 }
 
-// tableOf is where an object belongs: by its Go type, and where two groups
-// share one by its APIVersion, the first of them if that is empty.
+// tableOf is the table of an object. Its Go type decides, or its APIVersion if two groups
+// share the type; an empty APIVersion means the first of them.
 func (s *Cluster) tableOf(obj metav1.Object) *table {
 	tables := s.byType[reflect.TypeOf(obj)]
 	if len(tables) == 0 {
@@ -162,7 +162,7 @@ func typeOf(obj metav1.Object) schema.ObjectKind {
 	return obj.(interface{ GetObjectKind() schema.ObjectKind }).GetObjectKind()
 }
 
-// find is where an object is in rows, or where it would be.
+// find is the place of an object in rows, or the place where it would be.
 func (t *table) find(namespace, name string) (int, bool) { return find(t.rows, namespace, name) }
 
 func find(rows []*row, namespace, name string) (int, bool) {
@@ -174,7 +174,7 @@ func find(rows []*row, namespace, name string) (int, bool) {
 	})
 }
 
-// in lists those of rows in a namespace, or all where it is empty.
+// in lists those of rows in a namespace, or all if it is empty.
 func in(rows []*row, namespace string) []*row {
 	if namespace == "" {
 		return rows
@@ -184,8 +184,8 @@ func in(rows []*row, namespace string) []*row {
 	return rows[from:to]
 }
 
-// Get finds an object of the Go type T. What it returns is the world's own: a
-// change to it is seen by nobody until it is applied.
+// Get finds an object of the Go type T. It returns the world's own object: nobody sees
+// a change to it until it is applied.
 func Get[T any](s *Cluster, namespace, name string) (*T, bool) {
 	for _, t := range s.byType[reflect.TypeFor[*T]()] {
 		if i, ok := t.find(namespace, name); ok {
@@ -195,7 +195,7 @@ func Get[T any](s *Cluster, namespace, name string) (*T, bool) {
 	return nil, false
 }
 
-// List returns the objects of the Go type T in a namespace, or all where it is
+// List returns the objects of the Go type T in a namespace, or all if it is
 // empty, sorted by namespace and name.
 func List[T any](s *Cluster, namespace string) []*T {
 	var out []*T
@@ -216,10 +216,10 @@ func (s *Cluster) Time(t time.Duration) metav1.Time {
 	return metav1.NewTime(s.line.Wall(t).Add(s.skew))
 }
 
-// Apply creates or updates an object: it stamps what the API server stamps and
-// tells the watchers. The cluster keeps the object itself, not a copy: after the
-// first Apply it can be changed and applied again, and it shows what others have
-// written since. An object that is being deleted goes with its last finalizer.
+// Apply creates or updates an object. It sets what the API server sets and tells the
+// watchers. The cluster keeps the object itself, not a copy: after the first Apply it
+// can be changed and applied again, and it shows what others have written since. An
+// object that is being deleted goes when its last finalizer goes.
 func (s *Cluster) Apply(obj metav1.Object) {
 	if b, ok := obj.(*TargetGroupBinding); ok {
 		b.forgetLabelsOfLBC()
@@ -275,9 +275,9 @@ func (r *row) countGeneration(obj metav1.Object) {
 	b.Generation = r.generation
 }
 
-// Remove takes an object away at once, as if its finalizers had been stripped
-// first, and tells the watchers; see [Cluster.Delete]. A pod that a kubelet runs is
-// deleted with DeletePod of the world.
+// Remove removes an object at once, as if its finalizers had been stripped first, and
+// tells the watchers; see [Cluster.Delete]. To delete a pod that a kubelet runs, use the
+// world's DeletePod.
 func (s *Cluster) Remove(obj metav1.Object) {
 	t := s.tableOf(obj)
 	i, found := t.find(obj.GetNamespace(), obj.GetName())
@@ -289,9 +289,9 @@ func (s *Cluster) Remove(obj metav1.Object) {
 	s.record(t, watch.Deleted, r, *r)
 }
 
-// OnChange makes f hear of every change of an object, at once, and of one that is
-// about to have other labels while it still has the old ones. f should plan what it
-// wants to change, not change it: others have not heard yet.
+// OnChange calls f for every change of an object, at once. It also calls f for an object
+// that is about to get other labels, while it still has the old ones. f should plan what
+// it wants to change, not change it: others do not know of the change yet.
 func (s *Cluster) OnChange(f func(eventType string, obj metav1.Object)) {
 	s.heard = append(s.heard, f)
 }
@@ -317,7 +317,7 @@ func (s *Cluster) record(t *table, eventType watch.EventType, r *row, before row
 	s.tell(eventType, r.obj)
 }
 
-// deliver hands the pending changes up to a revision to the watchers.
+// deliver gives the watchers the pending changes up to a revision.
 func (t *table) deliver(revision uint64) {
 	for len(t.pending) > 0 && t.pending[0].revision <= revision {
 		c := t.pending[0]
@@ -346,9 +346,9 @@ func (t *table) show(c change) {
 	}
 }
 
-// view is what a request sees, and the revision of that. As with a real API
-// server it is the present where the request names no resourceVersion, and else
-// what the watchers know, if that is not older than the one it names.
+// view is what a request sees, and its revision. As with a real API server, it is the
+// present if the request names no resourceVersion. Otherwise it is what the watchers
+// know, if that is not older than the version that the request names.
 func (s *Cluster) view(t *table, q *request.Request) ([]*row, uint64) {
 	if upTo := s.delivered(t); q.List.ResourceVersion != "" && upTo >= q.From {
 		return t.seen, upTo
@@ -356,7 +356,7 @@ func (s *Cluster) view(t *table, q *request.Request) ([]*row, uint64) {
 	return t.rows, s.revision
 }
 
-// delivered is the revision up to which the watchers of a table know all.
+// delivered is the revision up to which the watchers of a table know everything.
 func (s *Cluster) delivered(t *table) uint64 {
 	if len(t.pending) > 0 {
 		return t.pending[0].revision - 1
@@ -364,7 +364,7 @@ func (s *Cluster) delivered(t *table) uint64 {
 	return s.revision
 }
 
-// fieldsOf are the fields of an object that it can be selected by.
+// fieldsOf are the fields by which an object can be selected.
 func fieldsOf(obj metav1.Object) fields.Set {
 	set := fields.Set{"metadata.namespace": obj.GetNamespace(), "metadata.name": obj.GetName()}
 	if p, ok := obj.(*corev1.Pod); ok {
@@ -375,7 +375,7 @@ func fieldsOf(obj metav1.Object) fields.Set {
 	return set
 }
 
-// selectable says whether a field is one that objects of the table are selected by.
+// selectable says whether the objects of the table can be selected by a field.
 func (t *table) selectable(field string) bool { return fieldsOf(t.blank()).Has(field) }
 
 // encode is for types that always have a JSON form.
@@ -433,7 +433,7 @@ func (s *Cluster) watch(t *table, x *watcher, q *request.Request) {
 	}
 }
 
-// bookmarkLater has a watch get a bookmark about once a minute.
+// bookmarkLater sends a watch a bookmark about once a minute.
 func (s *Cluster) bookmarkLater(t *table, x *watcher) {
 	s.line.After(s.line.Draw(s.Assumptions.BookmarkEvery, "bookmark", t.GroupResource().String()), func() {
 		if x.over() {
@@ -444,7 +444,7 @@ func (s *Cluster) bookmarkLater(t *table, x *watcher) {
 	})
 }
 
-// bookmark tells the client that it knows all up to a revision.
+// bookmark tells the client that it knows everything up to a revision.
 func (x *watcher) bookmark(t *table, revision uint64, annotations map[string]string) {
 	x.send(watch.Bookmark, encode(metav1.PartialObjectMetadata{
 		TypeMeta:   metav1.TypeMeta{APIVersion: t.GroupVersion().String(), Kind: t.kind},
@@ -452,8 +452,8 @@ func (x *watcher) bookmark(t *table, revision uint64, annotations map[string]str
 	}))
 }
 
-// deliver passes a change on if the client asked for it and does not know it.
-// It returns false where the watch has ended.
+// deliver passes a change on if the client asked for it and does not know it yet.
+// It returns false if the watch has ended.
 func (x *watcher) deliver(c change) bool {
 	eventType, ok := x.sees(c)
 	if !ok || c.revision <= x.from {
@@ -462,8 +462,8 @@ func (x *watcher) deliver(c change) bool {
 	return x.send(eventType, c.row.json)
 }
 
-// sees is what a change means to the client: to one that selects by labels or
-// fields, an object appears and vanishes as these change.
+// sees is what a change means to the client. If the client selects by labels or fields,
+// an object appears and vanishes as these change.
 func (x *watcher) sees(c change) (watch.EventType, bool) {
 	now := matches(x.Selection, &c.row)
 	if c.eventType != watch.Modified {
@@ -490,14 +490,14 @@ func (x *watcher) send(eventType watch.EventType, object []byte) bool {
 	return !x.ended
 }
 
-// expire ends the watch with the news that its revision is too old.
+// expire ends the watch with the error that its revision is too old.
 func (x *watcher) expire(from, compacted uint64) {
 	err := apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, compacted))
 	x.send(watch.Error, encode(statusOf(err)))
 	x.end()
 }
 
-// end closes the watch after what has been sent.
+// end closes the watch after the changes that have been sent.
 func (x *watcher) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()

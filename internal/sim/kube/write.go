@@ -22,9 +22,9 @@ import (
 	"drainwait/internal/sim/kube/request"
 )
 
-// Delete deletes an object by its namespace and name, as a user would: one that
-// has finalizers stays, marked as being deleted, until the last of them is taken
-// off. Of what is not there, it does nothing.
+// Delete deletes an object by its namespace and name, as a user would. An object with
+// finalizers stays, marked as being deleted, until the last finalizer is removed. If
+// the object is not there, Delete does nothing.
 func (s *Cluster) Delete(obj metav1.Object) {
 	t := s.tableOf(obj)
 	if i, found := t.find(obj.GetNamespace(), obj.GetName()); found {
@@ -48,9 +48,9 @@ func (s *Cluster) delete(r *row, grace *int64) {
 	}
 }
 
-// Edit changes one object as a user would who reads and writes it back: edit gets
-// a copy of what the API shows. It returns an error where there is no such object.
-// Of two bindings with one name in two groups, it takes that of LBC's own group.
+// Edit changes one object, as a user does who reads it and writes it back: edit gets
+// a copy of what the API shows. It returns an error if there is no such object. If
+// bindings in two groups have the same name, it takes the one of LBC's own group.
 func Edit[T any](s *Cluster, namespace, name string, edit func(*T)) error {
 	for _, t := range s.byType[reflect.TypeFor[*T]()] {
 		i, found := t.find(namespace, name)
@@ -68,12 +68,12 @@ func Edit[T any](s *Cluster, namespace, name string, edit func(*T)) error {
 	return fmt.Errorf("edit %T %s: no such object", new(T), key(namespace, name))
 }
 
-// update writes what fresh says into the object that the world already has, to
-// which others hold pointers.
+// update copies fresh into the object that the world already has: others hold pointers
+// to that one.
 func (s *Cluster) update(r *row, fresh metav1.Object) {
 	old := r.obj
 	if !maps.Equal(old.GetLabels(), fresh.GetLabels()) {
-		s.tell(watch.Modified, old) // for those whom it no longer concerns
+		s.tell(watch.Modified, old) // for those that it no longer concerns
 	}
 	fresh.SetUID(old.GetUID())
 	fresh.SetCreationTimestamp(old.GetCreationTimestamp())
@@ -117,8 +117,8 @@ func (s *Cluster) write(t *table, q *request.Request) answer {
 	return failure(apierrors.NewBadRequest(err.Error()))
 }
 
-// create is a POST. Pods are not made so: they need a kubelet that
-// knows what runs in them.
+// create is a POST. It makes no pods: they need a kubelet that knows what runs in
+// them.
 func (s *Cluster) create(t *table, q *request.Request) (answer, error) {
 	obj := t.blank()
 	if err := t.decode(q.ContentType, q.Content, obj); err != nil {
@@ -169,9 +169,8 @@ func (s *Cluster) replace(t *table, r *row, q *request.Request) (answer, error) 
 	return answer{code: http.StatusOK, body: encode(r.obj)}, nil
 }
 
-// replacement is the object that a PUT or a PATCH makes of a row. As with a real
-// API server the status changes through its subresource alone, and through that
-// nothing else.
+// replacement is the object that a PUT or a PATCH makes of a row. As with a real API
+// server, only the status subresource changes the status, and it changes nothing else.
 func (t *table) replacement(r *row, q *request.Request) (metav1.Object, error) {
 	sent := t.blank()
 	if q.Verb == "update" {
@@ -204,8 +203,8 @@ func (t *table) replacement(r *row, q *request.Request) (metav1.Object, error) {
 	return fresh, nil
 }
 
-// withStatusOf is an object with the status of another, or with none. Of a
-// resource without a status it is the object as it is.
+// withStatusOf is an object with the status of another one, or with none. If the
+// resource has no status, it is the object as it is.
 func (t *table) withStatusOf(object, other []byte) ([]byte, error) {
 	if !t.hasStatus {
 		return object, nil
@@ -226,7 +225,7 @@ func (t *table) withStatusOf(object, other []byte) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// mayReplace says why a write is refused; nil where it is not.
+// mayReplace says why a write is refused; nil if it is not.
 func (t *table) mayReplace(r *row, fresh metav1.Object) error {
 	version := fresh.GetResourceVersion()
 	switch {
@@ -269,7 +268,7 @@ func (t *table) patched(doc []byte, contentType string, patch []byte) ([]byte, e
 		"the body of the request was in an unknown format", 0, false)
 }
 
-// deleteOne is a DELETE. The answer is the object where it stays for a while.
+// deleteOne is a DELETE. The answer is the object if it stays for a while.
 func (s *Cluster) deleteOne(t *table, r *row, q *request.Request) (answer, error) {
 	if p := q.Delete.Preconditions; p != nil {
 		if p.UID != nil && *p.UID != r.obj.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != fmt.Sprint(r.revision) {
@@ -296,7 +295,7 @@ func (t *table) blank() metav1.Object {
 // custom says whether the resource is defined by a CustomResourceDefinition.
 func (t *table) custom() bool { return t.goType == reflect.TypeFor[*TargetGroupBinding]() }
 
-// decode reads the body of a request: JSON, or the protobuf that client-go's typed
+// decode reads the body of a request: JSON, or protobuf, which client-go's typed
 // clients write.
 func (t *table) decode(contentType string, body []byte, obj metav1.Object) error {
 	gvk := t.GroupVersion().WithKind(t.kind)

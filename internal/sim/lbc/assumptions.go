@@ -6,9 +6,9 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// Assumptions are what LBC is taken to do.
+// Assumptions are what we assume that LBC does.
 type Assumptions struct {
-	// How long LBC takes from an EndpointSlice change until it acts. Measured
+	// How long LBC takes to act on a change of an EndpointSlice. Measured
 	// with LBC 3.5 on kube-apiserver 1.37: 5 ms on an idle cluster; the rest is
 	// allowance for its queue.
 	Lag timeline.Range
@@ -17,42 +17,43 @@ type Assumptions struct {
 	// defaultRequeueDuration.
 	Requeue time.Duration
 	// How many targets LBC registers or deregisters in one call. LBC pull
-	// request #1342: advice of the ELB team.
+	// request #1342, on advice from the ELB team.
 	Batch int
 	// How many TargetGroupBindings LBC reconciles at once. LBC flag
 	// --targetgroupbinding-max-concurrent-reconciles.
 	Workers int
-	// First and longest wait of LBC after a failed reconcile, doubled each
-	// time. controller-runtime's default rate limiter.
+	// First and longest wait of LBC after a failed reconcile. The wait doubles
+	// each time. controller-runtime's default rate limiter.
 	Backoff timeline.Range
-	// How long LBC's SDK waits before it tries a throttled call again: anything
-	// from nothing to the first, to twice of that before the next try, and so on;
-	// where that would be more than the second, it is the second. AWS SDK for Go,
-	// aws/retry/jitter_backoff.go. With LBC 3.5 a DeregisterTargets was seen at
-	// 0.08, 0.13, 2.87, 10.4 and 15.86 s after a deletion.
+	// How long LBC's SDK waits before it tries a throttled call again: anything from
+	// nothing to a limit. The limit is the first value before the second try, and
+	// doubles for each next one. Once it would be more than the second value, the
+	// wait is exactly the second value. AWS SDK for Go, aws/retry/jitter_backoff.go.
+	// With LBC 3.5 a DeregisterTargets was seen at 0.08, 0.13, 2.87, 10.4 and 15.86 s
+	// after a deletion.
 	Retry timeline.Range
 	// How often LBC tries a call. LBC pkg/aws/aws_config.go.
 	Tries int
-	// How long LBC goes by a list of a group's targets; within that time it asks
-	// for those alone that were not healthy. LBC
+	// How long LBC trusts a list of a group's targets. Within that time it asks
+	// only for those that were not healthy. LBC
 	// pkg/targetgroupbinding/targets_manager.go, defaultTargetsCacheTTL.
 	Cache time.Duration
-	// How long no controller acts when LBC's leader is killed beside another
+	// How long no controller acts when LBC's leader is killed and there is another
 	// replica, see [Controller.ChangeLeader]: the lease has to run out. Measured with
 	// LBC 3.5: 22.9 and 28.2 s until the next DeregisterTargets. LBC
-	// docs/deploy/scaling.md speaks of 15 s to 2 minutes.
+	// docs/deploy/scaling.md says 15 s to 2 minutes.
 	LeaderGap timeline.Range
-	// The same for the only replica, see [Controller.Restart]: a new process
+	// The same if there is only one replica, see [Controller.Restart]: a new process
 	// waits 15 to 17 s for the lease after its own start. Measured with LBC 3.5:
-	// 50.9 s for one that was started 30 s after its death.
+	// 50.9 s for a process that was started 30 s after the death of the old one.
 	RestartGap timeline.Range
 	// When LBC makes the calls that delete the load balancer of an Ingress, counted
-	// from the Ingress' deletion: DeregisterTargets, DeleteLoadBalancer,
+	// from the deletion of the Ingress: DeregisterTargets, DeleteLoadBalancer,
 	// DeleteTargetGroup. Measured with LBC 3.5.
 	StackDeregister, StackDeleteBalancer, StackDeleteGroup time.Duration
 }
 
-// DefaultAssumptions is LBC as it is installed.
+// DefaultAssumptions is LBC as it ships.
 func DefaultAssumptions() Assumptions {
 	const ms = time.Millisecond
 	return Assumptions{

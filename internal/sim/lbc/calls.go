@@ -10,20 +10,20 @@ import (
 	"drainwait/internal/sim/timeline"
 )
 
-// targetsCache is what LBC knows of a group's targets. LBC
+// targetsCache is what LBC knows about a group's targets. LBC
 // pkg/targetgroupbinding/targets_manager.go.
 type targetsCache struct {
 	until   time.Duration
-	targets []aws.TargetHealth // their state is empty where LBC has changed them since
+	targets []aws.TargetHealth // their state is empty if LBC has changed them since
 }
 
-// leaving says whether LBC takes a target for one that need not be deregistered.
+// leaving says whether LBC believes that it need not deregister a target.
 // LBC pkg/targetgroupbinding/targets_manager_types.go, IsDraining.
 func leaving(t aws.TargetHealth) bool {
 	return t.State == "draining" || t.State == "unhealthy.draining"
 }
 
-// remember notes that LBC has registered or deregistered targets: it will ask for
+// remember notes that LBC has registered or deregistered targets: it will ask about
 // them.
 func (l *Controller) remember(g *aws.TargetGroup, ids []aws.TargetID) {
 	cache := l.caches[g.ARN()]
@@ -45,8 +45,8 @@ func (r *reconcile) all() []aws.TargetID {
 	return ids
 }
 
-// list finds the group's targets, and goes on. From a list that is not too old LBC
-// asks only for those that were not healthy.
+// list finds the group's targets, and goes on. If its list is not too old, LBC asks
+// only for the targets that were not healthy.
 func (r *reconcile) list(then func()) {
 	cache := r.l.caches[r.group.ARN()]
 	if cache == nil || r.l.line.Present() >= cache.until {
@@ -89,7 +89,7 @@ func (r *reconcile) describe(ask []aws.NamedTarget, then func([]aws.TargetHealth
 type controllerCall struct {
 	operation string
 	act, then func()
-	refused   func()        // beside what becomes of the reconcile; may be nil
+	refused   func()        // called in addition to what happens to the reconcile; may be nil
 	late      time.Duration // how late it takes effect
 	sent      *bool         // set when AWS has it; may be nil
 	tries     int
@@ -99,8 +99,8 @@ func (r *reconcile) call(operation string, act, then func()) {
 	r.send(&controllerCall{operation: operation, act: act, then: then})
 }
 
-// send makes a call: it waits for LBC's own limit, travels, is throttled, refused
-// or acts, and travels back. The SDK in LBC tries again what was throttled.
+// send makes a call. The call waits for LBC's own limit and travels. It is throttled or
+// refused, or it acts. Then it travels back. The SDK in LBC retries throttled calls.
 func (r *reconcile) send(c *controllerCall) {
 	l := r.l
 	if c.operation != "DescribeTargetHealth" && !l.limit.Take(l.line.Present()) {
@@ -126,7 +126,7 @@ func (r *reconcile) send(c *controllerCall) {
 	})
 }
 
-// land has AWS carry a call out, maybe late, whether or not LBC still lives then.
+// land makes AWS carry a call out, maybe late, whether or not LBC still lives then.
 func (r *reconcile) land(c *controllerCall, back time.Duration) {
 	if c.late == 0 {
 		c.act()
@@ -142,8 +142,8 @@ func (r *reconcile) land(c *controllerCall, back time.Duration) {
 	})
 }
 
-// refusal is the error that a call of LBC gets, nil for none, and whether it gets
-// no answer at all.
+// refusal is the error that a call of LBC gets (nil for none), and whether the call
+// gets no answer at all.
 func (r *reconcile) refusal(operation string) (err *query.Error, hangs bool) {
 	l := r.l
 	if l.fault != nil {
@@ -162,7 +162,7 @@ func temporary(e *query.Error) bool {
 	return e.Status >= 500 || slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded"}, e.Code)
 }
 
-// retryDelay is how long LBC's SDK waits after so many tries.
+// retryDelay is how long LBC's SDK waits after a number of tries.
 func (r *reconcile) retryDelay(tries int) time.Duration {
 	retry := r.l.Assumptions.Retry
 	if bound := retry.Min << (tries - 1); float64(retry.Min)*math.Pow(2, float64(tries-1)) <= float64(retry.Max) {
@@ -171,8 +171,8 @@ func (r *reconcile) retryDelay(tries int) time.Duration {
 	return retry.Max
 }
 
-// refused ends a pass whose call failed. For a binding that is being deleted a group
-// that is gone, or no group at all, is as good as an empty one.
+// refused ends a pass whose call failed. If the binding is being deleted, a group that
+// is gone, or no group at all, is as good as an empty one.
 func (r *reconcile) refused(err *query.Error) {
 	if !r.ends || err.Code != "TargetGroupNotFound" && err.Code != "ValidationError" {
 		r.failed()

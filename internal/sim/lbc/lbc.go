@@ -1,5 +1,5 @@
-// Package lbc is a simulated AWS Load Balancer Controller: it follows LBC 3.5 where a
-// pod's way into and out of its target groups is concerned.
+// Package lbc is a simulated AWS Load Balancer Controller: it follows LBC 3.5 in
+// everything that gets a pod into its target groups and out of them.
 package lbc
 
 import (
@@ -25,9 +25,9 @@ import (
 )
 
 // checkpointAnnotation is what LBC (2.10 and later) writes on a
-// TargetGroupBinding: empty before it changes the group's targets, and a hash
-// of the endpoints and of the specification when all is done; the other one is
-// when it did. LBC pkg/annotations/constants.go.
+// TargetGroupBinding: empty before it changes the group's targets, and a hash of the
+// endpoints and of the specification when everything is done. The other annotation is
+// the time of that. LBC pkg/annotations/constants.go.
 const (
 	checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
 	timestampAnnotation  = "elbv2.k8s.aws/checkpoint-timestamp"
@@ -37,18 +37,17 @@ const (
 // controllers/elbv2/targetgroupbinding_controller.go.
 const bindingFinalizer = "elbv2.k8s.aws/resources"
 
-// GatePrefix and a TargetGroupBinding's name make the readiness gate that LBC
+// GatePrefix and a TargetGroupBinding's name are the name of the readiness gate that LBC
 // serves. LBC docs/deploy/pod_readiness_gate.md.
 const GatePrefix = "target-health.elbv2.k8s.aws/"
 
-// Controller is the AWS Load Balancer Controller: it registers what is ready
-// behind each TargetGroupBinding and deregisters the rest. A reconcile is a
-// chain of events, of which a few run at a time. Its methods are for the goroutine
-// that owns the timeline.
+// Controller is the AWS Load Balancer Controller: it registers what is ready behind each
+// TargetGroupBinding and deregisters the rest. A reconcile is a chain of events; a few
+// reconciles run at a time. The methods are for the goroutine that owns the timeline.
 type Controller struct {
-	// Assumptions are looked up each time, and may change meanwhile.
+	// Assumptions are read each time, so they may change in between.
 	Assumptions *Assumptions
-	// NoCheckpoint has it write no checkpoint annotation, as before 2.10.
+	// NoCheckpoint makes it write no checkpoint annotation, as before 2.10.
 	NoCheckpoint bool
 
 	line    *timeline.Timeline
@@ -63,12 +62,12 @@ type Controller struct {
 	failures    map[bindingKey]int
 	caches      map[string]*targetsCache // by the group's ARN
 	stacks      map[string]bool          // Ingresses whose load balancer is being deleted
-	backlog     []func()                 // what waits for a leader besides bindings
-	generations map[bindingKey]int64     // of the bindings, as last heard of
+	backlog     []func()                 // work other than bindings that waits for a leader
+	generations map[bindingKey]int64     // of the bindings, as last seen
 	owned       map[bindingKey]*owned
 	coming      []*registration // RegisterTargets calls that have not landed yet
 	written     map[bindingKey][]written
-	limit       aws.Bucket    // its own limit of Register and Deregister calls
+	limit       aws.Bucket    // LBC's own limit for Register and Deregister calls
 	idleTill    time.Duration // no leader before this
 	term        int           // counts leaders; work of an earlier one is void
 
@@ -79,19 +78,19 @@ type Controller struct {
 
 // Pods are the pods as LBC finds them, and what the world notes of them.
 type Pods struct {
-	// Find is the pod of that name, nil where no kubelet has one.
+	// Find is the pod of that name, nil if no kubelet has one.
 	Find func(namespace, name string) *corev1.Pod
 	// Over says whether all processes of a pod have ended for good.
 	Over func(*corev1.Pod) bool
 	// SetGate sets a readiness condition of a pod.
 	SetGate func(pod *corev1.Pod, gate corev1.PodConditionType, on bool)
-	// Meant is the pod that an endpoint is about, where LBC has found one by the name;
-	// nil where the address is nobody's any more.
+	// Meant is the pod that an endpoint is about, if LBC has found a pod by the name.
+	// It is nil if nobody has the address any more.
 	Meant func(e *discoveryv1.Endpoint, found *corev1.Pod, id aws.TargetID) *corev1.Pod
-	// Registered is told for which pod LBC has an address registered.
+	// Registered is told for which pod LBC registers an address.
 	Registered func(g *aws.TargetGroup, id aws.TargetID, meant *corev1.Pod)
-	// Leaving is told of what AWS deregisters at LBC's wish. What it returns is
-	// called when LBC has heard that it is done.
+	// Leaving is told what AWS deregisters for LBC. The function that it returns is
+	// called when LBC knows that it is done.
 	Leaving func(g *aws.TargetGroup, ids []aws.TargetID) (done func())
 }
 
@@ -104,7 +103,7 @@ type owned struct {
 // registration is a call of RegisterTargets on its way.
 type registration struct {
 	endpoints []endpointPod
-	sent      bool // AWS has it: it will land whatever becomes of LBC
+	sent      bool // AWS has it: it will land, whatever happens to LBC
 }
 
 // written is a checkpoint, and when LBC wrote it.
@@ -120,7 +119,7 @@ func keyOf(b *kube.TargetGroupBinding) bindingKey {
 	return bindingKey{b.GroupVersionKind().Group, b.Namespace, b.Name}
 }
 
-// binding is the binding as it is now, nil where there is none.
+// binding is the binding as it is now, nil if there is none.
 func (l *Controller) binding(k bindingKey) *kube.TargetGroupBinding {
 	for _, b := range kube.List[kube.TargetGroupBinding](l.cluster, k.namespace) {
 		if keyOf(b) == k {
@@ -130,7 +129,7 @@ func (l *Controller) binding(k bindingKey) *kube.TargetGroupBinding {
 	return nil
 }
 
-// New makes a controller that leads. Somebody has to tell it what changes in the
+// New makes a controller that leads. The caller has to tell it what changes in the
 // cluster.
 func New(line *timeline.Timeline, as *Assumptions, cluster *kube.Cluster, account *aws.Account, pods Pods) *Controller {
 	l := &Controller{
@@ -148,8 +147,8 @@ func New(line *timeline.Timeline, as *Assumptions, cluster *kube.Cluster, accoun
 	return l
 }
 
-// reset forgets what a process forgets when it dies. A registration that AWS has
-// already will land.
+// reset forgets what a process forgets when it dies. A registration that AWS already
+// has will land.
 func (l *Controller) reset() {
 	l.term++
 	l.waiting, l.queued, l.busy = nil, make(map[bindingKey]bool), make(map[bindingKey]bool)
@@ -158,40 +157,40 @@ func (l *Controller) reset() {
 	l.coming = slices.DeleteFunc(l.coming, func(r *registration) bool { return !r.sent })
 }
 
-// Stop has LBC do nothing more, in the middle of its work, until
-// [Controller.ChangeLeader] or [Controller.Restart].
+// Stop stops LBC in the middle of its work, until [Controller.ChangeLeader] or
+// [Controller.Restart].
 func (l *Controller) Stop() {
 	l.reset()
 	l.idleTill = math.MaxInt64
 }
 
-// ChangeLeader kills LBC's leader beside another replica: nothing is reconciled
-// until the gap is over, and what was in work is begun again. It returns the
-// length of the gap.
+// ChangeLeader kills LBC's leader while there is another replica. Nothing is reconciled
+// until the gap is over, and work in progress starts again. It returns the length of
+// the gap.
 func (l *Controller) ChangeLeader() time.Duration { return l.leaderless(l.Assumptions.LeaderGap) }
 
-// Restart kills the only replica of LBC and starts it again: as with
-// [Controller.ChangeLeader], but that the new process may wait longer.
+// Restart kills the only replica of LBC and starts it again. It is like
+// [Controller.ChangeLeader], except that the new process may wait longer.
 func (l *Controller) Restart() time.Duration {
 	return l.leaderless(l.Assumptions.RestartGap)
 }
 
 // Fail sets what happens to LBC's own calls to ELBv2, as
-// [aws.Account.Fail] does for those of others: a fault with a code of throttling or
-// a status of 5xx is tried again by its SDK, with Hang it never hears of the call
-// again, and anything else fails the reconcile. Garble has no meaning here.
+// [aws.Account.Fail] does for the calls of others. LBC's SDK retries after a throttling
+// code or a status of 5xx. With Hang, LBC never hears of the call again. Anything else
+// fails the reconcile. Garble has no meaning here.
 func (l *Controller) Fail(fault func(operation, resource string) *aws.Fault) {
 	l.fault = fault
 }
 
-// HangRegistration has each call of RegisterTargets that LBC makes from now on
-// take effect that much later, whatever has become of its pods by then. Zero ends
-// that for the calls to come.
+// HangRegistration delays the effect of each RegisterTargets call that LBC makes from
+// now on by that much, whatever has happened to the pods by then. Zero ends that for
+// later calls.
 func (l *Controller) HangRegistration(late time.Duration) { l.hang = late }
 
-// StaleCheckpoints has LBC see the checkpoints that it wrote that much later from
-// now on: it reads them from a cache. It may then leave out to empty one before it
-// acts, or take work for done that is not.
+// StaleCheckpoints makes LBC see its own checkpoints later by that much from now on, as
+// it reads them from a cache. LBC may then fail to empty a checkpoint before it acts, or
+// believe that work is done when it is not.
 func (l *Controller) StaleCheckpoints(behind time.Duration) { l.stale = behind }
 
 func (l *Controller) leaderless(gap timeline.Range) time.Duration {
@@ -223,8 +222,8 @@ func (l *Controller) lead() {
 	}
 }
 
-// BindingChanged has LBC reconcile a binding that is new, has another
-// specification, is being deleted, or is gone.
+// BindingChanged makes LBC reconcile a binding that is new, has another specification,
+// is being deleted, or is gone.
 func (l *Controller) BindingChanged(event string, b *kube.TargetGroupBinding) {
 	k := keyOf(b)
 	lag := func() time.Duration { return l.line.Draw(l.Assumptions.Lag, "controller", b.Name) }
@@ -243,7 +242,7 @@ func (l *Controller) BindingChanged(event string, b *kube.TargetGroupBinding) {
 	}
 }
 
-// ServiceChanged has LBC reconcile what refers to a Service, after its lag: the
+// ServiceChanged makes LBC reconcile, after its lag, what refers to a Service: the
 // Service, its pods or its slices have changed.
 func (l *Controller) ServiceChanged(namespace, service string) {
 	for _, b := range kube.List[kube.TargetGroupBinding](l.cluster, namespace) {
@@ -253,7 +252,7 @@ func (l *Controller) ServiceChanged(namespace, service string) {
 	}
 }
 
-// Coming says whether a call of RegisterTargets for such a target is on its way.
+// Coming says whether a RegisterTargets call for such a target is on its way.
 func (l *Controller) Coming(is func(aws.TargetID) bool) bool {
 	return slices.ContainsFunc(l.coming, func(r *registration) bool {
 		return slices.ContainsFunc(r.endpoints, func(e endpointPod) bool { return is(e.id) })
@@ -275,7 +274,7 @@ func (l *Controller) enqueueKey(k bindingKey, lag time.Duration) {
 	})
 }
 
-// work starts reconciles while there are workers to spare.
+// work starts reconciles while there are free workers.
 func (l *Controller) work() {
 	for l.led() && len(l.busy) < l.Assumptions.Workers {
 		i := slices.IndexFunc(l.waiting, func(b bindingKey) bool { return !l.busy[b] })
@@ -308,15 +307,15 @@ type reconcile struct {
 	ends    bool // the binding is being deleted
 }
 
-// endpointPod is a target that should be registered, and its pod as LBC finds it:
-// by name. Its slice can still be that of an earlier pod of the name, which is then
-// the one that is meant.
+// endpointPod is a target that should be registered, and its pod as LBC finds it, by
+// name. The slice can still be about an earlier pod of that name, and then it means the
+// earlier one.
 type endpointPod struct {
 	id         aws.TargetID
-	pod, meant *corev1.Pod // meant is nil where the address is nobody's any more
+	pod, meant *corev1.Pod // meant is nil if the address is nobody's any more
 }
 
-// step runs f after d unless the leader was lost meanwhile.
+// step runs f after d, unless the leader was lost in between.
 func (r *reconcile) step(d time.Duration, f func()) {
 	r.l.line.After(d, func() {
 		if r.term == r.l.term {
@@ -334,7 +333,7 @@ func (r *reconcile) done(again time.Duration) {
 	l, k := r.l, r.binding
 	delete(l.busy, k)
 	at := l.line.Present() + again
-	if planned, ok := l.delayed[k]; again > 0 && (!ok || at < planned) { // of two, the sooner counts
+	if planned, ok := l.delayed[k]; again > 0 && (!ok || at < planned) { // the sooner one counts
 		l.delayed[k] = at
 		r.step(again, func() {
 			if l.delayed[k] == at {
@@ -346,7 +345,7 @@ func (r *reconcile) done(again time.Duration) {
 	l.work()
 }
 
-// failed ends the pass and asks for another one, later each time.
+// failed ends the pass and asks for another one, after a longer time each time.
 func (r *reconcile) failed() {
 	backoff := r.l.Assumptions.Backoff
 	n := r.l.failures[r.binding]
@@ -373,7 +372,7 @@ func (r *reconcile) start() {
 	case r.ends:
 		r.list(func() { r.deregister(r.all(), func() { r.release() }) })
 	case r.group.TargetType() != "ip":
-		r.addFinalizer(func() { r.done(0) }) // the world's nodes are registered by nobody
+		r.addFinalizer(func() { r.done(0) }) // nobody registers the world's nodes
 	default:
 		r.addFinalizer(r.resolve)
 	}
@@ -413,7 +412,7 @@ func (r *reconcile) addFinalizer(then func()) {
 	}, then)
 }
 
-// resolve finds out what should be registered. Where the checkpoint says that this
+// resolve finds out what should be registered. If the checkpoint says that this
 // has been done, LBC does not look further.
 func (r *reconcile) resolve() {
 	l := r.l
@@ -461,8 +460,8 @@ func (l *Controller) wanted(b *kube.TargetGroupBinding, g *aws.TargetGroup) []en
 }
 
 // endpointOf is the pod and the address of an endpoint, and whether the endpoint
-// should be registered. The pod is looked for by its name in the namespace of the
-// Service, whatever else the endpoint says of it.
+// should be registered. LBC looks for the pod by its name in the namespace of the
+// Service, whatever else the endpoint says about it.
 func (l *Controller) endpointOf(namespace string, e *discoveryv1.Endpoint) (*corev1.Pod, netip.Addr, bool) {
 	if e.TargetRef == nil || e.TargetRef.Kind != "Pod" || len(e.Addresses) == 0 {
 		return nil, netip.Addr{}, false
@@ -545,7 +544,7 @@ func (r *reconcile) difference() (drop []aws.TargetID, add []endpointPod) {
 		if !listed[e.id] {
 			add = append(add, e)
 		} else if r.group.IsRegistered(e.id) {
-			r.l.pods.Registered(r.group, e.id, e.meant) // the address may have been given to another one meanwhile
+			r.l.pods.Registered(r.group, e.id, e.meant) // another pod may have the address by now
 			r.l.own(r.binding, r.group).targets[e.id] = true
 		}
 	}
@@ -557,7 +556,8 @@ func (r *reconcile) difference() (drop []aws.TargetID, add []endpointPod) {
 	return drop, add
 }
 
-// checkpoints says whether LBC writes them. Nothing says that EKS Auto Mode does.
+// checkpoints says whether LBC writes checkpoints. Nothing says that EKS Auto Mode
+// does.
 func (r *reconcile) checkpoints() bool {
 	return !r.l.NoCheckpoint && r.binding.group != kube.GroupEKS
 }
@@ -638,14 +638,14 @@ func (r *reconcile) registerFrom(add []endpointPod, from int) {
 	})
 }
 
-// landed is the end of a registration's way, good or bad.
+// landed is the end of a registration, good or bad.
 func (l *Controller) landed(x *registration) {
 	l.coming = slices.DeleteFunc(l.coming, func(y *registration) bool { return x == y })
 }
 
-// own is what LBC has registered for a binding. Of a binding whose group was
-// switched it forgets what is in the old one, which stays there: LBC's webhook
-// does not let a group be switched.
+// own is what LBC has registered for a binding. If the binding's group was switched, LBC
+// forgets what is in the old group, and it stays there: the real LBC's webhook does not
+// allow that a group is switched.
 func (l *Controller) own(k bindingKey, g *aws.TargetGroup) *owned {
 	o := l.owned[k]
 	if o == nil || o.arn != g.ARN() {
@@ -655,8 +655,8 @@ func (l *Controller) own(k bindingKey, g *aws.TargetGroup) *owned {
 	return o
 }
 
-// orphaned is a pass over a binding that is gone: what LBC had registered for it
-// is deregistered, and nothing else.
+// orphaned is a pass over a binding that is gone: it deregisters what LBC had registered
+// for it, and nothing else.
 func (r *reconcile) orphaned() {
 	o := r.l.owned[r.binding]
 	delete(r.l.owned, r.binding)
@@ -679,8 +679,8 @@ func (r *reconcile) orphaned() {
 	r.deregister(drop, func() { r.done(0) })
 }
 
-// release is the end of a binding that is being deleted: the pods' gates are no
-// longer waited for, and the finalizer goes. LBC, updatePodAsHealthyForDeletedTGB.
+// release is the end of a binding that is being deleted: nobody waits for the pods'
+// gates any more, and the finalizer goes. LBC, updatePodAsHealthyForDeletedTGB.
 func (r *reconcile) release() {
 	delete(r.l.owned, r.binding)
 	gate := corev1.PodConditionType(GatePrefix + r.binding.name)
@@ -697,15 +697,15 @@ func (r *reconcile) release() {
 	})
 }
 
-// waits says whether a pod lives that has a readiness gate which is not true.
+// waits says whether a pod lives and has a readiness gate that is not true.
 func (l *Controller) waits(p *corev1.Pod, gate corev1.PodConditionType) bool {
 	return slices.Contains(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: gate}) &&
 		!kube.ConditionTrue(p, gate) && !l.pods.Over(p)
 }
 
-// gates sets the readiness condition of each pod that waits for it; the targets of
-// added ones were registered just now. While one is not healthy the checkpoint stays
-// empty, and LBC comes back later.
+// gates sets the readiness condition of each pod that waits for it. The targets of the
+// added ones have just been registered. While one of them is not healthy, the checkpoint
+// stays empty, and LBC comes back later.
 func (r *reconcile) gates(added []endpointPod) {
 	gate := corev1.PodConditionType(GatePrefix + r.tgb.Name)
 	pending := false

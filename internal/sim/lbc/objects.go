@@ -12,14 +12,14 @@ import (
 	"drainwait/internal/sim/kube"
 )
 
-// Expose makes a Service one of type LoadBalancer whose status names lb.
+// Expose turns a Service into one of type LoadBalancer whose status names lb.
 func Expose(s *corev1.Service, lb *aws.LoadBalancer) {
 	s.Spec.Type = corev1.ServiceTypeLoadBalancer
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: lb.DNSName()}}
 }
 
-// NewIngress is an Ingress for a Service whose status names load balancers, with
-// LBC's finalizer; one that LBC has not come to yet where there are none.
+// NewIngress is an Ingress for a Service. Its status names the load balancers, and it has
+// LBC's finalizer. Without load balancers it is an Ingress that LBC has not seen to yet.
 func NewIngress(namespace, name, service string, lbs ...*aws.LoadBalancer) *networkingv1.Ingress {
 	path := networkingv1.PathTypePrefix
 	i := &networkingv1.Ingress{
@@ -51,16 +51,16 @@ func (l *Controller) AddIngress(namespace, name, service string, lbs ...*aws.Loa
 	return i
 }
 
-// NewBinding is the TargetGroupBinding of port 80 of a Service and a target
-// group, with the labels that LBC gives to one that it makes for an Ingress (ALB) or
-// a Service (NLB) of the name of that Service. LBC adds its finalizer, checkpoint and
-// status. Change it before it is applied for what is out of the ordinary: without
-// TargetGroupARN and with TargetGroupName LBC resolves the name; without
-// TargetGroupProtocol it is one of LBC before 2.14; IAMRoleARNToAssume names the
-// role that a group needs, see [aws.Account.RequireRole]; with the APIVersion
-// eks.amazonaws.com/v1 it is one of EKS Auto Mode, see [kube.Cluster.ServeGroup]; with
-// that it loses those labels as it is applied, because nobody has published what
-// Auto Mode writes.
+// NewBinding is the TargetGroupBinding of port 80 of a Service and a target group. It has
+// the labels that LBC gives to a binding for an Ingress (ALB) or a Service (NLB) that has
+// the name of that Service. LBC adds its finalizer, checkpoint and status.
+//
+// For unusual cases, change the binding before it is applied. With TargetGroupName and no
+// TargetGroupARN, LBC resolves the name. Without TargetGroupProtocol it is a binding of
+// LBC before 2.14. IAMRoleARNToAssume names the role that a group needs, see
+// [aws.Account.RequireRole]. With the APIVersion eks.amazonaws.com/v1 it is a binding of
+// EKS Auto Mode, see [kube.Cluster.ServeGroup]; it then loses those labels when it is
+// applied, because nobody has published what Auto Mode writes.
 func NewBinding(namespace, name, service string, g *aws.TargetGroup) *kube.TargetGroupBinding {
 	b := &kube.TargetGroupBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	b.Spec.TargetGroupARN = g.ARN()
@@ -85,8 +85,8 @@ func NewBinding(namespace, name, service string, g *aws.TargetGroup) *kube.Targe
 }
 
 // AddHiddenBinding creates a TargetGroupBinding of EKS Auto Mode, whose API group is
-// not served unless [kube.Cluster.ServeGroup] says so: the world's LBC fills the target
-// group, and nobody can see why. It stands for whatever else fills groups.
+// not served unless [kube.Cluster.ServeGroup] says so. The world's LBC fills the target
+// group, and nobody can see why. It stands for anything else that fills groups.
 func (l *Controller) AddHiddenBinding(namespace, name, service string, g *aws.TargetGroup) *kube.TargetGroupBinding {
 	b := NewBinding(namespace, name, service, g)
 	b.APIVersion = kube.GroupEKS + "/v1"

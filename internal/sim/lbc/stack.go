@@ -16,12 +16,12 @@ import (
 // controllers/ingress/group_controller.go.
 const ingressFinalizer = "ingress.k8s.aws/resources"
 
-// DeleteIngress deletes an Ingress, as a user would, and has LBC delete the load
-// balancers that its status names with all that belongs to them: its targets are
-// deregistered, the load balancer goes, then the group, the bindings and the
-// Ingress; see [Assumptions] for when. Without a leader that waits for the next. A
-// load balancer that another Ingress names as well stays, and what belongs to the
-// other's Services.
+// DeleteIngress deletes an Ingress, as a user would. LBC then deletes the load balancers
+// that its status names, with everything that belongs to them: the targets are
+// deregistered, the load balancer goes, then the group, the bindings and the Ingress;
+// see [Assumptions] for when. Without a leader this waits for the next one. If another
+// Ingress names a load balancer as well, the load balancer stays, and so does what
+// belongs to the other Ingress's Services.
 func (l *Controller) DeleteIngress(namespace, name string) {
 	i, ok := kube.Get[networkingv1.Ingress](l.cluster, namespace, name)
 	if !ok {
@@ -34,7 +34,7 @@ func (l *Controller) DeleteIngress(namespace, name string) {
 	l.cluster.Delete(i)
 }
 
-// IngressChanged has LBC delete the load balancer of an Ingress that is being
+// IngressChanged makes LBC delete the load balancer of an Ingress that is being
 // deleted.
 func (l *Controller) IngressChanged(i *networkingv1.Ingress) {
 	k := key(i.Namespace, i.Name)
@@ -45,7 +45,7 @@ func (l *Controller) IngressChanged(i *networkingv1.Ingress) {
 	l.stackStep(0, func() { l.deleteStack(i) })
 }
 
-// resumeStacks goes on with what an earlier leader has not ended.
+// resumeStacks goes on with what an earlier leader has not finished.
 func (l *Controller) resumeStacks() {
 	for _, i := range kube.List[networkingv1.Ingress](l.cluster, "") {
 		l.IngressChanged(i)
@@ -72,7 +72,7 @@ type stack struct {
 func (l *Controller) deleteStack(i *networkingv1.Ingress) {
 	as, s := l.Assumptions, l.stackOf(i)
 	for _, k := range s.bindings {
-		l.busy[k] = true // the workers leave it alone
+		l.busy[k] = true // so that the workers leave it alone
 		if b := l.binding(k); b != nil {
 			l.cluster.Delete(b)
 		}
@@ -101,7 +101,7 @@ func (l *Controller) deleteStack(i *networkingv1.Ingress) {
 	})
 }
 
-// dropBinding takes LBC's finalizer off a binding whose targets it has deregistered.
+// dropBinding removes LBC's finalizer from a binding whose targets it has deregistered.
 func (l *Controller) dropBinding(k bindingKey) {
 	delete(l.owned, k)
 	delete(l.busy, k)
@@ -112,8 +112,8 @@ func (l *Controller) dropBinding(k bindingKey) {
 	l.work()
 }
 
-// stackOf finds what is to go with an Ingress. Bindings count by their groups, not
-// by their labels: nobody knows those of EKS Auto Mode.
+// stackOf finds what must go with an Ingress. The groups of bindings decide, not their
+// labels: nobody knows the labels of EKS Auto Mode.
 func (l *Controller) stackOf(i *networkingv1.Ingress) stack {
 	var s stack
 	balancers := l.balancersOf(i)
@@ -157,7 +157,7 @@ func (l *Controller) balancersOf(i *networkingv1.Ingress) []*aws.LoadBalancer {
 	return found
 }
 
-// backends are the Services of an Ingress' rules.
+// backends are the Services in the rules of an Ingress.
 func backends(i *networkingv1.Ingress) []string {
 	var names []string
 	for _, r := range i.Spec.Rules {
@@ -173,12 +173,12 @@ func backends(i *networkingv1.Ingress) []string {
 	return names
 }
 
-// SwitchBackend has an Ingress lead to another Service, as a user would, and LBC
-// follow: it makes a group, changes the rules, makes a binding for the new Service,
-// and right after that deletes the old binding and its group. Its workers then
-// register and deregister. Without a leader that waits for the next. It returns the
-// new group, which there is at once. Of the rules a node of the load balancer learns
-// when the last of the old targets leaves its view.
+// SwitchBackend makes an Ingress lead to another Service, as a user would. LBC follows: it
+// makes a group, changes the rules, makes a binding for the new Service, and right after
+// that deletes the old binding and its group. Its workers then register and deregister.
+// Without a leader this waits for the next one. SwitchBackend returns the new group, which
+// exists at once. A node of the load balancer learns of the new rules when the last of the
+// old targets leaves its view.
 func (l *Controller) SwitchBackend(namespace, ingress, service string) *aws.TargetGroup {
 	i, ok := kube.Get[networkingv1.Ingress](l.cluster, namespace, ingress)
 	if !ok || len(l.balancersOf(i)) == 0 {

@@ -38,8 +38,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements [net.Listener]. Who calls after it is refused; connections
-// that exist go on.
+// Close implements [net.Listener]. It refuses later calls; existing connections go on.
 func (l *Listener) Close() error {
 	l.close()
 	return nil
@@ -51,7 +50,7 @@ func (l *Listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 254, 0
 // Dial connects from the address of a pod. As with a socket, it waits for the
 // server to accept.
 func (l *Listener) Dial(ctx context.Context, from netip.Addr) (net.Conn, error) {
-	// A port of its own for each, of those that Linux gives out.
+	// A new port for each, from the range that Linux uses.
 	remote := net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, uint16(32768+(l.port.Add(1)-1)%28232)))
 	client, server := net.Pipe()
 	select {
@@ -64,9 +63,9 @@ func (l *Listener) Dial(ctx context.Context, from netip.Addr) (net.Conn, error) 
 	}
 }
 
-// Client makes an HTTP client that calls the server from the address of a pod,
-// whatever host the URL names. It fits HookClient of sim.Config. As curl does, it
-// closes its connection after each request.
+// Client makes an HTTP client that calls the server from the address of a pod, whatever
+// host the URL names. It fits HookClient of sim.Config. Like curl, it closes its
+// connection after each request.
 func (l *Listener) Client(from netip.Addr) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx, from) },

@@ -1,5 +1,5 @@
-// Package memnet joins HTTP clients and servers in memory, with no sockets: in a
-// synctest bubble those would keep the clock from moving.
+// Package memnet joins HTTP clients and servers in memory, without sockets: in a
+// synctest bubble, sockets would keep the clock from moving.
 package memnet
 
 import (
@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// Transport hands requests to h without a network, in the caller's synctest
-// bubble if there is one. As over a network, the response is there as soon as h
-// flushes, and its body ends with the request's context.
+// Transport gives requests to h without a network, in the caller's synctest bubble if
+// there is one. As over a network, the response is there as soon as h flushes, and its
+// body ends with the request's context.
 func Transport(h http.Handler) http.RoundTripper { return transport{h} }
 
 type transport struct{ handler http.Handler }
@@ -89,7 +89,7 @@ func (rw *responseWriter) WriteHeader(status int) {
 func (rw *responseWriter) Write(p []byte) (int, error) {
 	rw.start()
 	if len(p) == 0 {
-		return 0, nil // a pipe would wait for a reader of nothing
+		return 0, nil // a pipe would wait for somebody to read nothing
 	}
 	return rw.pipe.Write(p)
 }

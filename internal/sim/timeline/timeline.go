@@ -1,5 +1,5 @@
-// Package timeline is a world's time: a clock, the events that happen by it, a way
-// in for goroutines of other people, and chance that a seed decides.
+// Package timeline is a world's time: a clock, the events that happen by it, a way in for
+// other goroutines, and randomness from a seed.
 package timeline
 
 import (
@@ -18,14 +18,14 @@ import (
 
 // Timeline has a clock and events that happen by it.
 //
-// Everything that a world consists of belongs to the goroutine that is inside
-// [Timeline.Run]: what acts in it are events on a heap, not goroutines. Code
-// outside reaches it through [Timeline.Do] and [Timeline.Exchange], which queue a
-// call and wait for the owner to carry it out. All other methods are for the
-// owner, before Run or from an event, unless they say otherwise.
+// Everything in a world belongs to the goroutine that is inside [Timeline.Run]. What acts
+// in the world are events on a heap, not goroutines. Code outside reaches the world
+// through [Timeline.Do] and [Timeline.Exchange], which queue a call and wait until the
+// owner has carried it out. All other methods are for the owner, before Run or from an
+// event, unless they say otherwise.
 //
-// Time is a duration since the start. With a speed of 10 a second of it takes
-// 100 ms of real time.
+// Time is a duration since the start. With a speed of 10, a second of it takes 100 ms of
+// real time.
 type Timeline struct {
 	seed     uint64
 	speed    float64
@@ -95,8 +95,8 @@ type call struct {
 	done chan struct{}
 }
 
-// Present is the time that events have reached: within an event, the one that it
-// was planned for. It is never later than the clock.
+// Present is the time that events have reached. Within an event, it is the time for which
+// the event was planned. It is never later than the clock.
 func (l *Timeline) Present() time.Duration { return l.present }
 
 // Now is the time by the clock. It is safe to call from anywhere.
@@ -109,8 +109,8 @@ func (l *Timeline) Wall(t time.Duration) time.Time {
 	return l.start.Add(l.Real(t))
 }
 
-// Real is the real length of the world duration d, rounded up: a timer of that
-// length never ends before the world's clock has moved by d.
+// Real is the real length of the world duration d, rounded up. A timer of that length
+// never ends before the world's clock has moved by d.
 func (l *Timeline) Real(d time.Duration) time.Duration {
 	return time.Duration(math.Ceil(float64(d) / l.speed))
 }
@@ -134,7 +134,7 @@ func (l *Timeline) After(d time.Duration, run func()) { l.At(l.present+d, run) }
 
 // Do runs f as the owner of the world's state and returns when it has run. The
 // key orders calls that arrive at one instant; it should not depend on the
-// order in which goroutines happen to run. Where an error is returned f may still
+// order in which goroutines happen to run. If an error is returned f may still
 // run later, so nothing that it writes may be read.
 func (l *Timeline) Do(ctx context.Context, key string, f func()) error {
 	return l.Exchange(ctx, key, Range{}, f)
@@ -166,7 +166,7 @@ func (l *Timeline) Exchange(ctx context.Context, key string, latency Range, run 
 	case <-ctx.Done():
 	}
 	select {
-	case <-c.done: // at the very instant of the deadline: an answer wins
+	case <-c.done: // if the deadline comes at the same instant, the answer wins
 		return nil
 	default:
 		return ctx.Err()
@@ -190,8 +190,8 @@ func (l *Timeline) admit() {
 // Run carries the world forward until its clock shows until, ctx ends or the
 // world is closed. Only one goroutine may be in Run; in a synctest bubble it
 // must be the only one that calls synctest.Wait. Calls that arrive while nobody
-// is in Run wait for the next Run or for Close. A time that does not come should
-// be a matter of years, not the largest duration.
+// is in Run wait for the next Run or for Close. To run without end, give a time of
+// some years, not the largest duration.
 func (l *Timeline) Run(ctx context.Context, until time.Duration) {
 	for ctx.Err() == nil {
 		l.quiesce() // everything that will arrive at this instant is now queued
@@ -233,7 +233,7 @@ func (l *Timeline) Close() { l.end() }
 // Lifetime ends when the timeline is closed. It is safe to call from anywhere.
 func (l *Timeline) Lifetime() context.Context { return l.lifetime }
 
-// Seed is what everything that is drawn by chance depends on.
+// Seed decides everything that is random.
 func (l *Timeline) Seed() uint64 { return l.seed }
 
 // Range is a span of durations from which the world draws evenly.

@@ -59,7 +59,7 @@ func (f Form) List(name string) []string {
 	}
 }
 
-// Number reads a number between low and high, or the fallback where there is none.
+// Number reads a number between low and high, or the fallback if there is none.
 func (f Form) Number(name string, low, high, fallback int) (int, error) {
 	v := f.Get(name)
 	if v == "" {
@@ -72,8 +72,8 @@ func (f Form) Number(name string, low, high, fallback int) (int, error) {
 	return n, nil
 }
 
-// Page cuts the page that Marker and PageSize ask for out of all results. A
-// marker is the index of the first result of a page.
+// Page takes the page that Marker and PageSize ask for from all results. A marker is the
+// index of the first result of a page.
 func Page[T any](f Form, all []T) (results []T, next string, err error) {
 	size, err := f.Number("PageSize", 1, 400, 400)
 	if err != nil {
@@ -102,7 +102,7 @@ func Success(action, namespace, id string, result any) []byte {
 		b.Write(inner)
 		b.WriteString("</" + name + ">")
 	} else if err := xml.NewEncoder(&b).EncodeElement(result, xml.StartElement{Name: xml.Name{Local: name}}); err != nil {
-		panic(err) // a result that cannot be XML is a mistake of the operation
+		panic(err) // a result that cannot be XML is a bug in the operation
 	}
 	fmt.Fprintf(&b, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></%sResponse>", id, action)
 	return b.Bytes()
@@ -129,7 +129,7 @@ func Failure(e *Error, namespace, id string) []byte {
 	return body
 }
 
-// AppendElement appends an element, or nothing where it would be empty.
+// AppendElement appends an element, or nothing if it would be empty.
 func AppendElement(b []byte, name, text string) []byte {
 	if text == "" {
 		return b
@@ -145,7 +145,7 @@ func AppendElement(b []byte, name, text string) []byte {
 	return append(append(append(b, "</"...), name...), '>')
 }
 
-// plain tells whether all of text may stand for itself in XML.
+// plain says whether XML needs no escapes for the text.
 func plain(text string) bool {
 	for i := range len(text) {
 		switch c := text[i]; {

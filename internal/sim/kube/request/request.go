@@ -1,5 +1,5 @@
-// Package request reads requests to the Kubernetes API, as far as they can be
-// understood without the state of a cluster.
+// Package request reads requests to the Kubernetes API, as far as this is possible
+// without the state of a cluster.
 package request
 
 import (
@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Request is one request. Of a GET, the last three fields are empty.
+// Request is one request. In a GET, the last three fields are empty.
 type Request struct {
 	*http.Request
 	Key  string // the same for the same request in every run
@@ -34,8 +34,8 @@ type Request struct {
 	Delete      metav1.DeleteOptions
 }
 
-// Path is what a path names: a group version, a resource in it, and one of its
-// objects, the last two where they are not empty.
+// Path is what a path names: a group version, a resource in it, and an object of that
+// resource. The last two can be empty.
 type Path struct {
 	schema.GroupVersionResource
 	Namespace, Name, Subresource string
@@ -54,8 +54,8 @@ func (s Selection) Matches(namespace string, l labels.Set, f fields.Set) bool {
 	return (s.Namespace == "" || s.Namespace == namespace) && s.Labels.Matches(l) && s.Fields.Matches(f)
 }
 
-// Understand reads a request. What is wrong with it is left in Err, for the
-// cluster to answer in its own time.
+// Understand reads a request. If something is wrong with it, Err says what, and the
+// cluster answers that in its own time.
 func Understand(r *http.Request) *Request {
 	query := r.URL.Query()
 	stable := r.URL.Query()
@@ -90,8 +90,8 @@ func verbOf(method string, collection, watch bool) string {
 	}
 }
 
-// parsePath takes /api/v1/namespaces/NS/pods/NAME and its kin apart. Of what is
-// no such path, it returns nothing.
+// parsePath takes apart /api/v1/namespaces/NS/pods/NAME and similar paths. For any other
+// path it returns nothing.
 func parsePath(path string) Path {
 	var p Path
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
@@ -146,8 +146,8 @@ func (q *Request) readRevision() error {
 	return nil
 }
 
-// readWrite reads what a request wants to write. The options of a deletion are
-// in the body or, where there is none, in the query.
+// readWrite reads what a request wants to write. A deletion has its options in the
+// body or, if there is none, in the query.
 func (q *Request) readWrite(query url.Values) error {
 	if q.Method == http.MethodGet {
 		return nil
@@ -173,8 +173,8 @@ func (q *Request) readWrite(query url.Values) error {
 	return nil
 }
 
-// decodeDeleteOptions knows JSON and protobuf: client-go's typed clients write
-// the latter.
+// decodeDeleteOptions reads JSON and protobuf. client-go's typed clients write
+// protobuf.
 func decodeDeleteOptions(body []byte) (*metav1.DeleteOptions, error) {
 	gvk := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
 	obj, got, err := metascheme.Codecs.UniversalDeserializer().Decode(body, &gvk, nil)
