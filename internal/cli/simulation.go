@@ -20,14 +20,15 @@ import (
 type simulation struct {
 	world    *sim.World
 	url      string
-	failed   chan error // gets the error that ended the serving of the APIs
+	failed   chan error // gets the error that ended the APIs, or the service in the world
 	listener net.Listener
 	server   *http.Server
+	ctx      context.Context // ends with stop
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 }
 
-// newSimulation opens a world's APIs on an address.
+// newSimulation opens a world's APIs on an address. Call stop once afterwards.
 func newSimulation(w *sim.World, address string) (*simulation, error) {
 	host, _, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
@@ -40,32 +41,33 @@ func newSimulation(w *sim.World, address string) (*simulation, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", w.Kube.Handler())
 	mux.Handle("/{$}", w.AWS.Handler())
-	return &simulation{
-		world: w, url: "http://" + l.Addr().String(), failed: make(chan error, 1), listener: l,
+	s := &simulation{
+		world: w, url: "http://" + l.Addr().String(), failed: make(chan error, 2), listener: l,
 		server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second},
-	}, nil
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // forever is a world time that never comes.
 const forever = 365 * 24 * time.Hour
 
-// start serves the APIs and lets the world run. Call stop once afterwards.
+// start serves the APIs and lets the world run.
 func (s *simulation) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	s.running.Go(func() { s.world.Run(ctx, forever) })
+	s.running.Go(func() { s.world.Run(s.ctx, forever) })
 	s.running.Go(func() {
-		if err := s.server.Serve(s.listener); ctx.Err() == nil {
+		if err := s.server.Serve(s.listener); s.ctx.Err() == nil {
 			s.failed <- fmt.Errorf("serve the simulated APIs: %w", err)
 		}
 	})
 }
 
-// stop ends the world and all calls into it.
+// stop ends the world and all calls into it, whether it was started or not.
 func (s *simulation) stop() {
 	s.cancel()
 	s.world.Close()
 	_ = s.server.Close()
+	_ = s.listener.Close()
 	s.running.Wait()
 }
 
