@@ -115,7 +115,7 @@ const promptly = 3 * time.Second
 
 func (p *promise) judgePod(sum *coverage, r *sim.PodReport) {
 	broke := func(format string, args ...any) {
-		sum.broken = append(sum.broken, fmt.Sprintf("seed %d, pod %s: %s (replay: go test -run '^TestPromises$' -seed %d .)",
+		sum.broken = append(sum.broken, fmt.Sprintf("seed %d, pod %s: %s (replay: go test ./internal/service -run '^TestPromises$' -seed %d)",
 			p.seed, r.Name, fmt.Sprintf(format, args...), p.seed))
 	}
 	if r.Late > 0 || r.Premature > 0 {
