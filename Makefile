@@ -22,7 +22,7 @@ lint: ## check the formatting, run go vet and golangci-lint
 dead: ## find functions that nothing calls
 	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
 promises: ## play two hundred random worlds (two or three minutes)
-	go test -count=1 -timeout 30m -run '^TestPromises' ./internal/service -seeds 200 -v
+	cd internal/service && go test -count=1 -timeout 30m -run '^TestPromises' -seeds 200
 mutants: ## break the code one line at a time, and check that a test notices (five minutes)
 	go run ./hack/mutants
 controls: ## break what the random worlds must notice, and check that they do

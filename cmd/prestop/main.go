@@ -156,7 +156,7 @@ func (h *hook) flags() *flag.FlagSet {
 // does not keep the rest from being set.
 func parse(f *flag.FlagSet, args []string, lookup func(string) (string, bool)) (failed error) {
 	f.VisitAll(func(fl *flag.Flag) {
-		name := "DRAIN_WAIT_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		name := api.Variable(fl.Name)
 		value, ok := lookup(name)
 		if !ok || value == "" || onCommandLine(args, fl.Name) {
 			return

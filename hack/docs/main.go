@@ -61,8 +61,8 @@ func generate(root string) (map[string]string, error) {
 			return nil, err
 		}
 		page := string(text)
-		for name, make := range parts {
-			content, err := make()
+		for name, render := range parts {
+			content, err := render()
 			if err != nil {
 				return nil, err
 			}

@@ -9,7 +9,7 @@ import (
 
 // speakers are the functions whose texts users read, and the kind of each text.
 var speakers = map[string]string{
-	"Errorf": "error", "New": "error", "NewForbidden": "error",
+	"Errorf": "error", "New": "error",
 	"Info": "log", "Warn": "log", "Error": "log",
 	"Print": "output", "Printf": "output", "Println": "output",
 	"Fprint": "output", "Fprintf": "output", "Fprintln": "output", "Sprintf": "text",

@@ -46,6 +46,14 @@ func ParseDuration(v string) (time.Duration, error) {
 	return d, nil
 }
 
+// VariablePrefix begins the name of each environment variable that sets a flag.
+const VariablePrefix = "DRAIN_WAIT_"
+
+// Variable is the environment variable that sets a flag.
+func Variable(flag string) string {
+	return VariablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
 // ParseService reads the URL of a service, which may have a path before those of
 // the API. The scheme may be left out; http is the only one. The error says what it wants.
 func ParseService(v string) (*url.URL, error) {

@@ -16,10 +16,10 @@ import (
 	"strings"
 	"syscall"
 
-	"drainwait/internal/api"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"drainwait/internal/api"
 )
 
 // Main runs the program and returns its exit code: 0, or 1 after an error, which it
@@ -96,13 +96,6 @@ func unknown(what, name, prefix string, known []string) error {
 	return fmt.Errorf("%w; drain-wait --help lists what there is", err)
 }
 
-// variablePrefix begins the name of each environment variable that sets a flag.
-const variablePrefix = "DRAIN_WAIT_"
-
-func variable(flag string) string {
-	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
 // serviceLink matches the variables that the kubelet adds to each container's
 // environment for a Service called drain-wait or drain-wait-something. These are no
 // mistake of the user.
@@ -114,13 +107,13 @@ var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\
 func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []string) error {
 	known := make(map[string]bool)
 	for _, c := range append(root.Commands(), root) {
-		c.Flags().VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
+		c.Flags().VisitAll(func(f *pflag.Flag) { known[api.Variable(f.Name)] = true })
 	}
 	given := make(map[string]string)
 	for _, assignment := range environment {
 		name, value, _ := strings.Cut(assignment, "=")
 		switch {
-		case !strings.HasPrefix(name, variablePrefix), serviceLink.MatchString("_" + strings.TrimPrefix(name, variablePrefix)):
+		case !strings.HasPrefix(name, api.VariablePrefix), serviceLink.MatchString("_" + strings.TrimPrefix(name, api.VariablePrefix)):
 		case !known[name]:
 			return unknown("environment variable", name, "", slices.Sorted(maps.Keys(known)))
 		default:
@@ -129,7 +122,7 @@ func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []st
 	}
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := variable(f.Name)
+		name := api.Variable(f.Name)
 		value, ok := given[name]
 		if !ok || f.Changed || failed != nil {
 			return

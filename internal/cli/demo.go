@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +69,11 @@ func (o demoOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.output == "json" {
-		err = o.printJSON(stdout, results)
+		err = printJSON(stdout, struct {
+			Seed  uint64           `json:"seed"`
+			Speed float64          `json:"speed"`
+			Rows  []rollout.Result `json:"rows"`
+		}{o.seed, o.speed, results})
 	} else {
 		err = o.printTable(stdout, results, time.Since(began))
 	}
@@ -173,16 +176,6 @@ func hurry(c *service.Config, speed float64) {
 		*d = time.Duration(float64(*d) / speed)
 	}
 	c.ELB.Rate *= speed
-}
-
-func (o demoOptions) printJSON(out io.Writer, results []rollout.Result) error {
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(struct {
-		Seed  uint64           `json:"seed"`
-		Speed float64          `json:"speed"`
-		Rows  []rollout.Result `json:"rows"`
-	}{o.seed, o.speed, results})
 }
 
 // Widths of the table's columns, which fit a terminal with 80.

@@ -9,12 +9,12 @@ import (
 	"net"
 	"strings"
 
-	"drainwait/internal/api"
-	"drainwait/internal/service"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
+
+	"drainwait/internal/api"
+	"drainwait/internal/service"
 )
 
 // serveOptions are the flags of `serve`.

@@ -90,9 +90,7 @@ func (o *waitOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.output == "json" {
-		enc := json.NewEncoder(stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(a)
+		return printJSON(stdout, a)
 	}
 	return printAnswer(stdout, a)
 }

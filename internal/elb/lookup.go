@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"drainwait/internal/elb/limiter"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"drainwait/internal/elb/limiter"
 )
 
 // How long an answer is good, and how many are remembered. The controller, too, keeps

@@ -87,9 +87,9 @@ func playWorlds(t *testing.T, change func(*service.Config)) *coverage {
 			})
 		}
 	})
-	t.Logf("outcomes: %v", sum.outcomes)
-	t.Logf("faults: %v", sum.faults)
-	t.Logf("%d of %d waits that had the time ended drained", sum.drainedOfPossible, sum.possible)
+	// Printed, so that it shows without the lines of each world, as in `make promises`.
+	fmt.Printf("outcomes: %v\nfaults: %v\n%d of %d waits that had the time ended drained\n",
+		sum.outcomes, sum.faults, sum.drainedOfPossible, sum.possible)
 	return sum
 }
 
