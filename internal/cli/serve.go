@@ -43,6 +43,7 @@ func newServe(b build) *cobra.Command {
 	f.IntVar(&o.Server.MaxWaits, "max-waits", o.Server.MaxWaits, "most waits in all, which decide how much memory is needed; 0 means any number")
 	f.Var((*api.Duration)(&o.Server.Quiet), "shutdown-quiet", "how long to go on taking hooks after SIGTERM, counted from the last call of one; three times as long at most")
 	f.Var((*api.Duration)(&o.Server.Grace), "shutdown-grace", "when to cut the waits that are left, counted from SIGTERM; less than the pod's terminationGracePeriodSeconds")
+	f.BoolVar(&o.Server.Pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ on the admin address")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try drain-wait out")
 	o.log.register(f)
 	return cmd

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -32,6 +33,9 @@ type Settings struct {
 	// three times as long at most.
 	Quiet time.Duration
 	Grace time.Duration // from the beginning of the shutdown until the remaining waits are cut
+	// Pprof adds Go's profiles, below /debug/pprof/, to the admin listener. They show
+	// names and addresses, and a profile costs time.
+	Pprof bool
 	// WaitsPerSource is how many waits one source address may hold; equal ones count
 	// once, and 0 means any number. A proxy can hide a whole node behind one address.
 	WaitsPerSource int
@@ -89,6 +93,11 @@ func New(cfg Config) *Server {
 		rw.Header().Set("Content-Type", "application/yaml")
 		_, _ = rw.Write(openAPI)
 	})
+	if cfg.Pprof {
+		admin.HandleFunc("GET /debug/pprof/", pprof.Index) // with heap, goroutine and the like
+		admin.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		admin.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	s.admin = admin
 	return s
 }

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"drainwait/internal/api"
+)
+
+// The bounds of what a held wait costs.
+const (
+	mostHeld      = 48  // KiB of resident memory for each
+	mostCollected = 37  // the same after a collection
+	mostIdle      = 5   // percent of one core, while nothing happens
+	mostLate      = 2   // seconds from when the last answer was due until it was there
+	mostPerWait   = 2.1 // goroutines, with some that come and go
+)
+
+// busyGroups is how many groups hold the waiting pods.
+const busyGroups = 10
+
+// beyond is how many callers come when there are as many waits as may be.
+const beyond = 50
+
+// A heldRun is one row of the table.
+type heldRun struct {
+	name   string
+	groups int
+	swept  bool // the waits begin after the sweep
+}
+
+// held holds many waits, and measures what they cost and how soon they are answered.
+func held(ctx context.Context, o *options) (*table, error) {
+	t := &table{
+		title: "What a held wait costs, and how soon all are answered when all pods leave at once",
+		header: []string{
+			"groups", "waits held", "KiB per wait, held", "after a collection", "goroutines per wait", "CPU idle, % of a core",
+			"peak, MiB", "beyond the limit", "answered", "last answer after it was due, s", "first to last, s",
+		},
+		notes: []string{
+			"The base is the resident memory before the first wait, after a collection. *Held* is without a forced collection,",
+			"*after a collection* is without the free pages that Go keeps. AWS gets as many calls as the rate allows.",
+		},
+	}
+	runs := []heldRun{{"10", 10, true}}
+	if !o.short {
+		runs = append(runs, heldRun{"50, before the sweep's end", 50, false}, heldRun{"50", 50, true})
+	}
+	for _, r := range runs {
+		if !o.only.MatchString("held " + r.name) {
+			continue
+		}
+		row, err := o.held(ctx, r)
+		if err != nil {
+			return nil, fmt.Errorf("held, %s groups: %w", r.name, err)
+		}
+		t.rows = append(t.rows, row)
+	}
+	return t, nil
+}
+
+func (o *options) held(ctx context.Context, r heldRun) ([]cell, error) {
+	w, err := startWorld(ctx, o, "-stuck", fmt.Sprint("-pods=", o.waits+beyond), fmt.Sprint("-groups=", r.groups), fmt.Sprint("-busy=", busyGroups))
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
+	var args []string
+	if o.bounds {
+		args = append(args, fmt.Sprint("--max-waits=", o.waits))
+	}
+	if !r.swept {
+		args = append(args, "--aws-rate=0.5") // or the sweep would be over before the waits are there
+	}
+	s, err := startServer(ctx, o, w, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if r.swept {
+		if err := s.awaitSweep(ctx); err != nil {
+			return nil, err
+		}
+	}
+	h := &holding{options: o, heldRun: r, world: w, server: s}
+	if err := h.measure(ctx); err != nil {
+		return nil, fmt.Errorf("%w; the server said: %.2000s", err, s.log.text())
+	}
+	return h.row(), nil
+}
+
+// holding is one run, and what was measured.
+type holding struct {
+	*options
+	heldRun
+	world  *cluster
+	server *server
+
+	answers                   []hookAnswer
+	inFlight, refused         int
+	perWait, collected, peak  float64
+	goroutines, idle          float64
+	answered                  int
+	latest, firstToLast       time.Duration
+	wanted                    int // answers
+	before, baseRoutines, cpu float64
+}
+
+// hookAnswer is what a caller got, and when.
+type hookAnswer struct {
+	asked, at time.Time
+	status    int
+	body      []byte
+	err       error
+}
+
+func (h *holding) measure(ctx context.Context) error {
+	base, err := h.server.collected(ctx)
+	if err != nil {
+		return err
+	}
+	m, err := h.server.metrics(ctx)
+	if err != nil {
+		return err
+	}
+	h.baseRoutines = m["go_goroutines"]
+	h.answers = make([]hookAnswer, h.waits)
+	var calls sync.WaitGroup
+	calls.Go(func() { callAll(ctx, h.server.hooks, h.answers) })
+	if err := h.awaitHeld(ctx); err != nil {
+		return err
+	}
+	if err := h.measureHeld(ctx, base); err != nil {
+		return err
+	}
+	if h.bounds {
+		late := make([]hookAnswer, beyond)
+		for i := range late {
+			if late[i] = call(ctx, h.server.hooks, podAddress(h.waits+i), heldQuery); late[i].status == http.StatusServiceUnavailable {
+				h.refused++
+			}
+		}
+	}
+	if h.swept {
+		h.wanted = h.waits
+		if _, err := request(ctx, http.MethodPost, h.world.url+"/load/leave"); err != nil {
+			return err
+		}
+	} else {
+		h.server.end() // these waits would settle at half a call per second
+	}
+	calls.Wait()
+	return h.judge()
+}
+
+// heldQuery lets a wait settle for as long as ten groups take to be seen leaving, and more.
+const heldQuery = "settle=5s&max-delay=30m"
+
+// callAll makes one call for each pod, some at a time, and returns when all are answered.
+func callAll(ctx context.Context, hooks string, answers []hookAnswer) {
+	var calls sync.WaitGroup
+	for i := range answers {
+		calls.Go(func() { answers[i] = call(ctx, hooks, podAddress(i), heldQuery) })
+		if i%20 == 0 {
+			time.Sleep(10 * time.Millisecond) // two thousand in a second
+		}
+	}
+	calls.Wait()
+}
+
+// call makes a hook's call from an address.
+func call(ctx context.Context, hooks string, from netip.Addr, query string) (a hookAnswer) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: 10 * time.Second}
+	a.asked = time.Now()
+	defer func() { a.at = time.Now() }()
+	var conn net.Conn
+	if conn, a.err = d.DialContext(ctx, "tcp", hooks); a.err != nil {
+		return a
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if _, a.err = fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n", api.DrainDelayPath, query); a.err != nil {
+		return a
+	}
+	var resp *http.Response
+	if resp, a.err = http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil); a.err != nil {
+		return a
+	}
+	a.status = resp.StatusCode
+	a.body, a.err = io.ReadAll(resp.Body)
+	return a
+}
+
+// awaitHeld returns when all waits are held, and can no longer be refused.
+func (h *holding) awaitHeld(ctx context.Context) error {
+	for range 240 {
+		m, err := h.server.metrics(ctx)
+		if err != nil {
+			return err
+		}
+		if h.inFlight = int(m["drain_wait_waits_in_flight"]); h.inFlight == h.waits {
+			time.Sleep(5 * time.Second) // a refusal comes within two
+			return nil
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	return fmt.Errorf("%d waits are held, want %d", h.inFlight, h.waits)
+}
+
+// measureHeld measures while nothing happens.
+func (h *holding) measureHeld(ctx context.Context, base int) error {
+	span := scaled(h.short, 20*time.Second, 5*time.Second)
+	before, err := h.server.usage()
+	if err != nil {
+		return err
+	}
+	time.Sleep(span)
+	after, err := h.server.usage()
+	if err != nil {
+		return err
+	}
+	m, err := h.server.metrics(ctx)
+	if err != nil {
+		return err
+	}
+	h.inFlight = int(m["drain_wait_waits_in_flight"])
+	n := float64(h.waits)
+	h.idle = 100 * (after.cpu - before.cpu).Seconds() / span.Seconds()
+	h.goroutines = (m["go_goroutines"] - h.baseRoutines) / n
+	h.perWait = float64(after.resident-base) / 1024 / n
+	collected, err := h.server.collected(ctx)
+	h.collected = float64(collected-base) / 1024 / n
+	h.peak = float64(after.peak) / mebibyte
+	return err
+}
+
+// judge counts the answers, and measures how late they were.
+func (h *holding) judge() error {
+	if !h.swept {
+		return nil
+	}
+	var first, last time.Time
+	for _, a := range h.answers {
+		var body api.Answer
+		if a.err != nil || a.status != http.StatusOK || json.Unmarshal(a.body, &body) != nil || body.Outcome != api.Drained {
+			continue
+		}
+		h.answered++
+		if first.IsZero() || a.at.Before(first) {
+			first = a.at
+		}
+		if a.at.After(last) {
+			last = a.at
+		}
+		h.latest = max(h.latest, a.at.Sub(due(a.asked, &body)))
+	}
+	h.firstToLast = last.Sub(first)
+	u, err := h.server.usage()
+	h.peak = float64(u.peak) / mebibyte
+	return err
+}
+
+// due is when an answer was due: the settle time after the look that saw the last target
+// leave.
+func due(asked time.Time, a *api.Answer) (at time.Time) {
+	for _, t := range a.Targets {
+		for _, step := range t.Timeline {
+			seconds := float64(step.AfterSeconds + t.SettleSeconds)
+			if left := asked.Add(time.Duration(seconds * float64(time.Second))); step.Event == "left" && left.After(at) {
+				at = left
+			}
+		}
+	}
+	return at
+}
+
+// row is what is printed of the run. Before the sweep's end nothing has a bound.
+func (h *holding) row() []cell {
+	most := func(bound float64, isTime bool) float64 {
+		if !h.swept || h.short && isTime {
+			return math.Inf(1)
+		}
+		return bound
+	}
+	row := []cell{
+		plain("%s", h.name), exactly(h.inFlight, h.waits),
+		bounded(h.perWait, most(mostHeld, false), ""), bounded(h.collected, most(mostCollected, false), ""),
+		bounded(h.goroutines, most(mostPerWait, false), ""), bounded(h.idle, most(mostIdle, true), ""),
+		bounded(h.peak, float64(h.memory), ""), plain("no limit"), plain(""), plain(""), plain(""),
+	}
+	if h.bounds {
+		row[7] = exactly(h.refused, beyond)
+		row[7].text += " × 503"
+	}
+	if h.swept {
+		row[8] = exactly(h.answered, h.wanted)
+		row[9], row[10] = bounded(h.latest.Seconds(), most(mostLate, true), ""), plain("%.2f", h.firstToLast.Seconds())
+	}
+	return row
+}
