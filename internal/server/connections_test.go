@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,4 +191,37 @@ func TestSlowStrangers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// outOfFiles is a listener that cannot accept the first connection.
+type outOfFiles struct {
+	net.Listener
+	failed bool
+}
+
+func (l *outOfFiles) Accept() (net.Conn, error) {
+	if !l.failed {
+		l.failed = true
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// TestAcceptErrors: an operator learns that connections are not accepted.
+func TestAcceptErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		listener := memnet.NewListener()
+		srv := newHTTPServer(http.NotFoundHandler(), 0, time.Second, slog.New(slog.NewTextHandler(&log, nil)))
+		go func() { _ = srv.Serve(&outOfFiles{Listener: listener}) }()
+		conn, err := listener.Dial(t.Context(), netip.MustParseAddr("10.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		_ = srv.Close()
+		if want := `level=WARN msg="http server failed" error="http: Accept error: accept tcp: too many open files; retrying`; !strings.Contains(log.String(), want) {
+			t.Errorf("the log is %q", log.String())
+		}
+	})
 }
