@@ -208,7 +208,8 @@ func (h *holding) awaitHeld(ctx context.Context) error {
 			return err
 		}
 		if h.inFlight = int(m["drain_wait_waits_in_flight"]); h.inFlight == h.waits {
-			time.Sleep(5 * time.Second) // a refusal comes within two
+			// The first look at each group comes within groups/rate, after the live reads.
+			time.Sleep(time.Duration(h.groups)*time.Second/5 + 15*time.Second)
 			return nil
 		}
 		time.Sleep(500 * time.Millisecond)
