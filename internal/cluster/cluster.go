@@ -30,9 +30,9 @@ type Config struct {
 	// with an ARN whenever it is read; ok is false where there is none (any more). It
 	// must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
-	// OnReplicas, which may be nil, is told how many replicas behind OwnService are
-	// ready: when that is first known, and when it changes. It must not block.
-	OnReplicas func(ready int)
+	// OnReplicas, which may be nil, is told how many replicas of OwnService are running,
+	// ready or not: when that is first known, and when it changes. It must not block.
+	OnReplicas func(running int)
 	Metrics    prometheus.Registerer // nil for none
 	Log        *slog.Logger
 }
