@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"net"
-	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -138,15 +137,12 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 // and an empty one, written as <A></A> or <A/>, is not. That AWS itself writes the
 // element for an empty list was not checked with AWS; the API reference lists it in
 // every answer. If AWS left it out, no wait would take the group for left.
-var (
-	errNoAnswer   = noAnswer("the list, or a name in it, is missing")
-	errTooLarge   = noAnswer(fmt.Sprintf("it has more than %d MiB", maxAnswer>>20))
-	errUnreadable = noAnswer("it cannot be read")
-)
+const noAnswer = "this is not an answer from ELBv2: %s (is there a proxy between the service and AWS?)"
 
-func noAnswer(why string) error {
-	return fmt.Errorf("this is not an answer from ELBv2: %s (is there a proxy between the service and AWS?)", why)
-}
+var (
+	errNoAnswer   = fmt.Errorf(noAnswer, "the list, or a name in it, is missing")
+	errUnreadable = fmt.Errorf(noAnswer, fmt.Sprintf("it cannot be read, or has more than %d MiB", maxAnswer>>20))
+)
 
 // IsPermanent says whether another try would not cure err.
 func IsPermanent(err error) bool {
@@ -221,14 +217,11 @@ func classify(operation string, err error) error {
 
 // passing is what callers may know of an error that another try may cure.
 func passing(code string, err error) error {
-	_, large := errors.AsType[*http.MaxBytesError](err)
 	_, unreadable := errors.AsType[*smithy.DeserializationError](err)
 	_, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
 	switch {
 	case errors.Is(err, errNoAnswer):
 		return errNoAnswer
-	case large:
-		return errTooLarge
 	case throttled(err):
 		return fmt.Errorf("AWS turns requests away for their rate: %s", code)
 	case code == "timeout":

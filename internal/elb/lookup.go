@@ -432,26 +432,23 @@ func call[T any](ctx context.Context, w *Watcher, operation, about string, send 
 	return out, known
 }
 
-// logFailure logs what AWS says, which callers do not get: an error code once in
-// sayAgain for each thing that we ask for.
+// sayAgain is how long a failure is not logged again: its code, of what we asked for.
+const sayAgain = 10 * time.Minute
+
+// logFailure logs what AWS says, which callers do not get.
 func (w *Watcher) logFailure(operation, about string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := failure{operation, about, errorCode(err)}
-	if at, said := w.said[f]; said && time.Since(at) < sayAgain {
+	said := [3]string{operation, about, errorCode(err)}
+	if time.Since(w.said[said]) < sayAgain {
 		return
 	}
 	if len(w.said) >= maxAnswers {
-		clear(w.said) // it only says more again: the rate of requests bounds that
+		clear(w.said) // then it says more again, up to the rate of requests
 	}
-	w.said[f] = time.Now()
-	w.log.Warn("a call to AWS failed", "operation", operation, "about", about, "code", f.code, "error", err)
+	w.said[said] = time.Now()
+	w.log.Warn("a call to AWS failed", "operation", operation, "about", about, "code", said[2], "error", err)
 }
-
-// failure is what tells failures apart in the log.
-type failure struct{ operation, about, code string }
-
-const sayAgain = 10 * time.Minute
 
 // look takes one look at a group, which is paid for and was due then.
 func (w *Watcher) look(ctx context.Context, g Group, due time.Time) (*Look, error) {

@@ -66,7 +66,7 @@ type Watcher struct {
 	pollers     map[Group]*poller
 	checkpoints map[string]checkpoint // the last one heard, by group ARN
 	requests    map[question]*request
-	said        map[failure]time.Time // when each was last logged
+	said        map[[3]string]time.Time // when each failure was last logged
 }
 
 // checkpoint is what the controller wrote last, and when we heard of it and of
@@ -97,7 +97,7 @@ func New(cfg Config, client func(Group) API, log *slog.Logger, reg prometheus.Re
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
-		said:        make(map[failure]time.Time),
+		said:        make(map[[3]string]time.Time),
 	}
 	if cfg.Shared {
 		w.limit.Resize(cfg.Rate, 0) // the others may have the burst
