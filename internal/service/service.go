@@ -55,7 +55,8 @@ type Service struct {
 func New(c Config) (*Service, error) {
 	s := new(Service)
 	metrics := prometheus.NewRegistry()
-	s.Watcher = elb.New(c.ELB, elb.Clients(c.AWS, c.Region), metrics)
+	c.ELB.Shared = c.OwnService != ""
+	s.Watcher = elb.New(c.ELB, elb.Clients(c.AWS, c.Region), c.Log, metrics)
 	var err error
 	s.Index, err = cluster.New(cluster.Config{
 		REST:         c.Kubernetes,
