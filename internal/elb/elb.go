@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,11 +40,19 @@ type Group struct {
 	RoleARN, ExternalID string // the role to assume for the calls; empty for our own credentials
 }
 
-// Region is the Region in the group's ARN, or "" where it has none.
+// Region is the Region in the group's ARN, or "" where it has none or something that
+// cannot be one: anybody may have written the ARN.
 func (g Group) Region() string {
-	a, _ := arn.Parse(g.ARN)
-	return a.Region
+	if a, err := arn.Parse(g.ARN); err == nil && isRegion(a.Region) {
+		return a.Region
+	}
+	return ""
 }
+
+// isRegion says whether something can be the name of a Region, such as "us-gov-west-1".
+func isRegion(s string) bool { return len(s) < 64 && regionForm.MatchString(s) }
+
+var regionForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 // Type is the type of the load balancer that a target group serves.
 type Type string
@@ -153,7 +162,7 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 const noAnswer = "this is not an answer from ELBv2: %s (is there a proxy between the service and AWS?)"
 
 var (
-	errNoAnswer   = fmt.Errorf(noAnswer, "the list, or a name in it, is missing")
+	errNoAnswer   = fmt.Errorf(noAnswer, "the list, or a name in it, is missing or unknown")
 	errUnreadable = fmt.Errorf(noAnswer, fmt.Sprintf("it cannot be read, or has more than %d MiB", maxAnswer>>20))
 )
 
@@ -176,12 +185,16 @@ func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) 
 	}
 	var targets []Target
 	for _, d := range out.TargetHealthDescriptions {
-		if d.Target == nil || d.Target.Id == nil {
-			return nil, errNoAnswer // it could be anyone
+		id := ""
+		if d.Target != nil {
+			id = strings.TrimSpace(aws.ToString(d.Target.Id))
 		}
-		ip, err := netip.ParseAddr(*d.Target.Id)
-		if err != nil {
+		ip, err := netip.ParseAddr(id)
+		switch {
+		case strings.HasPrefix(id, "i-"), strings.HasPrefix(id, "arn:"):
 			continue // an instance, a function or a load balancer
+		case err != nil:
+			return nil, errNoAnswer // it could be anyone
 		}
 		t := Target{IP: ip.Unmap(), Port: int(aws.ToInt32(d.Target.Port))}
 		if d.TargetHealth != nil {

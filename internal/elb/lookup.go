@@ -371,7 +371,7 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 }
 
 // splitHostname finds the Region and the name of a load balancer in its host
-// name, which has one of two forms, each in China with ".cn" at the end:
+// name, which has one of two forms, with a domain of AWS in place of the last two labels:
 //
 //	[internal-]<name>-<id>.<region>.elb.amazonaws.com   (ALB)
 //	<name>-<id>.elb.<region>.amazonaws.com              (NLB)
@@ -379,13 +379,17 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 // A name never begins with "internal-"; see CreateLoadBalancer in the API
 // reference of ELBv2. Both are empty where the host name has another form.
 func splitHostname(hostname string) (region, name string) {
-	if m := balancerHostname.FindStringSubmatch(hostname); m != nil {
-		return m[2] + m[3], m[1]
+	m := balancerHostname.FindStringSubmatch(hostname)
+	if m == nil || !isRegion(m[2]+m[3]) {
+		return "", ""
 	}
-	return "", ""
+	return m[2] + m[3], m[1]
 }
 
-var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.[^.]+\.`)
+// balancerHostname ends in the domains of AWS: see internal/endpoints/awsrulesfn/partitions.json
+// of its SDK.
+var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.` +
+	`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`)
 
 // pay waits for the rate budget.
 func (r *request) pay() error {

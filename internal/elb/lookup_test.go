@@ -692,6 +692,9 @@ func TestSplitHostname(t *testing.T) {
 		"web.us-east-1.elb.amazonaws.com":                          {"us-east-1", ""},
 		"a1234567890.awsglobalaccelerator.com":                     {"", ""},
 		"a.b.c.example.com":                                        {"", ""},
+		"web-1.elb.us-iso-east-1.c2s.ic.gov":                       {"us-iso-east-1", "web"},
+		"web-1.internal.elb.example.com":                           {"", ""},
+		"web-1.us_east/.elb.amazonaws.com":                         {"", ""},
 		"":                                                         {"", ""},
 	} {
 		if region, name := splitHostname(hostname); region != want[0] || name != want[1] {
