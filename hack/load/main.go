@@ -109,7 +109,7 @@ func (o *options) checkFiles() error {
 }
 
 // scale is the size of a hostile load.
-func (o *options) scale(n int) int { return scaled(o.short, n, max(n/5, 60)) }
+func (o *options) scale(n int) int { return scaled(o.short, n, min(n, 2000)) }
 
 func scaled[T any](short bool, whole, less T) T {
 	if short {
