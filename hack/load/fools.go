@@ -50,9 +50,8 @@ type fools struct {
 	pod   string // the address of a pod in rotation
 	began time.Time
 
-	sent, replies   atomic.Int64 // requests; connections if no request is ever whole
-	open, mostOpen  atomic.Int64 // connections
-	connected, lost atomic.Int64 // the latter could not be opened
+	sent, replies        atomic.Int64 // requests; connections if no request is ever whole
+	open, mostOpen, lost atomic.Int64 // connections; the lost could not be opened
 }
 
 // fooled is what a process of fools did.

@@ -93,7 +93,7 @@ func (o *options) held(ctx context.Context, r heldRun) ([]cell, error) {
 	}
 	h := &holding{options: o, heldRun: r, world: w, server: s}
 	if err := h.measure(ctx); err != nil {
-		return nil, fmt.Errorf("%w; the server said: %.2000s", err, s.log.text())
+		return nil, fmt.Errorf("%w; the server said: %s", err, s.said())
 	}
 	return h.row(), nil
 }

@@ -49,7 +49,7 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 	t := &table{
 		title: "Beside hostile callers",
 		header: []string{
-			"load", "sent, answered, most open", "/readyz p99, ms", "honest callers", "their p99, ms", "peak, MiB",
+			"load", "sent, answered, most open, lost", "/readyz p99, ms", "honest callers", "their p99, ms", "peak, MiB",
 			"calls to AWS", "calls to the API server", "log, kB",
 		},
 		notes: []string{
@@ -129,12 +129,12 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	}
 	rate := elb.DefaultConfig()
 	return []cell{
-		plain("%s", w.name), plain("%d, %d, %d", did.Sent, did.Replies, did.MostOpen),
+		plain("%s", w.name), plain("%d, %d, %d, %d", did.Sent, did.Replies, did.MostOpen, did.Lost),
 		bounded(p99(probes), most(mostReady), ""), served, bounded(p99(late), most(max(2*s.quiet, mostHonest)), ""),
 		bounded(float64(peak)/mebibyte, float64(s.memory), ""),
 		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lived)+float64(rate.Burst), ""),
 		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lived)+kubeBurst, ""),
-		bounded(float64(server.log.size())/1000, mostLogged, ""),
+		bounded(server.logged(), mostLogged, ""),
 	}, nil
 }
 

@@ -130,7 +130,11 @@ func (o *options) prepare(ctx context.Context) error {
 		return fmt.Errorf("read the server's flags: %w", err)
 	}
 	o.bounds = regexp.MustCompile(`--max-waits `).Match(help)
-	memory, goMem, err := manifestMemory("deploy/deployment.yaml")
+	manifest, err := os.ReadFile("deploy/deployment.yaml")
+	if err != nil {
+		return err
+	}
+	memory, goMem, err := manifestMemory(string(manifest))
 	if err != nil {
 		return err
 	}
