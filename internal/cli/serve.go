@@ -39,8 +39,9 @@ func newServe(b build) *cobra.Command {
 	f.StringVar(&o.listenAddress, "listen-address", ":8080", "address of the API that answers hooks")
 	f.StringVar(&o.adminAddress, "admin-address", ":9090", "address of /healthz, /readyz, /metrics and /openapi.yaml")
 	f.StringVar(&o.OwnService, "own-service", "", "namespace/name of the Service in front of the replicas, which share the rate of requests to AWS (default: this is the only replica)")
-	f.IntVar(&o.Server.WaitsPerSource, "max-waits-per-source", o.Server.WaitsPerSource, "most waits that one source address may hold; equal calls count once")
-	f.Var((*api.Duration)(&o.Server.Quiet), "shutdown-quiet", "how long to go on taking hooks after SIGTERM, counted from the last new connection")
+	f.IntVar(&o.Server.WaitsPerSource, "max-waits-per-source", o.Server.WaitsPerSource, "most waits that one source address may hold; equal calls count once, up to four times as many")
+	f.IntVar(&o.Server.MaxWaits, "max-waits", o.Server.MaxWaits, "most waits in all, which decide how much memory is needed; 0 means any number")
+	f.Var((*api.Duration)(&o.Server.Quiet), "shutdown-quiet", "how long to go on taking hooks after SIGTERM, counted from the last call of one; three times as long at most")
 	f.Var((*api.Duration)(&o.Server.Grace), "shutdown-grace", "when to cut the waits that are left, counted from SIGTERM; less than the pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.Server.Pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ on the admin address")
 	f.BoolVar(&o.simulate, "simulate", false, "serve a simulated cluster and AWS account in this process, to try drain-wait out")
@@ -52,6 +53,8 @@ func (o *serveOptions) validate() error {
 	switch {
 	case o.Server.WaitsPerSource < 1:
 		return errors.New("--max-waits-per-source: want 1 or more")
+	case o.Server.MaxWaits < 0:
+		return errors.New("--max-waits: want 0 or more")
 	case o.Server.Grace < o.Server.Quiet:
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}

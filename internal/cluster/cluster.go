@@ -57,8 +57,8 @@ type Index struct {
 	// histories holds what was seen of each pod that exists or is watched.
 	histories map[types.UID]*history
 	records   *ties.Records
-	lists     map[string]*lists // by namespace
-	watchers  map[*watcher]bool
+	lists     map[string]*lists                // by namespace
+	watchers  map[string]map[string][]*watcher // by namespace and name of the pod
 }
 
 // New makes an Index that knows nothing before [Index.Run].
@@ -74,7 +74,7 @@ func New(cfg Config) (*Index, error) {
 		histories: make(map[types.UID]*history),
 		lists:     make(map[string]*lists),
 		searches:  searches{queues: make(map[netip.Addr][]*search), byIP: make(map[netip.Addr]*search)},
-		watchers:  make(map[*watcher]bool),
+		watchers:  make(map[string]map[string][]*watcher),
 	}
 	promauto.With(cfg.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "drain_wait_watch_age_seconds", Help: "How long the quietest watch of the cluster has told nothing; a working one tells something about once a minute.",
@@ -128,7 +128,7 @@ func (x *Index) tidy() {
 		x.forget(id)
 	}
 	for ns := range x.lists {
-		if !x.watched(func(w *watcher) bool { return w.pod.Namespace == ns }) {
+		if x.watchers[ns] == nil {
 			x.dropLists(ns)
 		}
 	}

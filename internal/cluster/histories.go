@@ -77,7 +77,7 @@ const keepRead = time.Minute
 // a live read has just shown it. Called with the lock.
 func (x *Index) forget(id types.UID) {
 	h := x.histories[id]
-	if h == nil || x.watched(func(w *watcher) bool { return w.pod.id() == id }) {
+	if h == nil || slices.ContainsFunc(x.watchers[h.Namespace][h.Name], func(w *watcher) bool { return w.pod.id() == id }) {
 		return
 	}
 	key := h.Namespace + "/" + h.Name

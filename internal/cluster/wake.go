@@ -27,31 +27,35 @@ func (x *Index) Watch(p *Pod, wake chan<- struct{}) (stop func()) {
 	} else if x.histories[p.id()] == nil {
 		x.histories[p.id()] = &history{History: ties.NewAddress(p.Namespace, p.IPs)}
 	}
-	x.watchers[w] = true
-	return func() { // may be called more than once
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		delete(x.watchers, w)
-		x.forget(p.id())
-		if !x.watched(func(other *watcher) bool { return other.pod.Namespace == p.Namespace }) {
-			x.dropLists(p.Namespace)
-		}
+	if x.watchers[p.Namespace] == nil {
+		x.watchers[p.Namespace] = make(map[string][]*watcher)
 	}
+	x.watchers[p.Namespace][p.Name] = append(x.watchers[p.Namespace][p.Name], w)
+	return func() { x.unwatch(w) } // may be called more than once
 }
 
-// watched says whether there is such a watcher. Called with the lock.
-func (x *Index) watched(such func(*watcher) bool) bool {
-	for w := range x.watchers {
-		if such(w) {
-			return true
-		}
+func (x *Index) unwatch(w *watcher) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ns, name := w.pod.Namespace, w.pod.Name
+	others := slices.DeleteFunc(x.watchers[ns][name], func(other *watcher) bool { return other == w })
+	if len(others) > 0 {
+		x.watchers[ns][name] = others
+	} else {
+		delete(x.watchers[ns], name)
 	}
-	return false
+	x.forget(w.pod.id())
+	if len(x.watchers[ns]) == 0 {
+		delete(x.watchers, ns)
+		x.dropLists(ns)
+	}
 }
 
 // wake tells those who watch one pod. Called with the lock.
 func (x *Index) wake(namespace, name string) {
-	x.wakeAll(func(w *watcher) bool { return w.pod.Namespace == namespace && w.pod.Name == name })
+	for _, w := range x.watchers[namespace][name] {
+		signal(w.wake)
+	}
 }
 
 // wakeNamespace tells those who watch a namespace, any pod of it, or a pod that
@@ -66,9 +70,13 @@ func (x *Index) wakeNamespace(namespace string) {
 
 // wakeAll is called with the lock.
 func (x *Index) wakeAll(such func(*watcher) bool) {
-	for w := range x.watchers {
-		if such(w) {
-			signal(w.wake)
+	for _, byName := range x.watchers {
+		for _, watchers := range byName {
+			for _, w := range watchers {
+				if such(w) {
+					signal(w.wake)
+				}
+			}
 		}
 	}
 }

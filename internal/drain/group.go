@@ -18,11 +18,12 @@ import (
 // balancer may still send to the pod.
 type group struct {
 	elb.Group
-	tie // what the newest survey says of it
+	tie          // what the newest survey says of it, if that is of it
+	surveyed int // the newest survey that found it
 
 	sub      *elb.Subscription
 	progress verdict.Progress
-	look     *elb.Look // the newest that counts; nil for none
+	look     *elb.Look // the newest that counts, and of it what concerns the pod; nil for none
 	err      error     // of the tries since
 	timeline []api.StepAnswer
 }
@@ -70,7 +71,7 @@ func (g *group) update(since time.Time, addresses []netip.Addr, settle time.Dura
 		}
 		return nil, nil
 	}
-	g.look = look
+	g.look = look.Of(addresses)
 	targets := verdict.TargetsOf(look, addresses, g.otherPorts)
 	o := verdict.Observation{Began: look.Began, Ended: look.Ended, Listed: len(targets) > 0, InRotation: verdict.InRotation(targets)}
 	before := g.progress

@@ -191,18 +191,18 @@ func TestMissing(t *testing.T) {
 func TestFollow(t *testing.T) {
 	watching(t, []string{""}, func(t *testing.T, e *elb.Watcher) {
 		w := handMade(t, Request{})
-		w.elb, w.surveyed = e, make(map[elb.Group]tie)
+		w.elb, w.surveys = e, 1
 		defer w.close()
 		w.follow(webID, tie{publishesNotReady: true, otherPorts: []int{1, 2}})
 		w.follow(webID, tie{publishesNotReady: true, otherPorts: []int{2, 3}})
 		w.follow(shopID, tie{publishesNotReady: true})
-		if g := w.groups[webID]; len(w.groups) != 2 || !g.publishesNotReady || !slices.Equal(g.otherPorts, []int{2}) {
+		if g := w.group(webID); len(w.groups) != 2 || !g.publishesNotReady || !slices.Equal(g.otherPorts, []int{2}) {
 			t.Errorf("after a survey: %d groups, %+v", len(w.groups), g)
 		}
-		sub := w.groups[webID].sub
-		w.surveyed = make(map[elb.Group]tie) // another survey
+		sub := w.group(webID).sub
+		w.surveys++
 		w.follow(webID, tie{former: true})
-		if g := w.groups[webID]; g.publishesNotReady || !g.former || g.otherPorts != nil || g.sub != sub {
+		if g := w.group(webID); g.publishesNotReady || !g.former || g.otherPorts != nil || g.sub != sub {
 			t.Errorf("after another one: %+v", g)
 		}
 	})
@@ -224,7 +224,7 @@ func TestRuledOut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			watching(t, []string{""}, func(t *testing.T, e *elb.Watcher) {
 				w := handMade(t, Request{})
-				w.elb, w.surveyed, w.ruledOut = e, make(map[elb.Group]tie), make(map[elb.Group]tie)
+				w.elb, w.surveys = e, 1
 				defer w.close()
 				if c.address {
 					w.pod.UID = ""

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"drainwait/internal/cluster"
-	"drainwait/internal/elb"
 )
 
 // cure is what a caller can do whose pod is not known.
@@ -103,7 +102,7 @@ func (w *wait) isCaller() bool {
 func (w *wait) setPod(p *cluster.Pod) {
 	if w.pod == nil || w.pod.UID != p.UID || w.pod.Name != p.Name {
 		w.close()
-		w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)
+		w.groups, w.ruledOut, w.lookupErrors = nil, nil, nil
 		w.addresses, w.termination = nil, terminationCheck{}
 		w.stopWatch = w.cluster.Watch(p, w.surveyWake)
 	}

@@ -49,7 +49,8 @@ func (s *survey) unable(p *cluster.Pod) error {
 // takeSurvey reads what is known now, and asks for the rest.
 func (w *wait) takeSurvey() {
 	w.survey = survey{}
-	w.surveyed, w.untyped = make(map[elb.Group]tie), false
+	w.surveys++
+	w.untyped = false
 	s := w.cluster.Survey(w.pod, w.request.Ingresses)
 	for _, c := range s.Candidates {
 		w.addCandidate(c)
@@ -68,14 +69,13 @@ func (w *wait) takeSurvey() {
 	if len(w.pod.IPs) == 0 {
 		w.noteOpen("the pod has no address yet")
 	}
-	for id, g := range w.groups {
-		if t, tied := w.surveyed[id]; tied {
-			g.tie = t
-		} else {
+	for _, g := range w.groups {
+		if g.surveyed != w.surveys {
 			g.publishesNotReady = false // nothing says so any more
 		}
 	}
 	w.readLists()
+	w.dropSurveyErrors()
 }
 
 // readLists asks for the live lists that an outcome needs: with no group to follow,
@@ -83,10 +83,10 @@ func (w *wait) takeSurvey() {
 func (w *wait) readLists() {
 	s := &w.survey
 	s.live, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, false, w.surveyWake)
-	w.setLookupError("API server", s.unread)
+	w.setSurveyError("API server", s.unread)
 	if s.live && len(w.groups) == 0 {
 		s.ingresses, s.unread = w.cluster.Lists(w.pod.Namespace, w.began, true, w.surveyWake)
-		w.setLookupError("API server", s.unread)
+		w.setSurveyError("API server", s.unread)
 	}
 }
 
@@ -108,7 +108,7 @@ func (w *wait) noteRefused(about string, tied bool, err error) {
 	if w.survey.refused == nil {
 		w.survey.refused = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	w.setLookupError(about, err)
+	w.setSurveyError(about, err)
 }
 
 // addCandidate adds a TargetGroupBinding that may hold the pod.
@@ -119,7 +119,7 @@ func (w *wait) addCandidate(c ties.Candidate) {
 		return
 	}
 	lists, known := true, true
-	if _, followed := w.groups[id]; !c.Tied && !followed {
+	if !c.Tied && w.group(id) == nil {
 		lists, known = w.lists(about, id, c)
 	}
 	if !known {
@@ -142,9 +142,13 @@ func (w *wait) addCandidate(c ties.Candidate) {
 
 // ruleOut notes that a group does not list an address that no pod has.
 func (w *wait) ruleOut(id elb.Group, t tie) {
-	if w.pod.UID == "" {
-		w.ruledOut[id] = t
+	if w.pod.UID != "" {
+		return
 	}
+	if w.ruledOut == nil {
+		w.ruledOut = make(map[elb.Group]tie)
+	}
+	w.ruledOut[id] = t
 }
 
 // followRuledOut follows, for an address that no pod has, all groups that might have
@@ -169,14 +173,13 @@ func (w *wait) identifyGroup(about string, c ties.Candidate) (id elb.Group, targ
 	info, known, err := w.elb.Describe(id, w.namedSince(about, id), w.surveyWake)
 	switch {
 	case !known:
-		w.setLookupError(about, err)
+		w.setSurveyError(about, err)
 		w.noteOpen("%s: its target group has not been found yet", about)
 	case errors.Is(err, elb.ErrNoGroup) && c.Former:
 		// The group is gone, and its targets with it.
 	case err != nil:
 		w.noteRefused(about, c.Tied, err)
 	default:
-		w.setLookupError(about, nil)
 		return info.Group, info.TargetType, true
 	}
 	return id, "", false
@@ -224,7 +227,6 @@ func (w *wait) lists(about string, id elb.Group, c ties.Candidate) (lists, known
 		w.noteRefused(about, false, elb.ErrNotOurs)
 		return false, false
 	}
-	w.setLookupError(about, nil)
 	w.cluster.Swept(c.Binding, look.Began, targetsIn(look))
 	return len(verdict.TargetsOf(look, w.addresses, c.OtherPorts)) > 0, true
 }
@@ -235,7 +237,7 @@ func (w *wait) lookAt(about, what string, id elb.Group, since time.Time) *elb.Lo
 	look, known, err := w.elb.Look(id, since, true, w.surveyWake)
 	switch {
 	case !known:
-		w.setLookupError(about, err)
+		w.setSurveyError(about, err)
 		w.noteOpen("%s: %s has not been looked at yet", about, what)
 	case err != nil:
 		w.noteRefused(about, false, err)
@@ -275,7 +277,7 @@ func (w *wait) addHostname(h ties.Hostname) {
 	infos, known, err := w.elb.GroupsByHostname(h.Name, w.began, w.surveyWake)
 	switch {
 	case !known:
-		w.setLookupError(about, err)
+		w.setSurveyError(about, err)
 		w.noteOpen("%s: its load balancer has not been found yet", about)
 		return
 	case errors.Is(err, elb.ErrNoLoadBalancer):
@@ -288,7 +290,6 @@ func (w *wait) addHostname(h ties.Hostname) {
 		w.noteRefused(about, h.Tied, err)
 		return
 	}
-	w.setLookupError(about, nil)
 	for _, info := range infos {
 		w.addHostnameGroup(about, h, info)
 	}
@@ -303,7 +304,7 @@ func (w *wait) addHostnameGroup(about string, h ties.Hostname, info elb.GroupInf
 		return
 	}
 	t := tie{about: about, kind: info.Type, seen: true, publishesNotReady: h.PublishesNotReady}
-	if _, followed := w.groups[info.Group]; !tied && !followed {
+	if !tied && w.group(info.Group) == nil {
 		look := w.lookAt(about, "target group "+info.Group.ARN, info.Group, w.began)
 		if look == nil {
 			return
@@ -316,17 +317,18 @@ func (w *wait) addHostnameGroup(about string, h ties.Hostname, info elb.GroupInf
 	w.follow(info.Group, t)
 }
 
-// follow watches a group from now on, or adds one more tie to it.
+// follow watches a group from now on. If the survey has found it already, both ties
+// count.
 func (w *wait) follow(id elb.Group, t tie) {
-	if other, known := w.surveyed[id]; known {
-		t = other.join(t)
+	i, followed := slices.BinarySearchFunc(w.groups, id, compareGroups)
+	if !followed {
+		g := &group{Group: id, tie: t}
+		w.groups = slices.Insert(w.groups, i, g)
+		g.sub = w.elb.Subscribe(id, w.addresses, w.planOf(g), w.lookWake)
 	}
-	w.surveyed[id] = t
-	g := w.groups[id]
-	if g == nil {
-		g = &group{Group: id, tie: t}
-		w.groups[id] = g
-		g.sub = w.elb.Subscribe(id, slices.Clone(w.addresses), w.planOf(g), w.lookWake)
+	g := w.groups[i]
+	if g.surveyed == w.surveys {
+		t = g.join(t)
 	}
-	g.tie = t
+	g.tie, g.surveyed = t, w.surveys
 }

@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"drainwait/internal/api"
@@ -49,43 +50,43 @@ type wait struct {
 	identified bool         // pod was read from the API server itself
 	stopWatch  func()
 	addresses  []netip.Addr // all that the pod had since the wait began
-	groups     map[elb.Group]*group
+	groups     []*group     // in order; see compareGroups
 
 	surveyWake chan struct{} // the pod, its ties or an answer may have changed
 	lookWake   chan struct{} // some group has news
 	answers    chan func()   // what came of questions in the background, for the wait's goroutine to take in
 
 	survey      survey
-	surveyed    map[elb.Group]tie // what the newest survey follows
-	ruledOut    map[elb.Group]tie // what does not list an address that no pod has
+	surveys     int               // how many there were
+	ruledOut    map[elb.Group]tie // what does not list an address that no pod has; nil for a pod
 	untyped     bool              // the type of some load balancer is being asked for
 	termination terminationCheck
 	unknown     error // why it is not known which pod it is, for good
 
 	pastRefusal  bool // a refusal would come too late
-	lookupErrors map[string]lookupError
+	lookupErrors []lookupError
 	warnings     []string
 }
 
-// lookupError is why something could not be looked up, and since when.
+// lookupError is why something could not be looked up.
 type lookupError struct {
-	err error
-	at  time.Time
+	about  string
+	err    error
+	at     time.Time // since when
+	survey int       // the newest one that met with it; 0 where it is not of a survey
 }
 
 func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 	return &wait{
-		Drainer:      d,
-		ctx:          ctx,
-		request:      r,
-		began:        time.Now(),
-		stopWatch:    func() {},
-		groups:       make(map[elb.Group]*group),
-		surveyWake:   make(chan struct{}, 1),
-		lookWake:     make(chan struct{}, 1),
-		answers:      make(chan func()),
-		lookupErrors: make(map[string]lookupError),
-		warnings:     append([]string{}, r.Warnings...),
+		Drainer:    d,
+		ctx:        ctx,
+		request:    r,
+		began:      time.Now(),
+		stopWatch:  func() {},
+		surveyWake: make(chan struct{}, 1),
+		lookWake:   make(chan struct{}, 1),
+		answers:    make(chan func()),
+		warnings:   append([]string{}, r.Warnings...),
 	}
 }
 
@@ -94,25 +95,17 @@ func (w *wait) run() (*api.Answer, error) {
 	defer w.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	w.identify()
-	for anew := true; ; {
-		if anew && w.pod != nil { // its deletion can have begun or been shortened, and it can have new addresses
-			w.setPod(w.cluster.Refresh(w.pod))
-			w.takeSurvey()
+	news, anew := w.identify, true
+	for {
+		a, err := w.turn(news, anew, timer)
+		news = nil
+		if a != nil || err != nil {
+			return a, err
 		}
-		outcome, err := w.judge()
-		if err != nil {
-			return nil, err
-		}
-		if outcome != "" {
-			return w.answer(outcome), nil
-		}
-		timer.Reset(time.Until(w.nextTurn()))
 		select {
 		case <-w.surveyWake:
 			anew = true
-		case apply := <-w.answers:
-			apply()
+		case news = <-w.answers:
 			anew = true
 		case <-w.lookWake:
 			anew = false
@@ -122,6 +115,54 @@ func (w *wait) run() (*api.Answer, error) {
 			return nil, &CutError{w.deadline().Sub(w.began), context.Cause(w.ctx)}
 		}
 	}
+}
+
+// turn takes in news, if there are any, takes a survey if anew says so, and judges.
+// Without an answer and an error it sets the timer for the next turn.
+//
+// It has a goroutine of its own for its stack, which is deep for a moment. A wait is
+// parked nearly all its life, and would keep a stack of that size for as long.
+func (w *wait) turn(news func(), anew bool, timer *time.Timer) (a *api.Answer, err error) {
+	done := make(chan error)
+	go func() {
+		done <- guard(func() { a, err = w.takeTurn(news, anew, timer) })
+	}()
+	if panicked := <-done; panicked != nil {
+		panic(panicked)
+	}
+	return a, err
+}
+
+func (w *wait) takeTurn(news func(), anew bool, timer *time.Timer) (*api.Answer, error) {
+	if news != nil {
+		news()
+	}
+	if anew && w.pod != nil { // its deletion can have begun or been shortened, and it can have new addresses
+		w.setPod(w.cluster.Refresh(w.pod))
+		w.takeSurvey()
+	}
+	outcome, err := w.judge()
+	if err != nil {
+		return nil, err
+	}
+	if outcome != "" {
+		return w.answer(outcome), nil
+	}
+	timer.Reset(time.Until(w.nextTurn()))
+	return nil, nil
+}
+
+// guard runs f, and returns what it panics with, and where. A panic belongs to the
+// goroutine of the wait's caller, who can recover: anywhere else it would end the
+// program with all other waits.
+func guard(f func()) (panicked error) {
+	defer func() {
+		if v := recover(); v != nil {
+			panicked = fmt.Errorf("%v\n%s", v, debug.Stack())
+		}
+	}()
+	f()
+	return nil
 }
 
 func (w *wait) close() {
@@ -145,20 +186,47 @@ func (w *wait) warn(format string, args ...any) {
 // setLookupError notes why something could not be looked up, or with nil that it
 // was.
 func (w *wait) setLookupError(about string, err error) {
-	old, known := w.lookupErrors[about]
-	switch {
-	case err == nil:
-		delete(w.lookupErrors, about)
-	case !known || old.err.Error() != err.Error():
-		w.lookupErrors[about] = lookupError{err, time.Now()}
+	w.noteLookupError(lookupError{about: about, err: err})
+}
+
+// setSurveyError notes why the survey that is being taken could not look something up.
+// If the next one does not say so, too, it is over.
+func (w *wait) setSurveyError(about string, err error) {
+	if err != nil {
+		w.noteLookupError(lookupError{about: about, err: err, survey: w.surveys})
 	}
+}
+
+func (w *wait) noteLookupError(e lookupError) {
+	e.at = time.Now()
+	i := slices.IndexFunc(w.lookupErrors, func(old lookupError) bool { return old.about == e.about })
+	switch {
+	case e.err == nil && i >= 0:
+		w.lookupErrors = slices.Delete(w.lookupErrors, i, i+1)
+	case e.err == nil:
+	case i < 0:
+		w.lookupErrors = append(w.lookupErrors, e)
+	default:
+		if old := w.lookupErrors[i]; old.err.Error() == e.err.Error() {
+			e.at = old.at
+		}
+		w.lookupErrors[i] = e
+	}
+}
+
+// dropSurveyErrors drops what the newest survey has not met with.
+func (w *wait) dropSurveyErrors() {
+	w.lookupErrors = slices.DeleteFunc(w.lookupErrors, func(e lookupError) bool { return e.survey != 0 && e.survey != w.surveys })
 }
 
 // spawn runs ask in the background, for as long as the wait lasts, and has the
 // wait's goroutine run what it returns.
 func (w *wait) spawn(ask func(context.Context) func()) {
 	go func() {
-		apply := ask(w.ctx)
+		var apply func()
+		if panicked := guard(func() { apply = ask(w.ctx) }); panicked != nil {
+			apply = func() { panic(panicked) }
+		}
 		select {
 		case w.answers <- apply:
 		case <-w.ctx.Done():
@@ -179,7 +247,7 @@ func (w *wait) judge() (api.Outcome, error) {
 // update takes in the looks. The error is that AWS refuses to show a group that
 // was never read.
 func (w *wait) update() (refused error) {
-	for _, g := range w.sorted() {
+	for _, g := range w.groups {
 		settle := w.settleTime(g.kind)
 		first, gone := g.look == nil, g.isGone()
 		news, err := g.update(w.began, w.addresses, settle)
@@ -265,8 +333,10 @@ func (w *wait) facts() verdict.Facts {
 		Open:  w.pod == nil || len(w.survey.open) > 0,
 	}
 	unread := cmp.Or(w.survey.unread, errNoAnswer)
-	if e, unidentified := w.lookupErrors[aboutPod]; unidentified {
-		unread = e.err
+	for _, e := range w.lookupErrors {
+		if e.about == aboutPod {
+			unread = e.err
+		}
 	}
 	f.Unread = fmt.Errorf("%w: the API server cannot be read: %w", ErrUnavailable, unread)
 	if w.pod != nil {
@@ -340,7 +410,7 @@ func (w *wait) warnOfBudget() {
 	}
 	deadline, boundedBy := w.budget()
 	budget := deadline.Sub(w.began)
-	for _, g := range w.sorted() {
+	for _, g := range w.groups {
 		settle := w.settleTime(g.kind)
 		switch {
 		case budget >= settle:
@@ -370,7 +440,7 @@ func (w *wait) answer(o api.Outcome) *api.Answer {
 	if w.pod != nil {
 		a.Namespace, a.Pod = w.pod.Namespace, w.pod.Name
 	}
-	for _, g := range w.sorted() {
+	for _, g := range w.groups {
 		a.Targets = append(a.Targets, api.TargetAnswer{
 			TargetGroupARN: g.ARN, LoadBalancerType: cmp.Or(string(g.kind), "unknown"), SettleSeconds: api.InSeconds(w.settleTime(g.kind)),
 			State: g.state(w.addresses), Timeline: append([]api.StepAnswer{}, g.timeline...),
@@ -402,18 +472,22 @@ func (w *wait) warnOfOpen() {
 
 // lastError is the newest lookup error that is not over.
 func (w *wait) lastError() string {
-	var newest lookupError
-	for _, about := range slices.Sorted(maps.Keys(w.lookupErrors)) {
-		if e := w.lookupErrors[about]; newest.err == nil || e.at.After(newest.at) {
-			newest = e
-		}
-	}
-	if newest.err == nil {
+	if len(w.lookupErrors) == 0 {
 		return ""
 	}
-	return newest.err.Error()
+	return slices.MaxFunc(w.lookupErrors, func(a, b lookupError) int {
+		return cmp.Or(a.at.Compare(b.at), strings.Compare(b.about, a.about))
+	}).err.Error()
 }
 
-func (w *wait) sorted() []*group {
-	return slices.SortedFunc(maps.Values(w.groups), func(a, b *group) int { return cmp.Compare(a.ARN, b.ARN) })
+// group is a group that the wait follows; nil for none.
+func (w *wait) group(id elb.Group) *group {
+	if i, followed := slices.BinarySearchFunc(w.groups, id, compareGroups); followed {
+		return w.groups[i]
+	}
+	return nil
+}
+
+func compareGroups(g *group, id elb.Group) int {
+	return cmp.Or(strings.Compare(g.ARN, id.ARN), strings.Compare(g.RoleARN, id.RoleARN), strings.Compare(g.ExternalID, id.ExternalID))
 }

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,7 +44,8 @@ func handMade(t *testing.T, r Request) *wait {
 
 // with follows one more group.
 func (w *wait) with(id elb.Group, p verdict.Progress, publishes bool) {
-	w.groups[id] = &group{Group: id, progress: p, tie: tie{publishesNotReady: publishes}}
+	i, _ := slices.BinarySearchFunc(w.groups, id, compareGroups)
+	w.groups = slices.Insert(w.groups, i, &group{Group: id, progress: p, tie: tie{publishesNotReady: publishes}})
 }
 
 var (
@@ -72,7 +74,7 @@ func TestSetPod(t *testing.T) {
 	} {
 		watching(t, []string{""}, func(t *testing.T, e *elb.Watcher) {
 			w := handMade(t, Request{})
-			w.cluster, w.elb, w.pod, w.surveyed = x, e, nil, make(map[elb.Group]tie)
+			w.cluster, w.elb, w.pod = x, e, nil
 			defer w.close()
 			w.setPod(&cluster.Pod{Namespace: "default", Name: "web", UID: "web", IPs: []netip.Addr{old}})
 			w.follow(webID, tie{})
@@ -317,7 +319,7 @@ func TestWarnOfBudget(t *testing.T) {
 	} {
 		w := handMade(t, Request{MaxDelay: c.delay})
 		w.pod.Grace = c.grace
-		w.groups[webID] = &group{Group: webID, tie: tie{kind: elb.NLB}}
+		w.groups = []*group{{Group: webID, tie: tie{kind: elb.NLB}}}
 		c.change(w)
 		w.warnOfBudget()
 		w.warnOfBudget()
@@ -425,3 +427,55 @@ func TestDenied(t *testing.T) {
 		t.Errorf("refused: %v", got)
 	}
 }
+
+// TestSurveyErrors: what a survey met with is over when the next one does not.
+func TestSurveyErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := handMade(t, Request{})
+		w.setLookupError(aboutPod, errors.New("pod"))
+		for _, survey := range []struct {
+			errs map[string]string
+			want string
+		}{
+			{map[string]string{"a": "first"}, "first"},
+			{map[string]string{"a": "first", "b": "second"}, "second"},
+			{map[string]string{"a": "first"}, "first"},
+			{nil, "pod"},
+		} {
+			time.Sleep(time.Second)
+			w.surveys++
+			w.setSurveyError("c", nil)
+			for about, text := range survey.errs {
+				w.setSurveyError(about, errors.New(text))
+			}
+			w.dropSurveyErrors()
+			if got := w.lastError(); got != survey.want {
+				t.Errorf("after survey %d: got %q, want %q", w.surveys, got, survey.want)
+			}
+		}
+	})
+}
+
+// TestPanics: whatever panics for a wait, on whatever goroutine, panics on that of its
+// caller, and tells where.
+func TestPanics(t *testing.T) {
+	for name, f := range map[string]func(*wait){
+		"a turn":     func(w *wait) { _, _ = w.turn(explode, false, nil) },
+		"a question": func(w *wait) { w.spawn(func(context.Context) func() { explode(); return nil }); (<-w.answers)() },
+		"an answer": func(w *wait) {
+			w.spawn(func(context.Context) func() { return explode })
+			_, _ = w.turn(<-w.answers, false, nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if v := fmt.Sprint(recover()); !strings.Contains(v, "boom") || !strings.Contains(v, "drain.explode") {
+					t.Errorf("the caller's goroutine panics with %.300s", v)
+				}
+			}()
+			f(handMade(t, Request{}))
+		})
+	}
+}
+
+func explode() { panic("boom") }

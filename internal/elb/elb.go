@@ -101,8 +101,21 @@ func (l *Look) At(ip netip.Addr) []Target {
 	return l.targets[from:to:to]
 }
 
+// Of is the look without targets at other addresses, which it does not keep in memory.
+func (l *Look) Of(addrs []netip.Addr) *Look {
+	part := *l
+	part.targets = nil
+	for _, ip := range addrs {
+		part.targets = append(part.targets, l.At(ip)...)
+	}
+	slices.SortStableFunc(part.targets, compareTargets)
+	return &part
+}
+
 // Targets are all targets with an address, in order of it.
 func (l *Look) Targets() iter.Seq[Target] { return slices.Values(l.targets) }
+
+func compareTargets(a, b Target) int { return cmp.Or(a.IP.Compare(b.IP), a.Port-b.Port) }
 
 // differs says whether the targets at one of the addresses differ from those in an
 // older look.
@@ -166,7 +179,7 @@ func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) 
 		}
 		targets = append(targets, t)
 	}
-	slices.SortStableFunc(targets, func(a, b Target) int { return cmp.Or(a.IP.Compare(b.IP), a.Port-b.Port) })
+	slices.SortStableFunc(targets, compareTargets)
 	return targets, nil
 }
 

@@ -18,6 +18,7 @@ type metrics struct {
 	waited    *prometheus.HistogramVec
 	inFlight  prometheus.Gauge
 	fallbacks *prometheus.CounterVec
+	panics    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, version string) *metrics {
@@ -41,6 +42,9 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 		fallbacks: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "drain_wait_fallbacks_total", Help: "Hooks that reported that they took their fallback, by reason.",
 		}, []string{"reason"}),
+		panics: auto.NewCounter(prometheus.CounterOpts{
+			Name: "drain_wait_panics_total", Help: "Waits that a bug has ended; the log has the stack.",
+		}),
 	}
 	for _, reason := range api.Reasons {
 		m.fallbacks.WithLabelValues(reason) // there from the start, so that the first one is an increase

@@ -15,8 +15,13 @@ import (
 	"drainwait/internal/drain"
 )
 
-// longest is the limit of max-delay and settle; more is cut to it.
-const longest = time.Hour
+// Limits of a query. Anyone in the cluster can send one.
+const (
+	longest       = time.Hour // of max-delay and settle; more is cut to it
+	longestQuery  = 4 << 10   // bytes
+	mostIngresses = 16        // that are not equal
+	mostWarnings  = 16        // about parameters
+)
 
 // known are the parameters of GET /drain-delay.
 var known = []string{api.IP, api.Pod, api.Namespace, api.Ingress, api.MaxDelay, api.MaxWait, api.Settle}
@@ -32,12 +37,24 @@ func (e *badParameter) Error() string {
 	return fmt.Sprintf("bad value %q for parameter %s: want %s", value, e.name, e.want)
 }
 
+// queryOf is the query of a request.
+func queryOf(r *http.Request) (url.Values, error) {
+	if n := len(r.URL.RawQuery); n > longestQuery {
+		return nil, &badParameter{"query", r.URL.RawQuery, fmt.Sprintf("at most %d bytes, and there are %d", longestQuery, n)}
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
+	}
+	return query, nil
+}
+
 // parse reads the parameters of a hook's request. If they name neither an address nor a
 // pod, the address of the caller counts.
 func parse(r *http.Request) (req drain.Request, err error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := queryOf(r)
 	if err != nil {
-		return req, &badParameter{"query", r.URL.RawQuery, "name=value pairs joined by &, with special characters escaped"}
+		return req, err
 	}
 	req, err = ParseQuery(query)
 	caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
@@ -69,10 +86,13 @@ func ParseQuery(query url.Values) (req drain.Request, err error) {
 	req.Namespace, req.Pod = p.name(api.Namespace), p.name(api.Pod)
 	req.MaxDelay = cmp.Or(p.duration(api.MaxDelay), p.duration(api.MaxWait))
 	req.Settle = p.duration(api.Settle)
-	req.Ingresses = p.names(api.Ingress)
+	req.Ingresses = p.ingresses()
 	req.IP = p.address()
 	if p.err == nil && req.Pod != "" && req.Namespace == "" {
 		p.fail(api.Pod, req.Pod, "namespace= as well")
+	}
+	if p.unsaid > 0 {
+		p.warnings = append(p.warnings, fmt.Sprintf("and %d more", p.unsaid))
 	}
 	req.Warnings = p.warnings
 	return req, p.err
@@ -82,7 +102,17 @@ func ParseQuery(query url.Values) (req drain.Request, err error) {
 type parameters struct {
 	query    url.Values
 	warnings []string
+	unsaid   int // warnings for which there was no room
 	err      error
+}
+
+// warn keeps the first of many warnings.
+func (p *parameters) warn(format string, args ...any) {
+	if len(p.warnings) == mostWarnings {
+		p.unsaid++
+		return
+	}
+	p.warnings = append(p.warnings, fmt.Sprintf(format, args...))
 }
 
 func (p *parameters) fail(name, value, want string) {
@@ -104,7 +134,7 @@ func (p *parameters) get(name string) string {
 }
 
 func (p *parameters) warnEmpty(name string) {
-	p.warnings = append(p.warnings, fmt.Sprintf("parameter %s is empty and was ignored", name))
+	p.warn("parameter %s is empty and was ignored", name)
 }
 
 // name reads the name of a Kubernetes object.
@@ -114,17 +144,23 @@ func (p *parameters) name(name string) string {
 	return v
 }
 
-// names reads a parameter that may be repeated.
-func (p *parameters) names(name string) (vs []string) {
-	for _, v := range p.query[name] {
-		if v = strings.TrimSpace(v); v == "" {
-			p.warnEmpty(name)
-			continue
+// ingresses reads the one parameter that may be repeated. Equal ones count once.
+func (p *parameters) ingresses() (names []string) {
+	for _, v := range p.query[api.Ingress] {
+		v = strings.TrimSpace(v)
+		switch {
+		case v == "":
+			p.warnEmpty(api.Ingress)
+		case slices.Contains(names, v):
+		case len(names) == mostIngresses:
+			p.fail(api.Ingress, v, fmt.Sprintf("at most %d Ingresses", mostIngresses))
+			return nil
+		default:
+			p.checkName(api.Ingress, v)
+			names = append(names, v)
 		}
-		p.checkName(name, v)
-		vs = append(vs, v)
 	}
-	return vs
+	return names
 }
 
 func (p *parameters) checkName(name, v string) {
@@ -157,7 +193,7 @@ func (p *parameters) duration(name string) *time.Duration {
 		return nil
 	}
 	if d > longest {
-		p.warnings = append(p.warnings, fmt.Sprintf("%s=%.64s was cut to %s", name, v, longest))
+		p.warn("%s=%.64s was cut to %s", name, v, longest)
 		d = longest
 	}
 	return &d
@@ -169,11 +205,14 @@ func (p *parameters) findUnknown() {
 		if slices.Contains(known, name) {
 			continue
 		}
-		name = name[:min(len(name), 64)]
-		warning := fmt.Sprintf("unknown parameter %q was ignored", name)
-		if nearest := api.Nearest(name, known); nearest != "" {
-			warning += "; did you mean " + nearest + "?"
+		if name = name[:min(len(name), 64)]; len(p.warnings) == mostWarnings {
+			p.unsaid++ // without a search for what was meant
+			continue
 		}
-		p.warnings = append(p.warnings, warning)
+		meant := ""
+		if nearest := api.Nearest(name, known); nearest != "" {
+			meant = "; did you mean " + nearest + "?"
+		}
+		p.warn("unknown parameter %q was ignored%s", name, meant)
 	}
 }

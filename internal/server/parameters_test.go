@@ -1,11 +1,14 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"drainwait/internal/drain"
 )
 
 func TestDurations(t *testing.T) {
@@ -96,5 +99,33 @@ func TestForwarded(t *testing.T) {
 		if req.Forwarded != c.want || req.Caller.String() != "10.0.0.1" {
 			t.Errorf("%s, %q: forwarded %t from %s, want %t", c.header, c.query, req.Forwarded, req.Caller, c.want)
 		}
+	}
+}
+
+// TestManyParameters: what a query can make the service do and say has a bound.
+func TestManyParameters(t *testing.T) {
+	many := func(format string, n int) (query string) {
+		for i := range n {
+			query += fmt.Sprintf(format, i)
+		}
+		return query
+	}
+	ask := func(query string) (drain.Request, error) {
+		return parse(httptest.NewRequest(http.MethodGet, "/drain-delay?"+query, http.NoBody))
+	}
+	if req, err := ask(many("ingress=i%[1]d&ingress=i%[1]d&", 16)); err != nil || len(req.Ingresses) != 16 || len(req.Warnings) > 0 {
+		t.Errorf("16 Ingresses, each twice: %q, %q, %v", req.Ingresses, req.Warnings, err)
+	}
+	if _, err := ask(many("ingress=i%d&", 17)); err == nil || !strings.Contains(err.Error(), "at most 16 Ingresses") {
+		t.Errorf("17 Ingresses: %v", err)
+	}
+	for query, n := range map[string]int{many("x%d=&", 400): 400, strings.Repeat("ingress=&", 300): 300} {
+		req, err := ask(query)
+		if err != nil || len(req.Warnings) != 17 || req.Warnings[16] != fmt.Sprintf("and %d more", n-16) {
+			t.Errorf("%.20q: %q, %v", query, req.Warnings, err)
+		}
+	}
+	if req, err := ask(many("x%d=&", 16)); err != nil || len(req.Warnings) != 16 || strings.HasPrefix(req.Warnings[15], "and ") {
+		t.Errorf("16 unknown parameters: %q, %v", req.Warnings, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -28,7 +29,8 @@ import (
 // Settings are what an operator may change.
 type Settings struct {
 	// Quiet is how long the server goes on accepting connections once it shuts down,
-	// counted from the last new one: routers learn late that we shut down.
+	// counted from the last call of a hook: routers learn late that we shut down. It is
+	// three times as long at most.
 	Quiet time.Duration
 	Grace time.Duration // from the beginning of the shutdown until the remaining waits are cut
 	// Pprof adds Go's profiles, below /debug/pprof/, to the admin listener. They show
@@ -37,11 +39,14 @@ type Settings struct {
 	// WaitsPerSource is how many waits one source address may hold; equal ones count
 	// once, and 0 means any number. A proxy can hide a whole node behind one address.
 	WaitsPerSource int
+	// MaxWaits is how many waits there may be in all; 0 means any number. The memory
+	// that they need is known; see deploy/deployment.yaml.
+	MaxWaits int
 }
 
 // DefaultSettings are what the service ships with.
 func DefaultSettings() Settings {
-	return Settings{Quiet: 10 * time.Second, Grace: 295 * time.Second, WaitsPerSource: 256}
+	return Settings{Quiet: 10 * time.Second, Grace: 295 * time.Second, WaitsPerSource: 256, MaxWaits: 7000}
 }
 
 // Config makes a [Server].
@@ -62,7 +67,7 @@ type Server struct {
 	base     context.Context // its end cuts all waits
 	cut      context.CancelCauseFunc
 	closing  atomic.Bool
-	lastConn atomic.Int64 // when the last connection came in, in Unix nanoseconds
+	lastHook atomic.Int64 // when the last hook called, in Unix nanoseconds
 	callers  atomic.Int64 // that are held now
 	hooks    http.Handler // on the listener for hooks
 	admin    http.Handler // on the one for probes, metrics and the contract
@@ -113,43 +118,57 @@ func (s *Server) readyz(rw http.ResponseWriter, r *http.Request) {
 
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
-	s.callers.Add(1)
-	s.metrics.inFlight.Inc()
+	s.lastHook.Store(time.Now().UnixNano())
+	log := s.cfg.Log.With("caller", r.RemoteAddr)
 	defer s.callers.Add(-1)
+	if limit := s.cfg.MaxWaits; s.callers.Add(1) > int64(limit) && limit > 0 {
+		err := fmt.Errorf("%w: this replica holds %d waits; call again, to reach another replica, or raise --max-waits", drain.ErrUnavailable, limit)
+		s.refuse(rw, log, err, 0, nil)
+		return
+	}
+	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
 	began := time.Now()
-	log := s.cfg.Log.With("caller", r.RemoteAddr)
-	req, err := parse(r)
-	var a *api.Answer
-	if err == nil {
-		req.OnWarning = func(warning string) {
-			log.Warn("wait has a problem", "namespace", req.Namespace, "pod", req.Pod, "ip", req.IP, "problem", warning)
-		}
-		a, err = s.wait(r, req)
-	}
+	a, warnings, err := s.wait(r, log)
 	took := time.Since(began)
 	switch {
 	case errors.Is(err, context.Canceled):
 		s.metrics.countWait("hung_up", took)
 		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case err != nil:
-		s.refuse(rw, log, err, took, req.Warnings)
+		s.refuse(rw, log, err, took, warnings)
 	default:
 		s.answer(rw, log, a, took)
 	}
 }
 
-// wait carries out the wait until the caller hangs up or the server is cut.
-func (s *Server) wait(r *http.Request, req drain.Request) (*api.Answer, error) {
-	done, err := s.sources.acquire(req.Caller.String(), r.URL.Query().Encode())
+// wait carries out the wait until the caller hangs up or the server is cut. A panic
+// ends this wait alone, with an error.
+func (s *Server) wait(r *http.Request, log *slog.Logger) (a *api.Answer, warnings []string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.panics.Inc()
+			log.Error("wait panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			a, err = nil, errors.New("a bug in the service has ended this wait; its log has the stack")
+		}
+	}()
+	req, err := parse(r)
 	if err != nil {
-		return nil, err
+		return nil, req.Warnings, err
+	}
+	req.OnWarning = func(warning string) {
+		log.Warn("wait has a problem", "namespace", req.Namespace, "pod", req.Pod, "ip", req.IP, "problem", warning)
+	}
+	done, err := s.sources.acquire(req.Caller.String(), r.URL.RawQuery)
+	if err != nil {
+		return nil, req.Warnings, err
 	}
 	defer done()
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	return s.cfg.Drainer.Wait(ctx, req)
+	a, err = s.cfg.Drainer.Wait(ctx, req)
+	return a, req.Warnings, err
 }
 
 func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, a *api.Answer, took time.Duration) {
@@ -180,7 +199,9 @@ func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, too
 
 // fallback is POST /fallback: a hook reports that it went without an answer.
 func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
-	p := parameters{query: r.URL.Query()}
+	s.lastHook.Store(time.Now().UnixNano())
+	query, err := queryOf(r)
+	p := parameters{query: query, err: err}
 	reason, namespace, pod, ip := p.get(api.Reason), p.name(api.Namespace), p.name(api.Pod), p.address()
 	if !slices.Contains(api.Reasons, reason) {
 		p.fail(api.Reason, reason, "one of "+strings.Join(api.Reasons, ", "))
@@ -218,6 +239,7 @@ func statusOf(err error) (status int, name string) {
 }
 
 func write(rw http.ResponseWriter, status int, body any) {
+	_ = http.NewResponseController(rw).SetWriteDeadline(time.Now().Add(takeAnswer)) // the one of the request is over after a wait
 	rw.Header().Set("Content-Type", "application/json")
 	rw.WriteHeader(status)
 	enc := json.NewEncoder(rw)
@@ -225,23 +247,25 @@ func write(rw http.ResponseWriter, status int, body any) {
 	_ = enc.Encode(body) // fails only where the caller is gone
 }
 
+const (
+	// takeAnswer is how long a hook may take to read its answer.
+	takeAnswer = 10 * time.Second
+	// spareConnections is how many there may be that hold no wait.
+	spareConnections = 1000
+)
+
 // Serve answers on two listeners until ctx ends. Then it shuts down: it is unready at
-// once, accepts new waits until no connection has come in for [Settings].Quiet, and
-// cuts the waits that are not over at the end of the grace with a 503. It returns when
+// once, accepts new waits until no hook has called for [Settings].Quiet, and cuts
+// the waits that are not over at the end of the grace with a 503. It returns when
 // there is no wait any more.
 func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	defer s.cut(nil)
-	hookServer := &http.Server{
-		Handler:           s.hooks,
-		ReadHeaderTimeout: 5 * time.Second, // no write timeout: answers are late on purpose
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateNew {
-				s.lastConn.Store(time.Now().UnixNano())
-			}
-		},
-		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	connections := 0
+	if s.cfg.MaxWaits > 0 {
+		connections = s.cfg.MaxWaits + spareConnections
 	}
-	adminServer := &http.Server{Handler: s.admin, ReadHeaderTimeout: 5 * time.Second}
+	hookServer := newHTTPServer(s.hooks, connections, takeAnswer, s.cfg.Log)
+	adminServer := newHTTPServer(s.admin, spareConnections, 30*time.Second, s.cfg.Log) // a scrape is large
 	failed := make(chan error, 2)
 	go func() { failed <- fmt.Errorf("serve hooks on %s: %w", hooks.Addr(), hookServer.Serve(hooks)) }()
 	go func() { failed <- fmt.Errorf("serve admin on %s: %w", admin.Addr(), adminServer.Serve(admin)) }()
@@ -254,7 +278,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	case <-ctx.Done():
 	}
 	end := time.Now().Add(s.cfg.Grace)
-	s.lastConn.Store(time.Now().UnixNano()) // the quiet begins now at the earliest
+	s.lastHook.Store(time.Now().UnixNano()) // the quiet begins now at the earliest
 	s.closing.Store(true)
 	s.cfg.Log.Info("shutting down", "waits", s.callers.Load())
 	s.awaitQuiet(end)
@@ -270,10 +294,14 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 	return hookServer.Shutdown(finish)
 }
 
-// awaitQuiet returns when no connection has come in for a while, or at end.
+// awaitQuiet returns when no hook has called for a while, when it has waited for three
+// times as long, or at end.
 func (s *Server) awaitQuiet(end time.Time) {
+	if longest := time.Now().Add(3 * s.cfg.Quiet); longest.Before(end) {
+		end = longest
+	}
 	for {
-		wait := min(time.Until(time.Unix(0, s.lastConn.Load()).Add(s.cfg.Quiet)), time.Until(end))
+		wait := min(time.Until(time.Unix(0, s.lastHook.Load()).Add(s.cfg.Quiet)), time.Until(end))
 		if wait <= 0 {
 			return
 		}

@@ -14,35 +14,47 @@ var errTooMany = errors.New("too many waits from one address")
 type sources struct {
 	limit int // of different calls from one address; 0 for any number
 
-	mu    sync.Mutex                // guards calls; held for a moment only
-	calls map[string]map[string]int // how many of each query, by source
+	mu    sync.Mutex // guards calls; held for a moment only
+	calls map[string]*source
 }
 
+// source is an address that holds waits.
+type source struct {
+	all   int
+	equal map[string]int // of each query
+}
+
+// mostEqual is how many calls, on average, count as one: without a bound on equal ones
+// a single address could take all waits that there may be.
+const mostEqual = 4
+
 func newSources(limit int) *sources {
-	return &sources{limit: limit, calls: make(map[string]map[string]int)}
+	return &sources{limit: limit, calls: make(map[string]*source)}
 }
 
 // acquire counts a call until done is called, or refuses it.
-func (s *sources) acquire(source, query string) (done func(), err error) {
+func (s *sources) acquire(address, query string) (done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of := s.calls[source]
-	if of[query] == 0 && s.limit > 0 && len(of) >= s.limit {
-		return nil, fmt.Errorf("%w: %s already holds %d; is it a proxy? see --max-waits-per-source", errTooMany, source, s.limit)
+	from := s.calls[address]
+	if from == nil {
+		from = &source{equal: make(map[string]int)}
+		s.calls[address] = from
 	}
-	if of == nil {
-		of = make(map[string]int)
-		s.calls[source] = of
+	if different := len(from.equal); s.limit > 0 && (different >= s.limit && from.equal[query] == 0 || from.all >= mostEqual*s.limit) {
+		return nil, fmt.Errorf("%w: %s already holds %d, of which %d differ; is it a proxy? see --max-waits-per-source", errTooMany, address, from.all, different)
 	}
-	of[query]++
+	from.all++
+	from.equal[query]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if of[query]--; of[query] == 0 {
-			delete(of, query)
+		from.all--
+		if from.equal[query]--; from.equal[query] == 0 {
+			delete(from.equal, query)
 		}
-		if len(of) == 0 {
-			delete(s.calls, source)
+		if from.all == 0 {
+			delete(s.calls, address)
 		}
 	}, nil
 }
