@@ -23,10 +23,18 @@ import (
 )
 
 // Main runs the program and returns its exit code: 0, or 1 after an error, which it
-// prints to stderr. If version is empty, it comes from the build information.
+// prints to stderr. The first SIGINT or SIGTERM ends a command in order, the second one
+// the process. If version is empty, it comes from the build information.
 func Main(version string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	first := make(chan os.Signal, 1)
+	signal.Notify(first, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-first
+		signal.Stop(first) // before anybody knows of it: from now on a signal ends the process
+		cancel()
+	}()
 	root := Root(version)
 	root.SetOut(os.Stdout)
 	if err := root.ExecuteContext(ctx); err != nil {

@@ -33,6 +33,9 @@ import (
 //	waitfor FILE           wait until the file exists and is not empty
 //	waitfor URL STATUS     wait until the URL answers with the status
 //	waitpod URL            wait for a ready pod in the cluster at the URL: $POD and $POD_IP
+//	balance NAME ADDRESS...
+//	                       put an address on loopback into a variable that leads to each
+//	                       of the others in turn, as a Service does
 //	sigterm NAME           send SIGTERM to the program in the background with NAME among its arguments
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -43,6 +46,7 @@ func TestScript(t *testing.T) {
 			"answer":    awaitHook,
 			"build":     buildProgram,
 			"free-port": freePort,
+			"balance":   balance,
 			"source":    source,
 			"waitfor":   waitFor,
 			"waitpod":   waitPod,
@@ -95,6 +99,33 @@ func freePort(ts *testscript.TestScript, neg bool, args []string) {
 		defer l.Close() // after the last port is found, so that all ports differ
 		ts.Setenv(name, l.Addr().String())
 	}
+}
+
+func balance(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) > 1, "balance NAME ADDRESS...")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
+	go func() {
+		for i := 0; ; i++ {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", args[1+i%(len(args)-1)])
+			if err != nil {
+				from.Close()
+				continue
+			}
+			pass := func(to, from net.Conn) {
+				_, _ = io.Copy(to, from)
+				to.Close()
+			}
+			go pass(to, from)
+			go pass(from, to)
+		}
+	}()
 }
 
 func source(ts *testscript.TestScript, neg bool, args []string) {
