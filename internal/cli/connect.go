@@ -8,11 +8,13 @@ import (
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/middleware"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"drainwait/internal/api"
+	"drainwait/internal/elb"
 	"drainwait/internal/service"
 )
 
@@ -68,7 +70,8 @@ func (o *serviceOptions) connect(ctx context.Context) (err error) {
 	// The SDK fetches credentials without a deadline: without this time-out, which is longer
 	// than the one of the looks, a silent STS would block all calls for ever.
 	client := awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(10 * time.Second))
-	o.AWS, err = awsconfig.LoadDefaultConfig(ctx, client, awsconfig.WithSharedConfigProfile(o.awsProfile), awsconfig.WithRegion(o.Region))
+	limit := awsconfig.WithAPIOptions([]func(*middleware.Stack) error{elb.LimitAnswers})
+	o.AWS, err = awsconfig.LoadDefaultConfig(ctx, client, limit, awsconfig.WithSharedConfigProfile(o.awsProfile), awsconfig.WithRegion(o.Region))
 	if err != nil {
 		return fmt.Errorf("load AWS configuration: %w (check --aws-profile)", err)
 	}

@@ -12,6 +12,12 @@ import (
 	simkube "drainwait/internal/sim/kube"
 )
 
+// What package kube keeps watches apart by, jitter included.
+const (
+	longestPause = 15 * time.Second
+	steadyAfter  = 10 * time.Second
+)
+
 func netipAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // Bookmarks keep quiet watches young.
@@ -172,4 +178,53 @@ func TestGroupOfEKSWithoutBindings(t *testing.T) {
 			t.Error("ready although the version has gone")
 		}
 	})
+}
+
+// Watches that end with 410 Gone for ever begin anew less and less often, and make the
+// index not ready. As soon as that is over, all is well. client-go alone would begin anew
+// at once, hundreds of times a second.
+func TestWatchesThatExpireForEver(t *testing.T) {
+	reads := func(w *world) (n int) {
+		for what, times := range w.Kube.Requests() {
+			if strings.HasPrefix(what, "watch ") || strings.HasPrefix(what, "list ") {
+				n += times
+			}
+		}
+		return n
+	}
+	for name, begin := range map[string]func(*world){
+		"as an event": func(w *world) { w.Kube.AlwaysExpire(true) },
+		"as an answer": func(w *world) {
+			w.Kube.Fail(func(r *http.Request) bool { return r.URL.Query().Has("watch") }, http.StatusGone)
+			w.Kube.CutWatches()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
+				before := reads(w)
+				begin(w)
+				w.pass(time.Minute)
+				// Five kinds, each after 0.1, 0.2, 0.4 ... 6.4, 10 and 10 s, and half as much
+				// again at most.
+				if n := reads(w) - before; n < 5*8 || n > 5*14 {
+					t.Errorf("%d watches and lists in the first minute", n)
+				}
+				w.pass(maxAge)
+				if err := w.Ready(); err == nil {
+					t.Error("it is ready, although no watch stands")
+				}
+				w.Kube.AlwaysExpire(false)
+				w.Kube.Fail(nil, 0)
+				w.pass(longestPause + steadyAfter)
+				if err := w.Ready(); err != nil {
+					t.Errorf("when it is over, not ready: %v", err)
+				}
+				before = reads(w)
+				w.do("expire")
+				if n := reads(w) - before; n != 5 {
+					t.Errorf("%d watches and lists after a good time, want one each", n)
+				}
+			})
+		})
+	}
 }

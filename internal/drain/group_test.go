@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -62,7 +63,7 @@ func watching(t *testing.T, answers []string, f func(t *testing.T, w *elb.Watche
 			Credentials:  credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
 			HTTPClient:   &http.Client{Transport: scripted{time.Now(), answers}},
 			BaseEndpoint: &endpoint,
-		}, ""), nil)
+		}, ""), slog.New(slog.DiscardHandler), nil)
 		defer w.Close()
 		f(t, w)
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -43,7 +44,7 @@ func answered(t *testing.T, c canned, check func(question string, known bool, lo
 	synctest.Test(t, func(*testing.T) {
 		w := New(DefaultConfig(), Clients(aws.Config{
 			Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""), HTTPClient: &http.Client{Transport: c},
-		}, ""), nil)
+		}, ""), slog.New(slog.DiscardHandler), nil)
 		defer w.Close()
 		g := Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}
 		began := time.Now()
@@ -175,6 +176,9 @@ func TestAnswersAreReadUpToASize(t *testing.T) {
 			}
 			if asked++; asked == 2 && (known != tt.read || known && len(look.targets) != 3000) {
 				t.Errorf("%d bytes: known %v, error %v", len(tt.c.body), known, err)
+			}
+			if asked == 2 && !tt.read && (IsPermanent(err) || !strings.Contains(err.Error(), "not an answer from ELBv2: it has more than 8 MiB")) {
+				t.Errorf("%d bytes: error %v", len(tt.c.body), err)
 			}
 		})
 	}

@@ -2,16 +2,18 @@ package elb
 
 import (
 	"cmp"
-	"fmt"
+	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // access is what tells two clients apart.
@@ -23,10 +25,7 @@ type access struct{ region, roleARN, externalID string }
 // a try to get credentials, for which all calls wait, if nobody answers.
 func Clients(cfg aws.Config, region string) func(Group) API {
 	cfg = cfg.Copy()
-	if cfg.HTTPClient == nil {
-		cfg.HTTPClient = awshttp.NewBuildableClient()
-	}
-	cfg.HTTPClient = limited{cfg.HTTPClient}
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), LimitAnswers)
 	if cfg.Credentials != nil {
 		cfg.Credentials = newCredentialSource(cfg.Credentials)
 	}
@@ -52,8 +51,7 @@ func newClient(cfg aws.Config, a access) API {
 				o.ExternalID = &a.externalID
 			}
 		})
-		hint := fmt.Sprintf("may the service assume %s? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role", a.roleARN)
-		cfg.Credentials = aws.NewCredentialsCache(credentialSource{CredentialsProvider: role, hint: hint}, func(o *aws.CredentialsCacheOptions) {
+		cfg.Credentials = aws.NewCredentialsCache(credentialSource{CredentialsProvider: role, hint: checkRole}, func(o *aws.CredentialsCacheOptions) {
 			o.ExpiryWindow = 30 * time.Second // so that they do not expire during a call
 		})
 	}
@@ -63,19 +61,23 @@ func newClient(cfg aws.Config, a access) API {
 	return elbv2.NewFromConfig(cfg)
 }
 
-// maxAnswer is how many bytes of an answer are read at most. A group holds up to
-// 3,000 targets (see the quotas of Network Load Balancers), at some 400 bytes each.
+// maxAnswer is how many bytes of an answer are read at most. The largest that AWS can give
+// is the list of a group of 3,000 targets (see the quotas of Network Load Balancers), of
+// some 400 bytes each: 1.2 MB.
 const maxAnswer = 8 << 20
 
-// limited is an HTTP client that fails to read more than maxAnswer bytes of an
-// answer.
-type limited struct{ aws.HTTPClient }
-
-// Do implements [aws.HTTPClient].
-func (c limited) Do(r *http.Request) (*http.Response, error) {
-	resp, err := c.HTTPClient.Do(r)
-	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+// LimitAnswers is an API option of the SDK, for all clients that we make or that get
+// credentials for us: they fail to read more than maxAnswer bytes of an answer.
+func LimitAnswers(s *middleware.Stack) error {
+	const id = "drainwait:LimitAnswers"
+	if _, limited := s.Deserialize.Get(id); limited {
+		return nil
 	}
-	return resp, err
+	return s.Deserialize.Add(middleware.DeserializeMiddlewareFunc(id, func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+		out, metadata, err := next.HandleDeserialize(ctx, in)
+		if resp, ok := out.RawResponse.(*smithyhttp.Response); ok && resp.Body != nil {
+			resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+		}
+		return out, metadata, err
+	}), middleware.After)
 }

@@ -3,6 +3,7 @@ package elb
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func TestAssumedRole(t *testing.T) {
 			hint  string // of ErrRefused; empty for success
 		}{
 			{g, "grant elasticloadbalancing:DescribeTargetHealth"},
-			{Group{ARN: g.ARN, RoleARN: role}, "may the service assume " + role},
+			{Group{ARN: g.ARN, RoleARN: role}, "may the service assume the role"},
 			{Group{ARN: g.ARN, RoleARN: role, ExternalID: "wrong"}, "external ID"},
 			{Group{ARN: g.ARN, RoleARN: role + "-none"}, "trust policy"},
 			{Group{ARN: g.ARN, RoleARN: role, ExternalID: externalID}, ""},
@@ -163,7 +164,7 @@ func TestNoCredentials(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := New(DefaultConfig(), Clients(cfg, ""), nil)
+				w := New(DefaultConfig(), Clients(cfg, ""), slog.New(slog.DiscardHandler), nil)
 				wake := newWake()
 				s := w.Subscribe(Group{ARN: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"}, nil, Plan{}, wake)
 				// The SDK's own retries can last longer than a call, so that the first
@@ -262,7 +263,7 @@ func TestBehindGoesToTheRegionOfTheHostName(t *testing.T) {
 				api := clients(g)
 				region = api.(*elbv2.Client).Options().Region
 				return api
-			}, nil)
+			}, slog.New(slog.DiscardHandler), nil)
 			if _, known, err := w.GroupsByHostname(hostname, time.Now(), newWake()); known || err != nil {
 				t.Error(known, err)
 			}

@@ -41,11 +41,30 @@ func (s credentialSource) Retrieve(ctx context.Context) (aws.Credentials, error)
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
 	c, err := s.CredentialsProvider.Retrieve(ctx)
-	if err == nil || IsPermanent(err) || s.passes(err) {
+	if _, known := errors.AsType[*credentialError](err); err == nil || known {
 		return c, err
 	}
-	return c, fmt.Errorf("%w: no credentials: %w (%s)", ErrRefused, err, s.hint)
+	kind := errNoCredentials
+	if s.passes(err) {
+		kind = errNoCredentialsNow
+	}
+	return c, &credentialError{err, kind, s.hint}
 }
+
+var (
+	errNoCredentials    = fmt.Errorf("%w: no credentials", ErrRefused)
+	errNoCredentialsNow = errors.New("no credentials for now")
+)
+
+// credentialError is why there are no credentials.
+type credentialError struct {
+	error // in the words of the source, for the log
+	kind  error
+	hint  string
+}
+
+// Unwrap gives access to both.
+func (e *credentialError) Unwrap() []error { return []error{e.error, e.kind} }
 
 // passes says whether a later try may get credentials: if the service that hands
 // them out fails or cannot be reached, or if what we show to it has expired and will

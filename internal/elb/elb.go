@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"iter"
 	"net"
+	"net/http"
 	"net/netip"
+	"regexp"
 	"slices"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // API is what this package needs of the AWS SDK's ELBv2 client.
@@ -133,11 +136,14 @@ var (
 	ErrClosed         = errors.New("watcher of target groups is closed")
 )
 
+// errInvalid is the refusal of what cannot be the name of anything.
+var errInvalid = fmt.Errorf("%w as invalid", ErrRefused)
+
 // ErrNotOurs is the [ErrNoGroup] of a group that we have never seen: there may have
 // been none.
 var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 
-// errNoAnswer passes: something between us and AWS answered instead.
+// Answers that are none pass: something between us and AWS answered instead.
 //
 // Of a body without a root element (empty, plain text, JSON) and a status from 200
 // to 299 the SDK makes an empty output without an error, which would look like a
@@ -145,7 +151,15 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 // and an empty one, written as <A></A> or <A/>, is not. That AWS itself writes the
 // element for an empty list was not checked with AWS; the API reference lists it in
 // every answer. If AWS left it out, no wait would take the group for left.
-var errNoAnswer = errors.New("this is not an answer from ELBv2: the list, or a name in it, is missing (is there a proxy between the service and AWS?)")
+var (
+	errNoAnswer   = noAnswer("the list, or a name in it, is missing")
+	errTooLarge   = noAnswer(fmt.Sprintf("it has more than %d MiB", maxAnswer>>20))
+	errUnreadable = noAnswer("it cannot be read")
+)
+
+func noAnswer(why string) error {
+	return fmt.Errorf("this is not an answer from ELBv2: %s (is there a proxy between the service and AWS?)", why)
+}
 
 // IsPermanent says whether another try would not cure err.
 func IsPermanent(err error) bool {
@@ -187,29 +201,61 @@ func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) 
 const (
 	elsewhere        = "is it in another account or Region? see --aws-region and the TargetGroupBinding's iamRoleArnToAssume"
 	checkCredentials = "check the credentials of the service: profile, IRSA or Pod Identity"
+	checkRole        = "may the service assume the role of the TargetGroupBinding's iamRoleArnToAssume? see the role's trust policy and external ID, and sts:AssumeRole of the service's own role"
 )
 
-// classify marks the errors of an operation that another try would not cure, and
-// adds a hint. Only TargetGroupNotFound says that a group is gone; a ValidationError
-// says only that it cannot be read, as when the ARN is of another account or Region.
+// classify says of an error what its callers may know: whether another try would cure
+// it, its code, and a hint. Of the text of AWS, which has accounts, roles, sessions and
+// requests in it, nothing is left. Only TargetGroupNotFound says that a group is gone; a
+// ValidationError says only that it cannot be read, as when the ARN is of another account
+// or Region.
 func classify(operation string, err error) error {
-	if IsPermanent(err) {
-		return err // there were no credentials
+	code := errorCode(err)
+	if c, ok := errors.AsType[*credentialError](err); ok {
+		return fmt.Errorf("%w: %s (%s)", c.kind, code, c.hint)
 	}
-	switch errorCode(err) {
+	kind, hint := ErrRefused, ""
+	switch code {
 	case "TargetGroupNotFound":
-		return fmt.Errorf("%w: %w (%s)", ErrNoGroup, err, elsewhere)
+		kind, hint = ErrNoGroup, elsewhere
 	case "LoadBalancerNotFound":
-		return fmt.Errorf("%w: %w", ErrNoLoadBalancer, err)
+		return fmt.Errorf("%w: %s", ErrNoLoadBalancer, code)
 	case "ValidationError":
-		return fmt.Errorf("%w: %w (%s)", ErrRefused, err, elsewhere)
+		kind, hint = errInvalid, elsewhere
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return fmt.Errorf("%w: %w (grant elasticloadbalancing:%s; see deploy/iam-policy.json)", ErrRefused, err, operation)
+		hint = fmt.Sprintf("grant elasticloadbalancing:%s; see deploy/iam-policy.json", operation)
 	case "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "MissingAuthenticationToken", "IncompleteSignature", "AuthFailure", "OptInRequired":
-		return fmt.Errorf("%w: %w (%s)", ErrRefused, err, checkCredentials)
+		hint = checkCredentials
+	default:
+		return passing(code, err)
 	}
-	return err
+	return fmt.Errorf("%w: %s (%s)", kind, code, hint)
 }
+
+// passing is what callers may know of an error that another try may cure.
+func passing(code string, err error) error {
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	_, unreadable := errors.AsType[*smithy.DeserializationError](err)
+	_, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
+	switch {
+	case errors.Is(err, errNoAnswer):
+		return errNoAnswer
+	case large:
+		return errTooLarge
+	case throttled(err):
+		return fmt.Errorf("AWS turns requests away for their rate: %s", code)
+	case code == "timeout":
+		return fmt.Errorf("no answer from AWS in time: %s", code)
+	case unreadable:
+		return errUnreadable
+	case unsent:
+		return errors.New("AWS cannot be reached")
+	}
+	return fmt.Errorf("the request failed: %s", code)
+}
+
+// properCode is what an error code of AWS looks like. What is none can be anything.
+var properCode = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
 
 // errorCode is the code of an error of AWS or of our side of the call: "Throttling",
 // "AccessDenied", "timeout" and so on; "OK" for none.
@@ -217,7 +263,7 @@ func errorCode(err error) string {
 	if err == nil {
 		return "OK"
 	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() != "" {
+	if api, ok := errors.AsType[smithy.APIError](err); ok && properCode.MatchString(api.ErrorCode()) {
 		return api.ErrorCode()
 	}
 	network, ok := errors.AsType[net.Error](err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -72,7 +73,7 @@ func run(t *testing.T, change func(*Config, *sim.Assumptions), script func(*env)
 		}
 		e := &env{T: t, world: world, cfg: sdk, elb: elbv2.NewFromConfig(sdk), began: time.Now(), metrics: prometheus.NewRegistry()}
 		world.AWS.Fail(e.arrive)
-		e.watcher = New(cfg, Clients(sdk, ""), e.metrics)
+		e.watcher = New(cfg, Clients(sdk, ""), slog.New(slog.DiscardHandler), e.metrics)
 		running, stop := context.WithCancel(t.Context())
 		defer stop()
 		go func() {

@@ -142,14 +142,15 @@ func (w *Watcher) Check(ctx context.Context, g Group) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(w.ctx, func() { cancel(ErrClosed) })()
+	about := cmp.Or(g.ARN, "any name")
 	err := w.limit.Queue(limiter.Urgency{Class: limiter.Question}).Wait(ctx)
 	if err == nil {
-		_, err = call(ctx, w, "DescribeTargetGroups", func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
+		_, err = call(ctx, w, "DescribeTargetGroups", about, func(ctx context.Context) (*elbv2.DescribeTargetGroupsOutput, error) {
 			return wholeGroups(w.client(g).DescribeTargetGroups(ctx, &elbv2.DescribeTargetGroupsInput{PageSize: aws.Int32(1)}))
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("describe target groups of %s: %w", cmp.Or(g.ARN, "any name"), err)
+		return fmt.Errorf("describe target groups of %s: %w", about, err)
 	}
 	return nil
 }
@@ -341,7 +342,7 @@ func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
 func (r *request) findBalancer(api API, hostname, name string) (string, error) {
 	if name != "" {
 		arn, err := r.searchBalancers(api, hostname, &elbv2.DescribeLoadBalancersInput{Names: []string{name}})
-		if !errors.Is(err, ErrNoLoadBalancer) && errorCode(err) != "ValidationError" { // for what cannot be a name
+		if !errors.Is(err, ErrNoLoadBalancer) && !errors.Is(err, errInvalid) { // for what cannot be a name
 			return arn, err
 		}
 	}
@@ -406,11 +407,11 @@ func paid[T any](r *request, operation string, send func(context.Context) (T, er
 	if err := r.pay(); err != nil {
 		return out, err
 	}
-	return call(r.w.ctx, r.w, operation, send)
+	return call(r.w.ctx, r.w, operation, r.q.String(), send)
 }
 
-// call sends what is paid for, and counts what came of it.
-func call[T any](ctx context.Context, w *Watcher, operation string, send func(context.Context) (T, error)) (T, error) {
+// call sends what is paid for, counts what came of it, and logs what AWS says of a failure.
+func call[T any](ctx context.Context, w *Watcher, operation, about string, send func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	out, err := send(ctx)
@@ -424,14 +425,39 @@ func call[T any](ctx context.Context, w *Watcher, operation string, send func(co
 		w.throttles.Inc()
 		w.limit.Throttle()
 	}
-	return out, classify(operation, err)
+	known := classify(operation, err)
+	if !errors.Is(known, ErrNoGroup) && !errors.Is(known, ErrNoLoadBalancer) && errorCode(err) != "canceled" {
+		w.logFailure(operation, about, err)
+	}
+	return out, known
 }
+
+// logFailure logs what AWS says, which callers do not get: an error code once in
+// sayAgain for each thing that we ask for.
+func (w *Watcher) logFailure(operation, about string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := failure{operation, about, errorCode(err)}
+	if at, said := w.said[f]; said && time.Since(at) < sayAgain {
+		return
+	}
+	if len(w.said) >= maxAnswers {
+		clear(w.said) // it only says more again: the rate of requests bounds that
+	}
+	w.said[f] = time.Now()
+	w.log.Warn("a call to AWS failed", "operation", operation, "about", about, "code", f.code, "error", err)
+}
+
+// failure is what tells failures apart in the log.
+type failure struct{ operation, about, code string }
+
+const sayAgain = 10 * time.Minute
 
 // look takes one look at a group, which is paid for and was due then.
 func (w *Watcher) look(ctx context.Context, g Group, due time.Time) (*Look, error) {
 	look := &Look{Began: time.Now(), Queued: time.Since(due)}
 	var err error
-	look.targets, err = call(ctx, w, "DescribeTargetHealth", func(ctx context.Context) ([]Target, error) {
+	look.targets, err = call(ctx, w, "DescribeTargetHealth", g.ARN, func(ctx context.Context) ([]Target, error) {
 		return targetsOf(ctx, w.client(g), g.ARN)
 	})
 	look.Ended = time.Now()

@@ -2,6 +2,7 @@ package elb
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -47,6 +48,7 @@ func DefaultConfig() Config {
 type Watcher struct {
 	cfg     Config
 	client  func(Group) API
+	log     *slog.Logger
 	limit   *limiter.Limiter
 	ctx     context.Context // of all requests: they never run under a caller's
 	cancel  context.CancelFunc
@@ -61,6 +63,7 @@ type Watcher struct {
 	pollers     map[Group]*poller
 	checkpoints map[string]checkpoint // the last one heard, by group ARN
 	requests    map[question]*request
+	said        map[failure]time.Time // when each was last logged
 }
 
 // checkpoint is what the controller wrote last, and when we heard of it and of
@@ -77,18 +80,21 @@ func (c checkpoint) awaits(t time.Time) bool {
 }
 
 // New makes a Watcher, and registers its metrics with reg unless that is nil.
-// client returns the client for a group's Region and role and must not block.
-func New(cfg Config, client func(Group) API, reg prometheus.Registerer) *Watcher {
+// client returns the client for a group's Region and role and must not block. log gets
+// the texts of AWS' errors, which no error of this package has in it.
+func New(cfg Config, client func(Group) API, log *slog.Logger, reg prometheus.Registerer) *Watcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Watcher{
 		cfg:         cfg,
 		client:      client,
+		log:         log,
 		limit:       limiter.New(cfg.Rate, float64(cfg.Burst)),
 		ctx:         ctx,
 		cancel:      cancel,
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
+		said:        make(map[failure]time.Time),
 	}
 	auto := promauto.With(reg) // no metric carries the name of a target group: there are too many
 	auto.NewGaugeFunc(prometheus.GaugeOpts{

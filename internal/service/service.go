@@ -55,7 +55,7 @@ type Service struct {
 func New(c Config) (*Service, error) {
 	s := new(Service)
 	metrics := prometheus.NewRegistry()
-	s.Watcher = elb.New(c.ELB, elb.Clients(c.AWS, c.Region), metrics)
+	s.Watcher = elb.New(c.ELB, elb.Clients(c.AWS, c.Region), c.Log, metrics)
 	var err error
 	s.Index, err = cluster.New(cluster.Config{
 		REST:         c.Kubernetes,

@@ -67,21 +67,29 @@ func (a *ages) expected(req *http.Request) string {
 	return ""
 }
 
-// opened sees each answer, and listens to those that are watches.
-func (a *ages) opened(req *http.Request, resp *http.Response) {
-	if resp.StatusCode != http.StatusOK {
-		return
+// listen follows an open watch, of a path that has an age unless it is "". While watches
+// of its kind end soon, it counts from when it has lasted.
+func (c *Client) listen(body io.ReadCloser, what, path string, began time.Time) io.ReadCloser {
+	heard := func() {
+		if path != "" && c.pacer.steady(what, began) {
+			c.ages.heard(path)
+		}
 	}
-	if path := a.expected(req); path != "" {
-		a.heard(path)
-		resp.Body = &watchBody{resp.Body, func() { a.heard(path) }}
+	lasts := time.AfterFunc(steadyAfter, heard)
+	if c.pacer.steady(what, began) {
+		lasts.Stop()
+		heard()
 	}
+	return &watchBody{body, heard, sync.OnceFunc(func() {
+		lasts.Stop()
+		c.pacer.ended(what, began)
+	})}
 }
 
-// watchBody tells when something comes in on a watch, or the watch ends.
+// watchBody tells when something comes in on a watch, and when the watch is over.
 type watchBody struct {
 	io.ReadCloser
-	heard func()
+	heard, ended func()
 }
 
 // Read implements [io.Reader].
@@ -89,6 +97,12 @@ func (b *watchBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.heard()
 	return n, err
+}
+
+// Close implements [io.Closer].
+func (b *watchBody) Close() error {
+	b.ended()
+	return b.ReadCloser.Close()
 }
 
 // WatchAge is how long the quietest watch has brought nothing; see maxAge.

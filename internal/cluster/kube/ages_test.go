@@ -19,8 +19,14 @@ func TestSilentWatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		watch := &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("an event"))}
-		c.ages.opened(req, watch)
+		api := roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("an event"))}, nil
+		})
+		watch, err := (&transport{next: api, c: c}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer watch.Body.Close()
 		time.Sleep(maxAge + time.Second)
 		if err := c.Ready(); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("ready: %v", err)
@@ -33,3 +39,7 @@ func TestSilentWatch(t *testing.T) {
 		}
 	})
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

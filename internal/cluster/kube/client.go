@@ -36,6 +36,7 @@ type Client struct {
 	lost      atomic.Bool // the last request did not reach the API server
 	dynamic   dynamic.Interface
 	ages      ages
+	pacer     pacer
 	factories []informers.SharedInformerFactory // one for each namespace, and that of our own replicas
 	resources []*resource                       // what every cluster serves
 	bindings  []*BindingWatch

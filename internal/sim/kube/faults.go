@@ -83,6 +83,15 @@ func (s *Cluster) ExpireWatches() {
 	}
 }
 
+// AlwaysExpire decides whether every watch ends with 410 Gone at once, those that begin
+// with the whole state, too. Lists still work.
+func (s *Cluster) AlwaysExpire(on bool) {
+	s.expiring = on
+	if on {
+		s.ExpireWatches()
+	}
+}
+
 func (t *table) endWatches(end func(*watcher)) {
 	for _, x := range t.watchers {
 		end(x)

@@ -326,3 +326,23 @@ func TestRefusedWatchInMidLife(t *testing.T) {
 		})
 	})
 }
+
+// TestAlwaysExpire: a watch is opened and ends with 410 Gone, whatever it begins with.
+func TestAlwaysExpire(t *testing.T) {
+	inBubble(t, func(t *testing.T, c cluster) {
+		c.Kube.AlwaysExpire(true)
+		for _, o := range []metav1.ListOptions{{}, {ResourceVersion: "1"}} {
+			c.try(func(ctx context.Context) error {
+				wi, err := c.clientset().CoreV1().Pods("").Watch(ctx, o)
+				if err != nil {
+					return err
+				}
+				defer wi.Stop()
+				if e := <-wi.ResultChan(); !apierrors.IsResourceExpired(apierrors.FromObject(e.Object)) {
+					t.Errorf("the watch from %q tells %v", o.ResourceVersion, e)
+				}
+				return nil
+			})
+		}
+	})
+}

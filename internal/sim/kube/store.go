@@ -49,6 +49,7 @@ type Cluster struct {
 
 	fail       func(*http.Request) bool
 	failStatus int
+	expiring   bool // see AlwaysExpire
 	requests   map[string]int
 }
 
@@ -407,6 +408,9 @@ type watcher struct {
 func (s *Cluster) watch(t *table, x *watcher, q *request.Request) {
 	x.from = q.From
 	switch {
+	case s.expiring:
+		x.expire(q.From, s.revision)
+		return
 	case q.WantsInitial():
 		var rows []*row
 		rows, x.from = s.view(t, q)
