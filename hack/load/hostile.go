@@ -49,7 +49,7 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 	t := &table{
 		title: "Beside hostile callers",
 		header: []string{
-			"load", "sent, answered, most open, lost", "/readyz p99, ms", "honest callers", "their p99, ms", "peak, MiB",
+			"load", "sent, answered, most open, lost", "/readyz p99, ms", "not ready", "honest callers", "their p99, ms", "peak, MiB",
 			"calls to AWS", "calls to the API server", "log, kB",
 		},
 		notes: []string{
@@ -103,13 +103,14 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	loaded, cancel := context.WithTimeout(ctx, span)
 	defer cancel()
 	var probes []time.Duration
+	var unready int
 	var honest map[netip.Addr]hookAnswer
 	var did fooled
 	var peak int
 	var foolish error
 	var all sync.WaitGroup
 	all.Go(func() { did, foolish = s.sendFools(ctx, w, server, span) })
-	all.Go(func() { probes = probe(loaded, server) })
+	all.Go(func() { probes, unready = probe(loaded, server) })
 	all.Go(func() { honest = s.deploy(ctx, server, span) })
 	all.Go(func() { peak = server.guard(loaded) })
 	all.Wait()
@@ -130,7 +131,7 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	rate := elb.DefaultConfig()
 	return []cell{
 		plain("%s", w.name), plain("%d, %d, %d, %d", did.Sent, did.Replies, did.MostOpen, did.Lost),
-		bounded(p99(probes), most(mostReady), ""), served, bounded(p99(late), most(max(2*s.quiet, mostHonest)), ""),
+		bounded(p99(probes), most(mostReady), ""), exactly(unready, 0), served, bounded(p99(late), most(max(2*s.quiet, mostHonest)), ""),
 		bounded(float64(peak)/mebibyte, float64(s.memory), ""),
 		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lived)+float64(rate.Burst), ""),
 		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lived)+kubeBurst, ""),
@@ -161,24 +162,22 @@ func (s *siege) sendFools(ctx context.Context, w way, server *server, span time.
 }
 
 // probe asks whether the server is ready as kubelets do, but far more often, and says how
-// long each answer took. One that does not come in five seconds took so long.
-func probe(ctx context.Context, s *server) (took []time.Duration) {
-	const timeout = 5 * time.Second
-	client := &http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}
+// long each answer took, five seconds at most, and how many were not "ready".
+func probe(ctx context.Context, s *server) (took []time.Duration, unready int) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for ctx.Err() == nil {
 		began := time.Now()
 		resp, err := client.Get("http://" + s.admin + "/readyz")
-		d := time.Since(began)
+		took = append(took, time.Since(began))
 		if err == nil {
 			resp.Body.Close()
 		}
 		if err != nil || resp.StatusCode != http.StatusOK {
-			d = timeout
+			unready++
 		}
-		took = append(took, d)
 		pause(ctx, 20*time.Millisecond)
 	}
-	return took
+	return took, unready
 }
 
 // guard watches the server's memory, and stops a server that needs far too much. It returns
