@@ -87,7 +87,7 @@ func (o *options) held(ctx context.Context, r heldRun) ([]cell, error) {
 	}
 	defer s.end()
 	if r.swept {
-		if err := s.awaitSweep(ctx); err != nil {
+		if err := s.awaitSweep(ctx, r.groups); err != nil {
 			return nil, err
 		}
 	}
@@ -205,20 +205,31 @@ func call(ctx context.Context, hooks string, from netip.Addr, query string) (a h
 	return a
 }
 
-// awaitHeld returns when all waits are held, and can no longer be refused.
+// awaitHeld returns when all waits are held, can no longer be refused, and know all that
+// they asked for: then the server has little to do. If it has much to do for ever, that is
+// measured.
 func (h *holding) awaitHeld(ctx context.Context) error {
-	for range 240 {
+	last := time.Duration(0)
+	for calm, tries := 0, 0; calm < 5 && tries < 120; tries++ {
 		m, err := h.server.metrics(ctx)
 		if err != nil {
 			return err
 		}
-		if h.inFlight = int(m["drain_wait_waits_in_flight"]); h.inFlight == h.waits {
-			time.Sleep(5 * time.Second) // a refusal comes within two
-			return nil
+		u, err := h.server.usage()
+		if err != nil {
+			return err
 		}
-		time.Sleep(500 * time.Millisecond)
+		h.inFlight = int(m["drain_wait_waits_in_flight"])
+		if calm++; h.inFlight != h.waits || u.cpu-last > 2*mostIdle*time.Second/100 {
+			calm = 0
+		}
+		last = u.cpu
+		time.Sleep(time.Second)
 	}
-	return fmt.Errorf("%d waits are held, want %d", h.inFlight, h.waits)
+	if h.inFlight != h.waits {
+		return fmt.Errorf("%d waits are held, want %d", h.inFlight, h.waits)
+	}
+	return nil
 }
 
 // measureHeld measures while nothing happens.

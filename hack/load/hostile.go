@@ -96,7 +96,7 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 		return nil, err
 	}
 	defer server.end()
-	if err := server.awaitSweep(ctx); err != nil {
+	if err := server.awaitSweep(ctx, honestGroups); err != nil {
 		return nil, err
 	}
 	span := time.Duration(s.seconds(w)) * time.Second

@@ -248,8 +248,9 @@ func (s *server) collected(ctx context.Context) (int, error) {
 	return u.resident - int(m["go_memstats_heap_idle_bytes"]-m["go_memstats_heap_released_bytes"]), err
 }
 
-// awaitSweep returns when the server has asked AWS nothing for three seconds.
-func (s *server) awaitSweep(ctx context.Context) error {
+// awaitSweep returns when the server has asked AWS about each group, and then nothing for
+// three seconds.
+func (s *server) awaitSweep(ctx context.Context, groups int) error {
 	const calls = "drain_wait_aws_calls_total"
 	last, calm := -1.0, 0
 	for range 600 {
@@ -257,7 +258,7 @@ func (s *server) awaitSweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if calm++; m[calls] != last {
+		if calm++; m[calls] != last || int(last) < groups {
 			last, calm = m[calls], 0
 		}
 		if calm == 6 {
