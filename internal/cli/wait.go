@@ -158,7 +158,7 @@ func (o *waitOptions) wait(ctx context.Context, stdout, stderr io.Writer) (a *ap
 	if err := s.AwaitReady(ctx, readTimeout); err != nil {
 		return nil, err
 	}
-	return s.Drainer.Wait(ctx, req)
+	return s.Drainer.Wait(ctx, &req)
 }
 
 func printAnswer(out io.Writer, a *api.Answer) error {

@@ -50,8 +50,12 @@ func (x *Index) rememberPod(p *corev1.Pod) *corev1.Pod {
 	defer x.mu.Unlock()
 	h := x.historyOf(p, true)
 	isOlder := func(known *corev1.Pod) bool { return !laterVersion(p.ResourceVersion, known.ResourceVersion) }
-	if !slices.ContainsFunc(kube.ByKey[corev1.Pod](x.seenPods, key(p)), isOlder) {
+	known := kube.ByKey[corev1.Pod](x.seenPods, key(p))
+	switch i := slices.IndexFunc(known, isOlder); {
+	case i < 0:
 		_ = x.reads.Update(p) // no error: it has a name
+	case known[i].UID == p.UID && known[i].ResourceVersion == p.ResourceVersion:
+		p = known[i] // thousands of waits should not hold a copy each
 	}
 	h.Tie(x.records.ServicesOf(p)...)
 	x.wake(p.Namespace, p.Name)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,6 +89,9 @@ type Drainer struct {
 	elb     *elb.Watcher
 	log     *slog.Logger
 	denied  prometheus.Gauge // accounts and Regions of which AWS refuses to show anything
+	// turns has room for as many turns of waits as can make progress side by side: each
+	// has a deep stack.
+	turns chan struct{}
 }
 
 // New makes a Drainer, which is for concurrent use, and registers its metric with
@@ -96,7 +100,7 @@ func New(cfg Config, c *cluster.Index, e *elb.Watcher, log *slog.Logger, reg pro
 	denied := promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 		Name: "drain_wait_aws_accounts_denied", Help: "Accounts and Regions in which AWS has refused our first call, so that no wait can succeed there.",
 	})
-	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log, denied: denied}
+	return &Drainer{cfg: cfg, cluster: c, elb: e, log: log, denied: denied, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // Ready says why waits cannot be carried out now with caches that can be trusted; nil
@@ -106,11 +110,9 @@ func (d *Drainer) Ready() error { return d.cluster.Ready() }
 // Wait blocks until the targets of the pod that r names are drained, another outcome
 // is certain, or ctx ends; then the error is a [CutError]. It never takes longer than
 // the budget.
-func (d *Drainer) Wait(ctx context.Context, r Request) (*api.Answer, error) {
+func (d *Drainer) Wait(ctx context.Context, r *Request) (*api.Answer, error) {
 	if !d.cluster.Synced() {
 		return nil, fmt.Errorf("%w: the cluster has not been read yet", ErrUnavailable)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	return newWait(ctx, d, r).run()
 }

@@ -17,7 +17,8 @@ import (
 // survey is what a wait knows at one moment of which target groups may hold its pod.
 // It is made anew from the caches of cluster and elb: nothing in it is remembered.
 type survey struct {
-	open []string // what is not known yet
+	open      []string // what is not known yet, or the first of it
+	openInAll int
 	// refused: AWS refuses to show something that is tied to the pod. hidden: it
 	// refuses to show something that may or may not hold it.
 	refused, hidden error
@@ -93,7 +94,10 @@ func (w *wait) readLists() {
 var errNoAnswer = errors.New("no answer yet")
 
 func (w *wait) noteOpen(format string, args ...any) {
-	w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
+	w.survey.openInAll++
+	if len(w.survey.open) < maxOpen {
+		w.survey.open = append(w.survey.open, fmt.Sprintf(format, args...))
+	}
 }
 
 // noteRefused notes that AWS refuses to show something. If that is tied to the pod,

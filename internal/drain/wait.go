@@ -35,6 +35,8 @@ const (
 	// pod. It mostly takes less than a second, but half a minute when its leader changes
 	// (measured with LBC 3.5: 22 to 28 s).
 	controllerLag = 30 * time.Second
+	// maxOpen and maxWarnings are how many open questions and warnings a wait tells.
+	maxOpen, maxWarnings = 8, 50
 )
 
 // wait is one hook call, from request to answer: a reconcile that belongs to the
@@ -43,7 +45,8 @@ const (
 type wait struct {
 	*Drainer
 	ctx     context.Context // the caller's; ends when the wait is over
-	request Request
+	end     context.CancelFunc
+	request *Request
 	began   time.Time
 
 	pod        *cluster.Pod // nil until the cache or the API server shows one
@@ -76,10 +79,12 @@ type lookupError struct {
 	survey int       // the newest one that met with it; 0 where it is not of a survey
 }
 
-func newWait(ctx context.Context, d *Drainer, r Request) *wait {
+func newWait(ctx context.Context, d *Drainer, r *Request) *wait {
+	ctx, end := context.WithCancel(ctx)
 	return &wait{
 		Drainer:    d,
 		ctx:        ctx,
+		end:        end,
 		request:    r,
 		began:      time.Now(),
 		stopWatch:  func() {},
@@ -93,8 +98,8 @@ func newWait(ctx context.Context, d *Drainer, r Request) *wait {
 // run follows the groups to the outcome.
 func (w *wait) run() (*api.Answer, error) {
 	defer w.close()
+	defer w.end()
 	timer := time.NewTimer(0)
-	defer timer.Stop()
 	news, anew := w.identify, true
 	for {
 		a, err := w.turn(news, anew, timer)
@@ -124,8 +129,11 @@ func (w *wait) run() (*api.Answer, error) {
 // parked nearly all its life, and would keep a stack of that size for as long.
 func (w *wait) turn(news func(), anew bool, timer *time.Timer) (a *api.Answer, err error) {
 	done := make(chan error)
+	w.turns <- struct{}{}
 	go func() {
-		done <- guard(func() { a, err = w.takeTurn(news, anew, timer) })
+		panicked := guard(func() { a, err = w.takeTurn(news, anew, timer) })
+		<-w.turns
+		done <- panicked
 	}()
 	if panicked := <-done; panicked != nil {
 		panic(panicked)
@@ -176,6 +184,12 @@ func (w *wait) warn(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	if slices.Contains(w.warnings, s) {
 		return
+	}
+	if len(w.warnings) > maxWarnings {
+		return
+	}
+	if len(w.warnings) == maxWarnings {
+		s = "there are more warnings, which are left out"
 	}
 	w.warnings = append(w.warnings, s)
 	if w.request.OnWarning != nil {
@@ -462,6 +476,9 @@ func (w *wait) answer(o api.Outcome) *api.Answer {
 func (w *wait) warnOfOpen() {
 	for _, s := range w.survey.open {
 		w.warn("%s", s)
+	}
+	if more := w.survey.openInAll - len(w.survey.open); more > 0 {
+		w.warn("as much is not known about %d more", more)
 	}
 	if !w.identified {
 		w.warn("the pod could not be read from the API server")

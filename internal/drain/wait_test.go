@@ -35,7 +35,7 @@ func at(seconds float64) time.Time {
 // handMade is a wait of a pod that was read live with the lists of its namespace,
 // without a cluster and without AWS.
 func handMade(t *testing.T, r Request) *wait {
-	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler), nil), r)
+	w := newWait(t.Context(), New(DefaultConfig(), nil, nil, slog.New(slog.DiscardHandler), nil), &r)
 	w.pod = &cluster.Pod{Namespace: "default", Name: "web", UID: "web", Grace: 5 * time.Minute}
 	w.identified = true
 	w.survey.live = true
@@ -479,3 +479,22 @@ func TestPanics(t *testing.T) {
 }
 
 func explode() { panic("boom") }
+
+// TestMuchToTell: however much is unknown or wrong, a wait tells some of it, and that
+// there is more.
+func TestMuchToTell(t *testing.T) {
+	w := handMade(t, Request{})
+	for i := range 100 {
+		w.noteOpen("what %d is", i)
+	}
+	w.warnOfOpen()
+	if want := []string{"what 0 is", "as much is not known about 92 more"}; len(w.warnings) != 9 || w.warnings[0] != want[0] || w.warnings[8] != want[1] {
+		t.Errorf("of open questions: %q", w.warnings)
+	}
+	for i := range 1000 {
+		w.warn("warning %d", i)
+	}
+	if last := w.warnings[len(w.warnings)-1]; len(w.warnings) != 51 || last != "there are more warnings, which are left out" {
+		t.Errorf("%d warnings, the last is %q", len(w.warnings), last)
+	}
+}

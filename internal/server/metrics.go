@@ -2,6 +2,7 @@ package server
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,18 +17,20 @@ import (
 type metrics struct {
 	waits     *prometheus.CounterVec
 	waited    *prometheus.HistogramVec
-	inFlight  prometheus.Gauge
 	fallbacks *prometheus.CounterVec
 	panics    prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, version string) *metrics {
+func newMetrics(reg prometheus.Registerer, version string, callers *atomic.Int64) *metrics {
 	auto := promauto.With(reg)
 	auto.NewGauge(prometheus.GaugeOpts{
 		Name: "drain_wait_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	}).Set(1)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drain_wait_waits_in_flight", Help: "Callers that are held now.",
+	}, func() float64 { return float64(callers.Load()) })
 	m := &metrics{
 		waits: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "drain_wait_waits_total", Help: "Finished waits, by outcome, or by error if the status was not 200.",
@@ -36,9 +39,6 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 			Name: "drain_wait_wait_duration_seconds", Help: "How long callers were held, by outcome or error.",
 			Buckets: []float64{0.1, 1, 5, 10, 15, 20, 25, 30, 45, 60, 90, 120, 150, 180, 240, 300, 600},
 		}, []string{"outcome"}),
-		inFlight: auto.NewGauge(prometheus.GaugeOpts{
-			Name: "drain_wait_waits_in_flight", Help: "Callers that are held now.",
-		}),
 		fallbacks: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "drain_wait_fallbacks_total", Help: "Hooks that reported that they took their fallback, by reason.",
 		}, []string{"reason"}),

@@ -78,7 +78,8 @@ var openAPI []byte
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics, cfg.Version), sources: newSources(cfg.WaitsPerSource)}
+	s := &Server{cfg: cfg, sources: newSources(cfg.WaitsPerSource)}
+	s.metrics = newMetrics(cfg.Metrics, cfg.Version, &s.callers)
 	s.base, s.cut = context.WithCancelCause(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.DrainDelayPath, s.drainDelay)
@@ -119,56 +120,72 @@ func (s *Server) readyz(rw http.ResponseWriter, r *http.Request) {
 // drainDelay is GET /drain-delay: it answers when the pod may stop.
 func (s *Server) drainDelay(rw http.ResponseWriter, r *http.Request) {
 	s.lastHook.Store(time.Now().UnixNano())
-	log := s.cfg.Log.With("caller", r.RemoteAddr)
+	s.callers.Add(1)
 	defer s.callers.Add(-1)
-	if limit := s.cfg.MaxWaits; s.callers.Add(1) > int64(limit) && limit > 0 {
-		err := fmt.Errorf("%w: this replica holds %d waits; call again, to reach another replica, or raise --max-waits", drain.ErrUnavailable, limit)
-		s.refuse(rw, log, err, 0, nil)
+	c := &call{Server: s, log: s.cfg.Log.With("caller", r.RemoteAddr), began: time.Now(), done: func() {}}
+	c.carryOut(r)
+	c.reply(rw)
+}
+
+// call is a hook's call while it is held. It is no local variable: all that stands on the
+// stack of a connection for as long as a wait decides whether the stack can shrink.
+type call struct {
+	*Server
+	log     *slog.Logger
+	began   time.Time
+	request drain.Request
+	done    func() // gives back its place among those of its source
+	answer  *api.Answer
+	err     error
+}
+
+// admit reads the request, and sets the error of one that must not wait.
+func (c *call) admit(r *http.Request) {
+	if limit := c.cfg.MaxWaits; limit > 0 && c.callers.Load() > int64(limit) {
+		c.err = fmt.Errorf("%w: this replica holds %d waits; call again, to reach another replica, or raise --max-waits", drain.ErrUnavailable, limit)
 		return
 	}
-	s.metrics.inFlight.Inc()
-	defer s.metrics.inFlight.Dec()
-	began := time.Now()
-	a, warnings, err := s.wait(r, log)
-	took := time.Since(began)
-	switch {
-	case errors.Is(err, context.Canceled):
-		s.metrics.countWait("hung_up", took)
-		log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
-	case err != nil:
-		s.refuse(rw, log, err, took, warnings)
-	default:
-		s.answer(rw, log, a, took)
+	if c.request, c.err = parse(r); c.err != nil {
+		return
+	}
+	c.request.OnWarning = func(warning string) {
+		c.log.Warn("wait has a problem", "namespace", c.request.Namespace, "pod", c.request.Pod, "ip", c.request.IP, "problem", warning)
+	}
+	done, err := c.sources.acquire(c.request.Caller.String(), r.URL.RawQuery)
+	if c.err = err; err == nil {
+		c.done = done
 	}
 }
 
-// wait carries out the wait until the caller hangs up or the server is cut. A panic
-// ends this wait alone, with an error.
-func (s *Server) wait(r *http.Request, log *slog.Logger) (a *api.Answer, warnings []string, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.metrics.panics.Inc()
-			log.Error("wait panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			a, err = nil, errors.New("a bug in the service has ended this wait; its log has the stack")
-		}
-	}()
-	req, err := parse(r)
-	if err != nil {
-		return nil, req.Warnings, err
+// carryOut waits until the caller hangs up or the server is cut. A panic ends this wait
+// alone, with an error.
+func (c *call) carryOut(r *http.Request) {
+	defer c.leave()
+	if c.admit(r); c.err == nil {
+		c.answer, c.err = c.cfg.Drainer.Wait(r.Context(), &c.request)
 	}
-	req.OnWarning = func(warning string) {
-		log.Warn("wait has a problem", "namespace", req.Namespace, "pod", req.Pod, "ip", req.IP, "problem", warning)
+}
+
+func (c *call) leave() {
+	if p := recover(); p != nil {
+		c.metrics.panics.Inc()
+		c.log.Error("wait panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		c.err = errors.New("a bug in the service has ended this wait; its log has the stack")
 	}
-	done, err := s.sources.acquire(req.Caller.String(), r.URL.RawQuery)
-	if err != nil {
-		return nil, req.Warnings, err
+	c.done()
+}
+
+func (c *call) reply(rw http.ResponseWriter) {
+	took := time.Since(c.began)
+	switch {
+	case errors.Is(c.err, context.Canceled):
+		c.metrics.countWait("hung_up", took)
+		c.log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
+	case c.err != nil:
+		c.refuse(rw, c.log, c.err, took, c.request.Warnings)
+	default:
+		c.Server.answer(rw, c.log, c.answer, took)
 	}
-	defer done()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()
-	a, err = s.cfg.Drainer.Wait(ctx, req)
-	return a, req.Warnings, err
 }
 
 func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, a *api.Answer, took time.Duration) {
@@ -265,6 +282,7 @@ func (s *Server) Serve(ctx context.Context, hooks, admin net.Listener) error {
 		connections = s.cfg.MaxWaits + spareConnections
 	}
 	hookServer := newHTTPServer(s.hooks, connections, takeAnswer, s.cfg.Log)
+	hookServer.BaseContext = func(net.Listener) context.Context { return s.base }
 	adminServer := newHTTPServer(s.admin, spareConnections, 30*time.Second, s.cfg.Log) // a scrape is large
 	failed := make(chan error, 2)
 	go func() { failed <- fmt.Errorf("serve hooks on %s: %w", hooks.Addr(), hookServer.Serve(hooks)) }()
