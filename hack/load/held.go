@@ -43,12 +43,12 @@ func held(ctx context.Context, o *options) (*table, error) {
 	t := &table{
 		title: "What a held wait costs, and how soon all are answered when all pods leave at once",
 		header: []string{
-			"groups", "waits held", "KiB per wait, held", "after a collection", "goroutines per wait", "CPU idle, % of a core",
+			"groups", "waits held", "before, MiB", "KiB per wait, held", "after a collection", "goroutines per wait", "CPU idle, % of a core",
 			"peak, MiB", "beyond the limit", "answered", "last answer after it was due, s", "first to last, s",
 		},
 		notes: []string{
-			"The base is the resident memory before the first wait, after a collection. *Held* is without a forced collection,",
-			"*after a collection* is without the free pages that Go keeps. AWS gets as many calls as the rate allows.",
+			"*Before* is the resident memory without waits. *After a collection* compares what is left of both after forced",
+			"collections, without free pages that Go keeps. Looks at ten groups take all calls to AWS that the rate allows.",
 		},
 	}
 	runs := []heldRun{{"10", 10, true}}
@@ -87,13 +87,13 @@ func (o *options) held(ctx context.Context, r heldRun) ([]cell, error) {
 	}
 	defer s.end()
 	if r.swept {
-		if err := s.awaitSweep(ctx); err != nil {
+		if err := s.awaitSweep(ctx, r.groups); err != nil {
 			return nil, err
 		}
 	}
 	h := &holding{options: o, heldRun: r, world: w, server: s}
 	if err := h.measure(ctx); err != nil {
-		return nil, fmt.Errorf("%w; the server said: %.2000s", err, s.log.text())
+		return nil, fmt.Errorf("%w; the server said: %s", err, s.said())
 	}
 	return h.row(), nil
 }
@@ -105,14 +105,14 @@ type holding struct {
 	world  *cluster
 	server *server
 
-	answers                   []hookAnswer
-	inFlight, refused         int
-	perWait, collected, peak  float64
-	goroutines, idle          float64
-	answered                  int
-	latest, firstToLast       time.Duration
-	wanted                    int // answers
-	before, baseRoutines, cpu float64
+	answers                  []hookAnswer
+	inFlight, refused        int
+	base, perWait, collected float64
+	goroutines, idle         float64
+	answered                 int
+	latest, firstToLast      time.Duration
+	wanted                   int // answers
+	baseRoutines, peak       float64
 }
 
 // hookAnswer is what a caller got, and when.
@@ -124,10 +124,15 @@ type hookAnswer struct {
 }
 
 func (h *holding) measure(ctx context.Context) error {
+	bare, err := h.server.usage()
+	if err != nil {
+		return err
+	}
 	base, err := h.server.collected(ctx)
 	if err != nil {
 		return err
 	}
+	h.base = float64(bare.resident) / mebibyte
 	m, err := h.server.metrics(ctx)
 	if err != nil {
 		return err
@@ -139,7 +144,7 @@ func (h *holding) measure(ctx context.Context) error {
 	if err := h.awaitHeld(ctx); err != nil {
 		return err
 	}
-	if err := h.measureHeld(ctx, base); err != nil {
+	if err := h.measureHeld(ctx, bare.resident, base); err != nil {
 		return err
 	}
 	if h.bounds {
@@ -200,25 +205,35 @@ func call(ctx context.Context, hooks string, from netip.Addr, query string) (a h
 	return a
 }
 
-// awaitHeld returns when all waits are held, and can no longer be refused.
+// awaitHeld returns when all waits are held, can no longer be refused, and know all that
+// they asked for: then the server has little to do. If it has much to do for ever, that is
+// measured.
 func (h *holding) awaitHeld(ctx context.Context) error {
-	for range 240 {
+	last := time.Duration(0)
+	for calm, tries := 0, 0; calm < 5 && tries < 120; tries++ {
 		m, err := h.server.metrics(ctx)
 		if err != nil {
 			return err
 		}
-		if h.inFlight = int(m["drain_wait_waits_in_flight"]); h.inFlight == h.waits {
-			// The first look at each group comes within groups/rate, after the live reads.
-			time.Sleep(time.Duration(h.groups)*time.Second/5 + 15*time.Second)
-			return nil
+		u, err := h.server.usage()
+		if err != nil {
+			return err
 		}
-		time.Sleep(500 * time.Millisecond)
+		h.inFlight = int(m["drain_wait_waits_in_flight"])
+		if calm++; h.inFlight != h.waits || u.cpu-last > 2*mostIdle*time.Second/100 {
+			calm = 0
+		}
+		last = u.cpu
+		time.Sleep(time.Second)
 	}
-	return fmt.Errorf("%d waits are held, want %d", h.inFlight, h.waits)
+	if h.inFlight != h.waits {
+		return fmt.Errorf("%d waits are held, want %d", h.inFlight, h.waits)
+	}
+	return nil
 }
 
 // measureHeld measures while nothing happens.
-func (h *holding) measureHeld(ctx context.Context, base int) error {
+func (h *holding) measureHeld(ctx context.Context, bare, base int) error {
 	span := scaled(h.short, 20*time.Second, 5*time.Second)
 	before, err := h.server.usage()
 	if err != nil {
@@ -237,7 +252,7 @@ func (h *holding) measureHeld(ctx context.Context, base int) error {
 	n := float64(h.waits)
 	h.idle = 100 * (after.cpu - before.cpu).Seconds() / span.Seconds()
 	h.goroutines = (m["go_goroutines"] - h.baseRoutines) / n
-	h.perWait = float64(after.resident-base) / 1024 / n
+	h.perWait = float64(after.resident-bare) / 1024 / n
 	collected, err := h.server.collected(ctx)
 	h.collected = float64(collected-base) / 1024 / n
 	h.peak = float64(after.peak) / mebibyte
@@ -293,18 +308,18 @@ func (h *holding) row() []cell {
 		return bound
 	}
 	row := []cell{
-		plain("%s", h.name), exactly(h.inFlight, h.waits),
+		plain("%s", h.name), exactly(h.inFlight, h.waits), plain("%.1f", h.base),
 		bounded(h.perWait, most(mostHeld, false), ""), bounded(h.collected, most(mostCollected, false), ""),
 		bounded(h.goroutines, most(mostPerWait, false), ""), bounded(h.idle, most(mostIdle, true), ""),
 		bounded(h.peak, float64(h.memory), ""), plain("no limit"), plain(""), plain(""), plain(""),
 	}
 	if h.bounds {
-		row[7] = exactly(h.refused, beyond)
-		row[7].text += " × 503"
+		row[8] = exactly(h.refused, beyond)
+		row[8].text += " × 503"
 	}
 	if h.swept {
-		row[8] = exactly(h.answered, h.wanted)
-		row[9], row[10] = bounded(h.latest.Seconds(), most(mostLate, true), ""), plain("%.2f", h.firstToLast.Seconds())
+		row[9] = exactly(h.answered, h.wanted)
+		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, true), ""), plain("%.2f", h.firstToLast.Seconds())
 	}
 	return row
 }

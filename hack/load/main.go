@@ -109,7 +109,7 @@ func (o *options) checkFiles() error {
 }
 
 // scale is the size of a hostile load.
-func (o *options) scale(n int) int { return scaled(o.short, n, max(n/5, 60)) }
+func (o *options) scale(n int) int { return scaled(o.short, n, min(n, 2000)) }
 
 func scaled[T any](short bool, whole, less T) T {
 	if short {
@@ -130,7 +130,11 @@ func (o *options) prepare(ctx context.Context) error {
 		return fmt.Errorf("read the server's flags: %w", err)
 	}
 	o.bounds = regexp.MustCompile(`--max-waits `).Match(help)
-	memory, goMem, err := manifestMemory("deploy/deployment.yaml")
+	manifest, err := os.ReadFile("deploy/deployment.yaml")
+	if err != nil {
+		return err
+	}
+	memory, goMem, err := manifestMemory(string(manifest))
 	if err != nil {
 		return err
 	}

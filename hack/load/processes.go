@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,40 +15,24 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	"sigs.k8s.io/yaml"
 
 	"drainwait/internal/sim/aws"
 )
 
 const mebibyte = 1 << 20
 
-// manifestMemory is the memory limit of the first container in a Deployment, and its
-// GOMEMLIMIT, in MiB. Without one, the latter is the same as the limit.
-func manifestMemory(file string) (limit, goMem int, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, 0, err
+// manifestMemory is the memory limit in a manifest and the GOMEMLIMIT, in MiB. Without
+// one, the latter is the same as the limit.
+func manifestMemory(manifest string) (limit, goMem int, err error) {
+	m := regexp.MustCompile(`limits:.*\s+memory: (\d+)Mi\b`).FindStringSubmatch(manifest)
+	if m == nil {
+		return 0, 0, errors.New("the manifest has no memory limit in Mi")
 	}
-	var d appsv1.Deployment
-	if err := yaml.Unmarshal(text, &d); err != nil {
-		return 0, 0, fmt.Errorf("read %s: %w", file, err)
-	}
-	c := d.Spec.Template.Spec.Containers[0]
-	limit = int(c.Resources.Limits.Memory().Value() / mebibyte)
+	limit, _ = strconv.Atoi(m[1]) // digits
 	goMem = limit
-	for _, e := range c.Env {
-		if e.Name == "GOMEMLIMIT" {
-			q, err := resource.ParseQuantity(strings.TrimSuffix(e.Value, "B")) // Go's MiB is Kubernetes' Mi
-			if err != nil {
-				return 0, 0, fmt.Errorf("read GOMEMLIMIT in %s: %w", file, err)
-			}
-			goMem = int(q.Value() / mebibyte)
-		}
+	if m := regexp.MustCompile(`name: GOMEMLIMIT\s+value: "?(\d+)MiB`).FindStringSubmatch(manifest); m != nil {
+		goMem, _ = strconv.Atoi(m[1])
 	}
 	return limit, goMem, nil
 }
@@ -119,54 +103,47 @@ func request(ctx context.Context, method, url string) ([]byte, error) {
 // server is a process of the service.
 type server struct {
 	cmd          *exec.Cmd
-	log          serverLog
+	log          *os.File
 	hooks, admin string // addresses
 	began        time.Time
 }
 
-// serverLog counts what a server logs, and keeps the beginning.
-type serverLog struct {
-	mu    sync.Mutex // guards the rest; held for a moment only
-	bytes int
-	first bytes.Buffer
+// said is the beginning of the server's log.
+func (s *server) said() string {
+	text := make([]byte, 4000)
+	n, _ := s.log.ReadAt(text, 0) // there may be less, or nothing
+	return string(text[:n])
 }
 
-func (l *serverLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bytes += len(p)
-	l.first.Write(p[:min(len(p), max(0, 64<<10-l.first.Len()))])
-	return len(p), nil
-}
-
-func (l *serverLog) size() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bytes
-}
-
-func (l *serverLog) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.first.String()
+// logged is how much the server has logged, in kB.
+func (s *server) logged() float64 {
+	info, err := s.log.Stat()
+	if err != nil {
+		return math.NaN()
+	}
+	return float64(info.Size()) / 1000
 }
 
 // startServer starts the service, and returns when it is ready.
 func startServer(ctx context.Context, o *options, c *cluster, args ...string) (*server, error) {
-	s := &server{began: time.Now()}
+	log, err := os.Create(filepath.Join(o.dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	s := &server{log: log, began: time.Now()}
 	s.cmd = exec.CommandContext(ctx, o.server(), append([]string{
 		"serve", "--listen-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", "--pprof",
 		"--kubeconfig=" + c.kubeconfig(), "--aws-region=" + aws.Region,
 	}, args...)...)
 	s.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMEMLIMIT=%dMiB", o.goMem), "AWS_ENDPOINT_URL="+c.url,
 		"AWS_ACCESS_KEY_ID="+aws.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+aws.SecretAccessKey, "AWS_CONFIG_FILE=/dev/null")
-	s.cmd.Stderr = &s.log
+	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
 	serving := regexp.MustCompile(`"msg":"serving","hooks":"([^"]*)","admin":"([^"]*)"`)
 	for range 600 {
-		if m := serving.FindStringSubmatch(s.log.text()); m != nil {
+		if m := serving.FindStringSubmatch(s.said()); m != nil {
 			s.hooks, s.admin = m[1], m[2]
 			if _, err := request(ctx, http.MethodGet, "http://"+s.admin+"/readyz"); err == nil {
 				return s, nil
@@ -175,12 +152,13 @@ func startServer(ctx context.Context, o *options, c *cluster, args ...string) (*
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.end()
-	return nil, fmt.Errorf("the server does not get ready; it said: %s", s.log.text())
+	return nil, fmt.Errorf("the server does not get ready; it said: %s", s.said())
 }
 
 func (s *server) end() {
 	_ = s.cmd.Process.Kill() // it may be dead
 	_ = s.cmd.Wait()
+	s.log.Close()
 }
 
 // usage is what a process uses.
@@ -270,8 +248,9 @@ func (s *server) collected(ctx context.Context) (int, error) {
 	return u.resident - int(m["go_memstats_heap_idle_bytes"]-m["go_memstats_heap_released_bytes"]), err
 }
 
-// awaitSweep returns when the server has asked AWS nothing for three seconds.
-func (s *server) awaitSweep(ctx context.Context) error {
+// awaitSweep returns when the server has asked AWS about each group, and then nothing for
+// three seconds.
+func (s *server) awaitSweep(ctx context.Context, groups int) error {
 	const calls = "drain_wait_aws_calls_total"
 	last, calm := -1.0, 0
 	for range 600 {
@@ -279,7 +258,7 @@ func (s *server) awaitSweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if calm++; m[calls] != last {
+		if calm++; m[calls] != last || int(last) < groups {
 			last, calm = m[calls], 0
 		}
 		if calm == 6 {

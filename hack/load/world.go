@@ -32,7 +32,6 @@ func podName(n int) string { return fmt.Sprint("pod-", n) }
 // counts are what the world has seen so far.
 type counts struct {
 	AWS, Kube    int                      // calls that came in; the driver's own are left out
-	Throttled    int                      // those of AWS' that were
 	Deregistered map[netip.Addr]time.Time // when LBC's call for a pod returned
 }
 
@@ -131,11 +130,8 @@ func (w *world) leave(_ http.ResponseWriter, r *http.Request) {
 func (w *world) counts(rw http.ResponseWriter, r *http.Request) {
 	c := counts{Deregistered: make(map[netip.Addr]time.Time)}
 	err := w.Do(r.Context(), "load", func() {
-		for call, n := range w.AWS.Calls() {
+		for _, n := range w.AWS.Calls() {
 			c.AWS += n
-			if strings.HasSuffix(call, " Throttling") {
-				c.Throttled += n
-			}
 		}
 		for request, n := range w.Kube.Requests() {
 			if !strings.HasPrefix(request, "delete ") {
