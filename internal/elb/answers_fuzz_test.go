@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"drainwait/internal/elb/names"
 )
 
 const fuzzedARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"
@@ -165,7 +168,7 @@ func FuzzHostnames(f *testing.F) {
 	}
 	client := Clients(aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""), HTTPClient: &http.Client{Transport: canned{500, ""}}}, "")
 	f.Fuzz(func(t *testing.T, hostname string) {
-		region, name := splitHostname(hostname)
+		region, name := names.OfHostname(hostname)
 		if region != "" && (!isLabel(region) || !slices.ContainsFunc(awsDomains, func(d string) bool { return strings.HasSuffix(hostname, d) })) {
 			t.Errorf("Region %q", region)
 		}
@@ -176,7 +179,7 @@ func FuzzHostnames(f *testing.F) {
 			return
 		}
 		synctest.Test(t, func(t *testing.T) {
-			w := New(DefaultConfig(), client, nil)
+			w := New(DefaultConfig(), client, slog.New(slog.DiscardHandler), nil)
 			defer w.Close()
 			for _, h := range []string{hostname, hostname + ".", strings.ToUpper(hostname), strings.ToUpper(hostname) + ".", strings.ToLower(hostname)} {
 				_, known, err := w.GroupsByHostname(h, time.Now(), newWake())

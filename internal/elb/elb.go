@@ -16,12 +16,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"drainwait/internal/elb/names"
 )
 
 // API is what this package needs of the AWS SDK's ELBv2 client.
@@ -40,19 +41,8 @@ type Group struct {
 	RoleARN, ExternalID string // the role to assume for the calls; empty for our own credentials
 }
 
-// Region is the Region in the group's ARN, or "" where it has none or something that
-// cannot be one: anybody may have written the ARN.
-func (g Group) Region() string {
-	if a, err := arn.Parse(g.ARN); err == nil && isRegion(a.Region) {
-		return a.Region
-	}
-	return ""
-}
-
-// isRegion says whether something can be the name of a Region, such as "us-gov-west-1".
-func isRegion(s string) bool { return len(s) < 64 && regionForm.MatchString(s) }
-
-var regionForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+// Region is the Region in the group's ARN; see [names.Region].
+func (g Group) Region() string { return names.Region(g.ARN) }
 
 // Type is the type of the load balancer that a target group serves.
 type Type string

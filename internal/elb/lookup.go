@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"drainwait/internal/elb/limiter"
+	"drainwait/internal/elb/names"
 )
 
 // How long an answer is good, and how many are remembered. The controller, too, keeps
@@ -318,7 +318,7 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 
 // findByHostname finds the groups of the load balancer with a host name.
 func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
-	region, name := splitHostname(hostname)
+	region, name := names.OfHostname(hostname)
 	// A client is chosen by a group: this one stands for any of the Region.
 	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
 	known := time.Since(r.resolved) < foundFor
@@ -369,27 +369,6 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 	}
 	return "", fmt.Errorf("%w (is it in another account or Region? see --aws-region)", ErrNoLoadBalancer)
 }
-
-// splitHostname finds the Region and the name of a load balancer in its host
-// name, which has one of two forms, with a domain of AWS in place of the last two labels:
-//
-//	[internal-]<name>-<id>.<region>.elb.amazonaws.com   (ALB)
-//	<name>-<id>.elb.<region>.amazonaws.com              (NLB)
-//
-// A name never begins with "internal-"; see CreateLoadBalancer in the API
-// reference of ELBv2. Both are empty where the host name has another form.
-func splitHostname(hostname string) (region, name string) {
-	m := balancerHostname.FindStringSubmatch(hostname)
-	if m == nil || !isRegion(m[2]+m[3]) {
-		return "", ""
-	}
-	return m[2] + m[3], m[1]
-}
-
-// balancerHostname ends in the domains of AWS: see internal/endpoints/awsrulesfn/partitions.json
-// of its SDK.
-var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.` +
-	`(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`)
 
 // pay waits for the rate budget.
 func (r *request) pay() error {
