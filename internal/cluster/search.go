@@ -23,9 +23,9 @@ const (
 
 // searches are the live searches for pods by address. Callers are served in turn.
 type searches struct {
-	*turns
-	mu   sync.Mutex // guards the rest; not held across a call
-	byIP map[netip.Addr]*search
+	turns *turns
+	mu    sync.Mutex // guards the rest; not held across a call
+	byIP  map[netip.Addr]*search
 }
 
 // search is one question, shared by all who ask it.
@@ -47,22 +47,17 @@ func (x *Index) search(ctx context.Context, caller, ip netip.Addr) ([]*corev1.Po
 	select {
 	case <-s.begun:
 	default:
-		t := x.searches.queue(caller)
+		t := x.searches.turns.queue(caller)
 		select {
 		case <-t.come:
-			began := false
 			s.begin.Do(func() {
-				began = true
 				close(s.begun)
 				x.work.start(func(ctx context.Context) { x.searchOne(ctx, ip, s) })
 			})
-			if !began {
-				x.searches.giveUp(t)
-			}
 		case <-s.begun:
-			x.searches.giveUp(t)
+			x.searches.turns.giveUp(t)
 		case <-ctx.Done():
-			x.searches.giveUp(t)
+			x.searches.turns.giveUp(t)
 		}
 	}
 	select {
