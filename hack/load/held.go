@@ -23,6 +23,10 @@ const (
 	mostIdle      = 5   // percent of one core, while nothing happens
 	mostLate      = 2   // seconds from when the last answer was due until it was there
 	mostPerWait   = 2.1 // goroutines, with some that come and go
+
+	// Where there are few waits, what they share weighs more, and garbage stays for longer.
+	mostHeldFew      = 64
+	mostCollectedFew = 44
 )
 
 // busyGroups is how many groups hold the waiting pods.
@@ -168,7 +172,7 @@ func (h *holding) measure(ctx context.Context) error {
 }
 
 // heldQuery lets a wait settle for as long as ten groups take to be seen leaving, and more.
-const heldQuery = "settle=5s&max-delay=30m"
+const heldQuery = "settle=3s&max-delay=30m"
 
 // callAll makes one call for each pod, some at a time, and returns when all are answered.
 func callAll(ctx context.Context, hooks string, answers []hookAnswer) {
@@ -234,7 +238,7 @@ func (h *holding) awaitHeld(ctx context.Context) error {
 
 // measureHeld measures while nothing happens.
 func (h *holding) measureHeld(ctx context.Context, bare, base int) error {
-	span := scaled(h.short, 20*time.Second, 5*time.Second)
+	span := scaled(h.short, 20*time.Second, 3*time.Second)
 	before, err := h.server.usage()
 	if err != nil {
 		return err
@@ -301,16 +305,13 @@ func due(asked time.Time, a *api.Answer) (at time.Time) {
 
 // row is what is printed of the run. Before the sweep's end nothing has a bound.
 func (h *holding) row() []cell {
-	most := func(bound float64, isTime bool) float64 {
-		if !h.swept || h.short && isTime {
-			return math.Inf(1)
-		}
-		return bound
+	most := func(bound, short float64) float64 { // an infinite one is none
+		return scaled(!h.swept, scaled(h.short, bound, short), math.Inf(1))
 	}
 	row := []cell{
 		plain("%s", h.name), exactly(h.inFlight, h.waits), plain("%.1f", h.base),
-		bounded(h.perWait, most(mostHeld, false), ""), bounded(h.collected, most(mostCollected, false), ""),
-		bounded(h.goroutines, most(mostPerWait, false), ""), bounded(h.idle, most(mostIdle, true), ""),
+		bounded(h.perWait, most(mostHeld, mostHeldFew), ""), bounded(h.collected, most(mostCollected, mostCollectedFew), ""),
+		bounded(h.goroutines, most(mostPerWait, mostPerWait), ""), bounded(h.idle, most(mostIdle, math.Inf(1)), ""),
 		bounded(h.peak, float64(h.memory), ""), plain("no limit"), plain(""), plain(""), plain(""),
 	}
 	if h.bounds {
@@ -319,7 +320,7 @@ func (h *holding) row() []cell {
 	}
 	if h.swept {
 		row[9] = exactly(h.answered, h.wanted)
-		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, true), ""), plain("%.2f", h.firstToLast.Seconds())
+		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, math.Inf(1)), ""), plain("%.2f", h.firstToLast.Seconds())
 	}
 	return row
 }

@@ -38,10 +38,11 @@ const (
 // siege is the world and the pods that are left in it.
 type siege struct {
 	*options
-	world *cluster
-	next  int     // the next pod to be deleted
-	pod   int     // one that stays in rotation
-	quiet float64 // an honest caller's p99 without a load, in milliseconds
+	world  *cluster
+	server *server // with -short one for all loads, which saves time
+	next   int     // the next pod to be deleted
+	pod    int     // one that stays in rotation
+	quiet  float64 // an honest caller's p99 without a load, in milliseconds
 }
 
 // hostile serves honest callers beside one kind of fools after another.
@@ -54,7 +55,7 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 		},
 		notes: []string{
 			fmt.Sprintf("An honest caller is a pod that is deleted: every second, %d of one group. Its time counts from when AWS was told that", honestBatch),
-			"it leaves, less the settle time. Each load has a new server; calls count from its start.",
+			"it leaves, less the settle time. Each load has a server of its own, except with -short.",
 		},
 	}
 	s := &siege{options: o}
@@ -62,6 +63,9 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 	chosen = slices.DeleteFunc(chosen, func(w way) bool { return w.do != nil && !o.only.MatchString("hostile "+w.name) })
 	if len(chosen) == 1 {
 		return t, nil
+	}
+	if o.short { // no time is compared with the quiet one
+		chosen = chosen[1:]
 	}
 	seconds := 0
 	for _, w := range chosen {
@@ -73,6 +77,11 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 		return nil, err
 	}
 	defer s.world.end()
+	defer func() {
+		if s.server != nil {
+			s.server.end()
+		}
+	}()
 	for _, w := range chosen {
 		row, err := s.endure(ctx, w)
 		if err != nil {
@@ -85,41 +94,48 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 
 func (o *options) seconds(w way) int { return scaled(o.short, w.span, 3) }
 
+// prepare starts a server, or keeps the one that there is.
+func (s *siege) prepare(ctx context.Context) (err error) {
+	if s.server != nil {
+		if s.short {
+			return nil
+		}
+		s.server.end()
+	}
+	if s.server, err = startServer(ctx, s.options, s.world); err != nil {
+		return err
+	}
+	return s.server.awaitSweep(ctx, honestGroups)
+}
+
 // endure serves honest callers beside fools of one kind.
 func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
 	before, err := s.world.counts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	server, err := startServer(ctx, s.options, s.world)
-	if err != nil {
-		return nil, err
-	}
-	defer server.end()
-	if err := server.awaitSweep(ctx, honestGroups); err != nil {
-		return nil, err
-	}
-	span := time.Duration(s.seconds(w)) * time.Second
+	began, logged, span := time.Now(), s.server.logged(), time.Duration(s.seconds(w))*time.Second
 	loaded, cancel := context.WithTimeout(ctx, span)
 	defer cancel()
 	var probes []time.Duration
-	var unready int
+	var unready, peak int
 	var honest map[netip.Addr]hookAnswer
 	var did fooled
-	var peak int
 	var foolish error
 	var all sync.WaitGroup
-	all.Go(func() { did, foolish = s.sendFools(ctx, w, server, span) })
-	all.Go(func() { probes, unready = probe(loaded, server) })
-	all.Go(func() { honest = s.deploy(ctx, server, span) })
-	all.Go(func() { peak = server.guard(loaded) })
+	all.Go(func() { did, foolish = s.sendFools(ctx, w, span) })
+	all.Go(func() { probes, unready = probe(loaded, s.server) })
+	all.Go(func() { honest = s.deploy(ctx, span) })
+	all.Go(func() { peak = s.server.guard(loaded) })
 	all.Wait()
 	after, err := s.world.counts(ctx)
 	if err = errors.Join(err, foolish); err != nil {
 		return nil, err
 	}
 	late, failed := overdue(honest, after.Deregistered)
-	lived := time.Since(server.began).Seconds()
 	if w.do == nil {
 		s.quiet = p99(late)
 	}
@@ -128,24 +144,24 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	if failed > 0 {
 		served = cell{fmt.Sprintf("%d of %d FAILED", failed, len(honest)), true}
 	}
-	rate := elb.DefaultConfig()
+	rate, lasted := elb.DefaultConfig(), time.Since(began).Seconds()
 	return []cell{
 		plain("%s", w.name), plain("%d, %d, %d, %d", did.Sent, did.Replies, did.MostOpen, did.Lost),
 		bounded(p99(probes), most(mostReady), ""), exactly(unready, 0), served, bounded(p99(late), most(max(2*s.quiet, mostHonest)), ""),
 		bounded(float64(peak)/mebibyte, float64(s.memory), ""),
-		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lived)+float64(rate.Burst), ""),
-		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lived)+kubeBurst, ""),
-		bounded(server.logged(), mostLogged, ""),
+		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lasted)+float64(rate.Burst), ""),
+		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lasted)+kubeBurst, ""),
+		bounded(s.server.logged()-logged, mostLogged, ""),
 	}, nil
 }
 
 // sendFools runs a process of fools to its end.
-func (s *siege) sendFools(ctx context.Context, w way, server *server, span time.Duration) (did fooled, err error) {
+func (s *siege) sendFools(ctx context.Context, w way, span time.Duration) (did fooled, err error) {
 	if w.do == nil {
 		return did, nil
 	}
 	which := slices.IndexFunc(ways, func(x way) bool { return x.name == w.name })
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "fool", fmt.Sprint("-way=", which), "-addr="+server.hooks,
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "fool", fmt.Sprint("-way=", which), "-addr="+s.server.hooks,
 		"-pod="+podAddress(s.pod).String(), fmt.Sprint("-n=", s.scale(w.n)), fmt.Sprint("-total=", w.total*s.seconds(w)/w.span),
 		fmt.Sprint("-span=", span))
 	var out, said bytes.Buffer
@@ -199,7 +215,7 @@ func (s *server) guard(ctx context.Context) (peak int) {
 
 // deploy deletes pods for as long as that, calls as their hooks do, and returns what each
 // got.
-func (s *siege) deploy(ctx context.Context, server *server, span time.Duration) map[netip.Addr]hookAnswer {
+func (s *siege) deploy(ctx context.Context, span time.Duration) map[netip.Addr]hookAnswer {
 	ctx, cancel := context.WithTimeout(ctx, span+30*time.Second)
 	defer cancel()
 	got := make(map[netip.Addr]hookAnswer)
@@ -214,7 +230,7 @@ func (s *siege) deploy(ctx context.Context, server *server, span time.Duration) 
 			calls.Go(func() {
 				var a hookAnswer
 				if _, a.err = request(ctx, http.MethodDelete, s.world.url+"/api/v1/namespaces/"+namespace+"/pods/"+podName(n)); a.err == nil {
-					a = call(ctx, server.hooks, podAddress(n), fmt.Sprint("settle=", honestSettle))
+					a = call(ctx, s.server.hooks, podAddress(n), fmt.Sprint("settle=", honestSettle))
 				}
 				mu.Lock()
 				got[podAddress(n)] = a

@@ -249,7 +249,7 @@ func (s *server) collected(ctx context.Context) (int, error) {
 }
 
 // awaitSweep returns when the server has asked AWS about each group, and then nothing for
-// three seconds.
+// longer than the sweep pauses.
 func (s *server) awaitSweep(ctx context.Context, groups int) error {
 	const calls = "drain_wait_aws_calls_total"
 	last, calm := -1.0, 0
@@ -261,7 +261,7 @@ func (s *server) awaitSweep(ctx context.Context, groups int) error {
 		if calm++; m[calls] != last || int(last) < groups {
 			last, calm = m[calls], 0
 		}
-		if calm == 6 {
+		if calm == 3 {
 			return nil
 		}
 		time.Sleep(500 * time.Millisecond)
