@@ -164,7 +164,7 @@ func list() []mutant {
 	pure(group, "seconds(min(done, settle))", "seconds(done)", "the warning reports too many seconds of settling")
 	pure(group, "case p.Confirmed:\n\t\treturn \"\"", "case false:\n\t\treturn \"\"", "a settled group is reported as cut")
 
-	return slices.Concat(all, waits(), pods(), memory(), copies(), rate(), pace(), questions(), answers(), hooks(), controls())
+	return slices.Concat(all, waits(), pods(), memory(), copies(), rate(), pace(), questions(), answers(), server(), hooks(), controls())
 }
 
 // waits are the mutants of the rest of the package. The tests beside the code kill some of
@@ -631,7 +631,7 @@ func pace() []mutant {
 	add(poller, "t.Set(next.Urgency)", "", "a look that becomes urgent keeps waiting")
 	add(poller, "defer func() { t.Cancel() }()", "", "waits that are over keep taking tokens")
 	add(poller, "due = later(next.at, t.Arrived)", "due = next.at", "a look that was put off counts as long due")
-	add(poller, "case <-time.After(time.Until(changes)):", "case <-time.After(time.Hour):", "nothing is looked at unless something happens")
+	add(poller, "case <-time.After(time.Until(changes)):", "case <-time.After(time.Until(changes) + time.Hour):", "nothing is looked at unless something happens")
 	add(poller, "case <-p.kick:\n\t\tcase <-p.ctx.Done():\n\t\t\treturn due, false", "case <-p.ctx.Done():\n\t\t\treturn due, false", "a new wait or a new hash is noticed at the next routine look")
 	add(poller, "consider(s.afterHash(now))", "", "a hash of the controller asks for no look: seconds later")
 	add(poller, "consider(s.firstLook(now))", "", "a new wait waits for the next routine look")
@@ -674,15 +674,15 @@ func pace() []mutant {
 	add(poller, "p.retry = p.began.Add(p.w.cfg.Busy)", "p.retry = p.began.Add(10 * p.w.cfg.Busy)", "after a time-out the next try is late")
 	add(poller, "p.w.request(question{group: p.group, look: true}).end(answer{sent: p.began, look: look, err: err})", "", "what a poller sees serves nobody else: twice the calls")
 	add(poller, "return !s.plan.Done && s.p.lacks(s.plan.ConfirmAt)", "return s.p.lacks(s.plan.ConfirmAt)", "a group that has settled is confirmed again")
-	add(poller, "s.p.lacks(s.joined) && !look.Began.Before(s.joined) ||", "", "a wait does not hear of its first look")
-	add(poller, "s.lacksConfirmation() && !look.Began.Before(s.plan.ConfirmAt) ||", "", "a wait does not hear of the look that confirms: it is cut")
+	add(poller, "s.p.lacks(s.joined) && !look.Began.Before(s.joined) ||", "false ||", "a wait does not hear of its first look")
+	add(poller, "s.lacksConfirmation() && !look.Began.Before(s.plan.ConfirmAt) ||", "false ||", "a wait does not hear of the look that confirms: it is cut")
 	add(poller, "old != nil && look.differs(old, s.addrs)", "false", "a wait does not hear that its target leaves")
 
 	add(watcher, "c.changed.Before(t) == (c.value != \"\")", "c.changed.Before(t)", "a change that is under way is not waited for")
 	add(watcher, "return !t.IsZero() && c.changed", "return c.changed", "a pod that is not deleted waits for the controller")
 	add(watcher, "for _, r := range w.requests {\n\t\tr.wakeAll()\n\t}\n", "", "waits that ask something hang when the service stops")
 	add(watcher, "p.err = ErrClosed\n\t\tfor s := range p.subs {", "for s := range p.subs {", "waits do not learn that the service stops")
-	add(watcher, "float64(max(1, replicas))", "float64(replicas)", "without replicas there is no bound on the rate")
+	add(watcher, "float64(max(1, replicas))", "float64(max(2, replicas))", "one replica alone has half of the rate")
 	add(watcher, "w.limit.Resize(w.cfg.Rate/n, max(1, float64(w.cfg.Burst)/n))", "w.limit.Resize(w.cfg.Rate, max(1, float64(w.cfg.Burst)/n))", "each replica takes the whole rate: the controller is throttled")
 	add(watcher, "max(1, float64(w.cfg.Burst)/n)", "float64(w.cfg.Burst)/n", "with many replicas nothing is ever looked at")
 	add(watcher, "return p.Done || !p.ConfirmAt.IsZero()", "return !p.ConfirmAt.IsZero()", "groups that have settled are looked at as before")
@@ -814,7 +814,7 @@ func answers() []mutant {
 	add(clients, "if a.roleARN != \"\" {", "if false {", "a group of another account is read without its role")
 	add(clients, "if a.externalID != \"\" {", "if false {", "a role that asks for an external ID is not assumed")
 	add(clients, "return aws.NopRetryer{} }", "return aws.NopRetryer{} }\n\tcfg.Retryer = nil", "the SDK retries by itself: more calls than the rate allows")
-	add(clients, "credentialSource{CredentialsProvider: role, hint: hint}", "role", "a role that may not be assumed is waited for for the whole budget")
+	add(clients, "credentialSource{CredentialsProvider: role, hint: hint}", "aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) { _ = hint; return role.Retrieve(ctx) })", "a role that may not be assumed is waited for for the whole budget")
 
 	add(credentials, "context.WithTimeout(ctx, credentialsTimeout)", "context.WithCancel(ctx)", "credentials that hang once hang for all waits")
 	add(credentials, "err == nil || IsPermanent(err) || s.passes(err)", "err == nil || IsPermanent(err)", "a time-out of STS is a 502")
@@ -826,6 +826,97 @@ func answers() []mutant {
 	add(credentials, "|| code == \"IDPCommunicationError\"", "", "a passing failure of the identity provider is a 502")
 	add(credentials, "(unsent || errorCode(err) == \"timeout\") && !s.lastResort", "unsent || errorCode(err) == \"timeout\"", "without credentials all waits last for the whole budget")
 	add(credentials, "(unsent || errorCode(err) == \"timeout\") && !s.lastResort", "errorCode(err) == \"timeout\" && !s.lastResort && !unsent", "an STS that cannot be reached for a moment is a 502")
+	return all
+}
+
+// server are the mutants of the HTTP face.
+func server() []mutant {
+	const (
+		parameters = "internal/server/parameters.go"
+		server     = "internal/server/server.go"
+		sources    = "internal/server/sources.go"
+		metrics    = "internal/server/metrics.go"
+	)
+	var all []mutant
+	add := func(file, from, to, why string) {
+		all = append(all, mutant{group: "server", file: file, from: from, to: to, why: why, pkg: "./internal/server"})
+	}
+	whole := func(file, from, to, why, run string) {
+		all = append(all, mutant{group: "server", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: run})
+	}
+	add(parameters, "caller.Addr().Unmap().WithZone(\"\"), forwarded(r.Header)", "caller.Addr(), forwarded(r.Header)", "a caller over IPv4-mapped IPv6 has no pod")
+	add(parameters, "caller.Addr().Unmap().WithZone(\"\"), forwarded(r.Header)", "caller.Addr().Unmap().WithZone(\"\"), false", "a caller behind a proxy is answered for the proxy's pod")
+	add(parameters, "err != nil || req.Pod != \"\" || req.IP.IsValid() {", "err != nil || req.IP.IsValid() {", "the address of a kubelet or a proxy goes with pod=: 404")
+	add(parameters, "err != nil || req.Pod != \"\" || req.IP.IsValid() {", "err != nil || req.Pod != \"\" {", "ip= does not count")
+	add(parameters, "if notAddress != nil {\n\t\treturn req, &bad", "if false {\n\t\treturn req, &bad", "a caller without an address is not told what is missing")
+	add(parameters, "req.IP, req.Inferred = req.Caller, true", "req.IP, req.Inferred = req.Caller, false", "an address that nobody named is looked for in all groups")
+	add(parameters, "h.Get(\"Via\") != \"\" ||", "", "a caller behind a proxy is answered for the proxy's pod")
+	add(parameters, "|| h.Get(\"X-Forwarded-For\") != \"\"", "", "a caller behind an old proxy is answered for the proxy's pod")
+	add(parameters, "p.findUnknown()\n", "", "a misspelt parameter draws no warning")
+	add(parameters, "cmp.Or(p.duration(api.MaxDelay), p.duration(api.MaxWait))", "p.duration(api.MaxDelay)", "max-wait= of the original script does not count")
+	add(parameters, "req.Settle = p.duration(api.Settle)", "p.duration(api.Settle)", "settle= does not count")
+	add(parameters, "req.Ingresses = p.names(api.Ingress)", "p.names(api.Ingress)", "ingress= does not count")
+	add(parameters, "p.err == nil && req.Pod != \"\" && req.Namespace == \"\"", "false", "pod= without namespace= is looked for nowhere: 404")
+	add(parameters, "if p.err == nil {\n\t\tp.err = &bad", "if true {\n\t\tp.err = &bad", "a caller learns of the last mistake and not the first")
+	add(parameters, "if v = strings.TrimSpace(v); v != \"\" {", "if v != \"\" {", "a blank in a script's variable is a 400")
+	add(parameters, "p.warnEmpty(name)\n\t}\n\treturn \"\"", "}\n\treturn \"\"", "an empty variable in a script draws no warning")
+	add(parameters, "p.checkName(name, v)\n\treturn v", "return v", "a namespace with a slash is asked of the API server")
+	add(parameters, "p.checkName(name, v)\n\t\tvs", "vs", "an Ingress with a blank is looked for")
+	add(parameters, "netip.ParseAddr(strings.Trim(v, \"[]\"))", "netip.ParseAddr(v)", "an IPv6 address in brackets is a 400")
+	add(parameters, "p.fail(api.IP, v, \"an IPv4 or IPv6 address\")", "_ = v", "a mistyped ip= is taken for the caller's address")
+	add(parameters, "return ip.Unmap().WithZone(\"\")", "return ip", "an address with a zone or in IPv6 is no pod's")
+	add(parameters, "p.fail(name, v, strings.TrimPrefix(err.Error(), \"want \"))", "_ = err", "a mistyped time counts as none: a minute and not the pod's grace")
+	add(parameters, "if d > longest {", "if false {", "a caller is held for days")
+	add(parameters, "p.warnings = append(p.warnings, fmt.Sprintf(\"%s=%.64s was cut to %s\", name, v, longest))", "", "nobody learns that a time was cut")
+	add(parameters, "nearest != \"\" {", "false {", "a misspelt parameter draws no suggestion")
+
+	add(sources, "of[query] == 0 && s.limit > 0", "s.limit > 0", "the hooks of one pod's containers refuse each other")
+	add(sources, "s.limit > 0 && len(of) >= s.limit", "len(of) >= s.limit", "--max-waits-per-source=0 refuses all")
+	add(sources, "len(of) >= s.limit {", "false {", "one address holds waits without end")
+	add(sources, "len(of) >= s.limit {", "len(of) > s.limit {", "one address holds one wait more than it may")
+	add(sources, "if of[query]--; of[query] == 0 {", "if of[query]--; true {", "the end of one of a pod's hooks frees the place of the others")
+	add(sources, "if of[query]--; of[query] == 0 {", "if of[query]--; false {", "waits that are over count: after 256 an address is refused for good")
+	add(sources, "delete(s.calls, source)\n", "", "each address that ever called is kept for good: memory grows")
+
+	status := func(from, to, why string) {
+		all = append(all, mutant{group: "server", file: server, from: from, to: to, why: why, pkg: "./internal/server", run: "^TestStatusOf$"})
+	}
+	status("return http.StatusBadRequest, \"bad_request\"", "return http.StatusInternalServerError, \"internal\"", "a mistake of the caller looks like one of the service")
+	status("return http.StatusNotFound, \"not_found\"", "return http.StatusServiceUnavailable, \"unavailable\"", "a hook asks again and again for a pod that is not there")
+	status("return http.StatusNotFound, \"not_found\"", "return http.StatusOK, \"not_found\"", "a pod that is not found stops at once: requests fail")
+	status("return http.StatusUnprocessableEntity, \"unsupported_targets\"", "return http.StatusOK, \"unsupported_targets\"", "a pod behind instance targets stops at once: requests fail")
+	status("return http.StatusTooManyRequests, \"too_many_waits\"", "return http.StatusServiceUnavailable, \"unavailable\"", "a proxy's callers ask again and again")
+	status("return http.StatusBadGateway, \"refused_by_aws\"", "return http.StatusServiceUnavailable, \"unavailable\"", "a hook asks again and again for what AWS refuses")
+	status("return http.StatusServiceUnavailable, \"unavailable\"", "return http.StatusBadGateway, \"refused_by_aws\"", "a hook does not ask another replica")
+	status("return http.StatusInternalServerError, \"internal\"", "return http.StatusOK, \"internal\"", "a pod stops at once for an error that nobody knows: requests fail")
+
+	whole(server, "err = errors.New(\"shutting down\")", "", "new callers come to a replica that goes away", "^TestGoingAway$")
+	whole(server, "if err != nil {\n\t\thttp.Error", "if false {\n\t\thttp.Error", "ready before the cluster was read", "^TestNotReadyYet$")
+	whole(server, "defer s.metrics.inFlight.Dec()", "", "the waits in flight are counted wrong", "^TestMetrics$")
+	whole(server, "a, err = s.wait(r, req)", "a, err = s.cfg.Drainer.Wait(r.Context(), req)", "no bound on the waits of one address, and none is cut at the end", "^TestEqualCallsCountOnce$")
+	whole(server, "case errors.Is(err, context.Canceled):\n\t\ts.metrics", "case false:\n\t\ts.metrics", "callers that hang up count as errors of the service", "^TestHangUp$")
+	whole(server, "s.sources.acquire(req.Caller.String(), r", "s.sources.acquire(\"\", r", "all callers share one bound", "^TestEqualCallsCountOnce$")
+	whole(server, "r.URL.Query().Encode())", "fmt.Sprint(time.Now()))", "the hooks of one pod's containers refuse each other", "^TestEqualCallsCountOnce$")
+	whole(server, "defer done()\n\tctx, cancel", "ctx, cancel", "waits that are over count: after 256 an address is refused for good", "^TestEqualCallsCountOnce$")
+	whole(server, "context.WithCancelCause(r.Context())", "context.WithCancelCause(context.WithoutCancel(r.Context()))", "the waits of callers that are gone go on", "^TestHangUp$")
+	whole(server, "defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()", "", "a wait outlives its replica's end: no answer", "^TestGoingAway$")
+	whole(server, "s.metrics.countWait(string(a.Outcome), took)", "", "waits are not counted", "^TestMetrics$")
+	whole(server, "s.metrics.countWait(name, took)", "", "refusals are not counted", "^TestMetrics$")
+	whole(server, "rw.Header().Set(\"Retry-After\", \"1\")", "", "a client does not know when to ask again", "^TestNotReadyYet$")
+	whole(server, "append([]string{}, warnings...)}\n", "nil}\n", "a refusal does not say which parameter was misspelt", "^TestContract$")
+	whole(server, "f.BudgetSeconds = api.InSeconds(cut.Budget)", "_ = cut", "a wait that is cut starts anew elsewhere: waits twice", "^TestGoingAway$")
+	whole(server, "if !slices.Contains(api.Reasons, reason) {", "if false {", "anybody makes up names of metrics: memory grows", "^TestFallbackReport$")
+	whole(server, "s.metrics.fallbacks.WithLabelValues(reason).Inc()", "", "fallbacks are not counted", "^TestFallbackReport$")
+	whole(server, "rw.Header().Set(\"Content-Type\", \"application/json\")", "", "the answer is no JSON to its reader", "^TestContract$")
+	whole(server, "if state == http.StateNew {", "if false {", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
+	whole(server, "s.lastConn.Store(time.Now().UnixNano()) // the quiet", "// the quiet", "a replica that was idle turns callers down at once when it goes away", "^TestGoingAway$")
+	whole(server, "s.closing.Store(true)", "", "a replica that goes away stays ready", "^TestGoingAway$")
+	whole(server, "s.awaitQuiet(end)", "", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
+	whole(server, "s.cut(fmt.Errorf(\"%w: shutting down; retry\", drain.ErrUnavailable))", "", "waits that are cut get no answer", "^TestGoingAway$")
+	whole(server, "end := time.Now().Add(s.cfg.Grace)", "end := time.Now().Add(s.cfg.Quiet)", "a replica that goes away cuts all waits", "^TestGoingAway$")
+	whole(server, "if wait <= 0 {", "if true {", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
+	whole(metrics, "m.fallbacks.WithLabelValues(reason) // there", "// there", "the first fallback raises no alert", "^TestFallbackReport$")
+	whole(metrics, "m.waited.WithLabelValues(outcome).Observe(took.Seconds())", "", "nobody learns how long waits take", "^TestMetrics$")
 	return all
 }
 
