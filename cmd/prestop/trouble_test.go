@@ -21,13 +21,12 @@ func TestProxyRefusesInJSON(t *testing.T) {
 	})
 }
 
-// hangAt makes one of the dials, counted from 1, hang for as long as it may.
-func (h *hook) hangAt(n int) {
+// at makes one of the dials, counted from 1, another one.
+func (h *hook) at(n int, other func(ctx context.Context) (net.Conn, error)) {
 	dial := h.dial
 	h.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if n--; n == 0 {
-			<-ctx.Done()
-			return nil, ctx.Err()
+			return other(ctx)
 		}
 		return dial(ctx, network, address)
 	}
@@ -38,7 +37,10 @@ func (h *hook) hangAt(n int) {
 func TestConnectHangs(t *testing.T) {
 	inBubble(t, nil, func(s *service, h *hook) {
 		s.add(replica{status: 200, body: drained})
-		h.hangAt(1)
+		h.at(1, func(ctx context.Context) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
 	}, func(_ *service, r ran) {
 		if !r.served || r.took < dialTimeout || r.took > dialTimeout+firstPause {
 			t.Errorf("served %v after %s", r.served, r.took)
@@ -50,7 +52,10 @@ func TestConnectHangs(t *testing.T) {
 func TestReportHangs(t *testing.T) {
 	inBubble(t, nil, func(s *service, h *hook) {
 		s.add(replica{status: 404, body: `{"error": "not_found"}`})
-		h.hangAt(2)
+		h.at(2, func(context.Context) (net.Conn, error) {
+			ours, _ := net.Pipe() // to who says nothing
+			return ours, nil
+		})
 	}, func(_ *service, r ran) {
 		if r.served || r.took != 25*time.Second {
 			t.Errorf("served %v after %s", r.served, r.took)

@@ -211,7 +211,7 @@ func (r *runner) killer(m mutant, binary string, awake int) (string, error) {
 	args := append([]string{"-test.run=" + m.run, "-test.v", "-test.failfast", "-test.timeout=1m"}, strings.Fields(m.args)...)
 	cmd := exec.Command(binary, args...)
 	cmd.Dir = filepath.Join(r.dir, m.pkg)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, awake))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, awake), "GOGC=off", "GOMEMLIMIT=1GiB")
 	text, err := cmd.CombinedOutput()
 	if strings.Contains(string(text), "no tests to run") {
 		return "", fmt.Errorf("STALE: %s has no test %s", m.pkg, m.run)

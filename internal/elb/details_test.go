@@ -113,7 +113,7 @@ func TestErrorThatIsOver(t *testing.T) {
 			e.Fatalf("error %v", err)
 		}
 		e.fail(nil)
-		time.Sleep(2 * failedFor)
+		time.Sleep(failedFor)
 		if _, err := e.lookAt(g, true); err != nil {
 			e.Fatal(err)
 		}
@@ -186,6 +186,22 @@ func TestListInAnyOrder(t *testing.T) {
 	if other.differs(one, []netip.Addr{netip.MustParseAddr("10.0.0.1")}) {
 		t.Error("another order of ports is a change")
 	}
+}
+
+// TestHostnameInCapitals: AWS keeps the capitals of a load balancer's name in its host
+// name, which a status shows as it likes.
+func TestHostnameInCapitals(t *testing.T) {
+	const body = "<LoadBalancers><member><DNSName>Web-1.us-east-1.elb.amazonaws.com</DNSName><LoadBalancerArn>lb</LoadBalancerArn></member></LoadBalancers>" +
+		"<TargetGroups><member><TargetGroupArn>group</TargetGroupArn></member></TargetGroups>"
+	asked := 0
+	answered(t, canned{200, start + body + end}, func(question string, known bool, _ *Look, err error) {
+		if question != "behind" {
+			return
+		}
+		if asked++; asked == 2 && (!known || err != nil) {
+			t.Errorf("known %t, error %v", known, err)
+		}
+	})
 }
 
 // TestRefusalsByAnyName: AWS has several names for the same.
