@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -10,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	simkube "drainwait/internal/sim/kube"
+	"drainwait/internal/sim/memnet"
 )
 
 // drain takes the token out of a channel, and says whether there was one.
@@ -365,6 +369,58 @@ func TestGroupThatIsNotKnown(t *testing.T) {
 			t.Errorf("ready: %v", err)
 		}
 	})
+}
+
+// A neighbour in the host network that takes the port, or leaves it, is news to the pod.
+func TestNeighbourWakes(t *testing.T) {
+	inIndexed(t, Config{}, at("default/a", "10.1.0.1", hostNetwork)+at("default/b", "10.1.0.1", hostNetwork)+at("default/c", "10.0.0.1", ""), func(t *testing.T, w *world) {
+		own, other := make(chan struct{}, 1), make(chan struct{}, 1)
+		defer w.Watch(w.Index.Pod("default", "a"), own)()
+		defer w.Watch(w.Index.Pod("default", "c"), other)()
+		w.do(slice("web", "kind: Pod, name: b"))
+		if !drain(own) || drain(other) {
+			t.Error("the neighbour is not woken, or a pod with an address of its own is")
+		}
+	})
+}
+
+// What discovery says of the group that EKS shares with other kinds.
+func TestKindsOfEKS(t *testing.T) {
+	resources := func(version, name string) string {
+		return `{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "eks.amazonaws.com/` + version + `", "resources": [{"name": "` + name + `", "kind": "X", "namespaced": true, "verbs": ["list"]}]}`
+	}
+	group := `{"kind": "APIGroup", "apiVersion": "v1", "name": "eks.amazonaws.com", "versions": [{"groupVersion": "eks.amazonaws.com/v2", "version": "v2"}]}`
+	for _, tt := range []struct {
+		name    string
+		answers map[string]string
+		ready   bool
+	}{
+		{"another kind of the version", map[string]string{"/v1": resources("v1", "nodediagnostics")}, true},
+		{"another kind of a later version", map[string]string{"": group, "/v2": resources("v2", "nodediagnostics")}, true},
+		{"bindings of a later version", map[string]string{"": group, "/v2": resources("v2", "targetgroupbindings")}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, Config{}, func(t *testing.T, w *world) {
+				sim := memnet.Transport(w.Kube.Handler())
+				x, err := New(Config{Log: slog.New(slog.DiscardHandler), REST: &rest.Config{Host: "http://cluster", Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+					path, ok := strings.CutPrefix(r.URL.Path, "/apis/eks.amazonaws.com")
+					if body := tt.answers[path]; ok && body != "" {
+						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+					}
+					return sim.RoundTrip(r)
+				})}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Index = x
+				defer w.begin()()
+				w.pass(time.Minute)
+				if err := w.Ready(); (err == nil) != tt.ready {
+					t.Errorf("ready: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // Each outage of the API server is a line in the log, and so is its end.
