@@ -252,6 +252,10 @@ func waits() []mutant {
 	world(wait, "Live: w.identified}", "Live: true}", "a stale record ends the wait at once", "^TestWaits$/^apiserver$/^a_record_of_a_deletion")
 	world(wait, "if o == api.SettleCut || o == api.BudgetSpent {", "if o == api.BudgetSpent {", "settle_cut does not say what was missing", "^TestWaits$/^budget$/^a_minute")
 	world(wait, "if o == api.BudgetSpent {\n\t\tw.warnOfOpen", "if o == api.SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what was unknown", "^TestWaits$/^apiserver$/^the_API_server_is_away_for_all")
+	world("internal/drain/drain.go", "if !d.cluster.Synced() {", "if false {", "a hook that comes before the cluster was read is 404 and not retried", "^TestNotReadyYet$")
+	world(sweep, "s.denied.Set(float64(len(s.refused)))", "", "no alert that AWS refuses us", "^TestNoCredentials$")
+	world(termination, "w.termination.again = time.Now().Add(time.Second)", "", "an API server that fails is asked without a pause", "^TestNobodySaysWhetherThePodStays$")
+	world(termination, "w.setLookupError(about, fmt.Errorf(\"check", "_ = (fmt.Errorf(\"check", "nobody learns that the API server does not tell whether the pod stays", "^TestNobodySaysWhetherThePodStays$")
 	world(sweep, "case err == nil && (!look.Gone || c.Former):", "case err == nil && look == nil:", "nothing is swept: each wait looks at all groups", "^TestOnePodAmongManyGroups$")
 	return all
 }
@@ -920,7 +924,7 @@ func server() []mutant {
 	whole(server, "s.cut(fmt.Errorf(\"%w: shutting down; retry\", drain.ErrUnavailable))", "", "waits that are cut get no answer", "^TestGoingAway$")
 	whole(server, "end := time.Now().Add(s.cfg.Grace)", "end := time.Now().Add(s.cfg.Quiet)", "a replica that goes away cuts all waits", "^TestGoingAway$")
 	whole(server, "if wait <= 0 {", "if true {", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
-	whole(metrics, "m.fallbacks.WithLabelValues(reason) // there", "// there", "the first fallback raises no alert", "^TestFallbackReport$")
+	whole(metrics, "m.fallbacks.WithLabelValues(reason) // there", "_ = reason // there", "the first fallback raises no alert", "^TestFallbackReport$")
 	whole(metrics, "m.waited.WithLabelValues(outcome).Observe(took.Seconds())", "", "nobody learns how long waits take", "^TestMetrics$")
 	return all
 }

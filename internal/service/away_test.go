@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,28 @@ func TestCutWaitSaysItsBudget(t *testing.T) {
 		s.SIGTERM()
 		if f := s.Await(c).Failed(t); c.Status != http.StatusServiceUnavailable || f.BudgetSeconds.Duration() != 90*time.Second {
 			t.Errorf("got %d %s, want a budget of 90 seconds", c.Status, c.Body)
+		}
+	})
+}
+
+// TestNobodySaysWhetherThePodStays: where the API server does not tell whether a pod is
+// being stopped, a wait asks once a second, goes on to the end of its budget and says why.
+func TestNobodySaysWhetherThePodStays(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		asked := 0
+		s.Kube.Fail(func(r *http.Request) bool {
+			isNode := strings.Contains(r.URL.Path, "/nodes/")
+			if isNode {
+				asked++
+			}
+			return isNode
+		}, http.StatusForbidden)
+		a := s.Await(s.Ask(webIP, "max-delay=25")).OK(t)
+		if a.Outcome != "budget_spent" || !strings.Contains(a.LastError, "check whether pod default/web-1 is being stopped") {
+			t.Errorf("%s, last error %q", a.Outcome, a.LastError)
+		}
+		if asked < 15 || asked > 21 {
+			t.Errorf("asked %d times in the 20 seconds after the first 5", asked)
 		}
 	})
 }
