@@ -530,8 +530,8 @@ func copies() []mutant {
 	add := func(file, from, to, why string) {
 		all = append(all, mutant{group: "cluster", file: file, from: from, to: to, why: why, pkg: "./internal/cluster"})
 	}
-	own := func(file, from, to, why string) {
-		all = append(all, mutant{group: "cluster", file: file, from: from, to: to, why: why, pkg: "./internal/cluster/kube"})
+	timed := func(from, to, why string) {
+		all = append(all, mutant{group: "cluster", file: clock, from: from, to: to, why: why, pkg: "./internal/cluster/kube"})
 	}
 	add(ages, "path == \"\" || d > age || d == age && p < path", "path == \"\" || d < age", "one watch that works hides those that do not")
 	add(ages, "q.Get(\"watch\") == \"\" || q", "q", "a list that works hides a watch that does not")
@@ -566,11 +566,11 @@ func copies() []mutant {
 	add(client, "c.ages.heard(r.paths...)", "_ = r", "watches that never work do not count as old")
 	add(client, "cfg.QPS = -1", "cfg.QPS = 0.1", "the informers are slowed down")
 
-	own(clock, "max(c.least, min(c.most, 0))", "c.least", "clocks that agree are corrected all the same")
+	timed("max(c.least, min(c.most, 0))", "c.least", "clocks that agree are corrected all the same")
 	add(clock, "return skew, skew.Abs() <= maxSkew", "return skew, true", "a broken clock ends waits at once")
-	own(clock, "date.Add(time.Second).Sub(sent.Round(0))", "date.Sub(sent.Round(0))", "whole seconds of the Date header count as a skew")
-	own(clock, "if least > most {", "if false {", "our own clock, set in mid-request, gives an impossible skew")
-	own(clock, "!c.known || max(c.least, least) > min(c.most, most)", "!c.known", "a clock that is set is never noticed")
+	timed("date.Add(time.Second).Sub(sent.Round(0))", "date.Sub(sent.Round(0))", "whole seconds of the Date header count as a skew")
+	timed("if least > most {", "if false {", "our own clock, set in mid-request, gives an impossible skew")
+	timed("!c.known || max(c.least, least) > min(c.most, most)", "!c.known", "a clock that is set is never noticed")
 	add(clock, "!ok && !c.warned.Swap(true)", "!ok", "a wrong clock fills the log")
 
 	add(replicas, "n != last {", "n >= 0 || n != last {", "each heartbeat of a slice sets the rate anew")
