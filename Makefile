@@ -23,7 +23,7 @@ dead: ## find functions that nothing calls
 	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
 promises: ## play two hundred random worlds (two or three minutes)
 	cd internal/service && go test -count=1 -timeout 30m -run '^TestPromises' -seeds 200
-mutants: ## break the code one line at a time, and check that a test notices (five minutes)
+mutants: ## break the code one line at a time, and check that a test notices (three minutes)
 	go run ./hack/mutants
 controls: ## break what the random worlds must notice, and check that they do
 	go run ./hack/mutants -group controls

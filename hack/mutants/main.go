@@ -9,15 +9,17 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -62,8 +64,12 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // runner tries mutants of the module in dir.
 type runner struct {
 	dir, temp string
-	mu        sync.Mutex // guards sound; held for a moment only
-	sound     map[string]func() error
+	mutants   []mutant
+	out       io.Writer
+
+	mu    sync.Mutex // guards the rest; held for a moment only
+	sound map[string]func() error
+	bad   int
 }
 
 // sideBySide is how many mutants are tried at the same time.
@@ -80,90 +86,114 @@ func try(dir string, mutants []mutant, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	r := &runner{dir: dir, temp: temp, sound: make(map[string]func() error)}
-	next := make(chan int)
+	r := &runner{dir: dir, temp: temp, mutants: mutants, out: out, sound: make(map[string]func() error)}
+	type planted struct {
+		n      int
+		binary string
+	}
+	next := make(chan planted)
 	var running sync.WaitGroup
-	var mu sync.Mutex // guards bad and out; held for a line only
-	bad := 0
 	for range sideBySide {
 		running.Go(func() {
-			for i := range next {
+			for p := range next {
 				began := time.Now()
-				killer, err := r.try(i, mutants[i])
-				result := fmt.Sprintf("dies by %s in %.1f s", killer, time.Since(began).Seconds())
-				mu.Lock()
-				if err != nil {
-					bad++
-					result = err.Error()
-				}
-				fmt.Fprintf(out, "%s\n\t%s\n", mutants[i], result)
-				mu.Unlock()
+				killer, err := r.try(p.n, p.binary)
+				r.tell(p.n, fmt.Sprintf("dies by %s in %.1f s", killer, time.Since(began).Seconds()), err)
 			}
 		})
 	}
-	for i := range mutants {
-		next <- i
+	packages := make(map[string][]int)
+	for n, m := range mutants {
+		packages[m.pkg] = append(packages[m.pkg], n)
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(packages)) {
+		binary, numbers := r.build(pkg, packages[pkg])
+		for _, n := range numbers {
+			next <- planted{n, binary}
+		}
 	}
 	close(next)
 	running.Wait()
-	if bad > 0 {
-		return fmt.Errorf("%d of %d mutants are not noticed, or do not fit", bad, len(mutants))
+	if r.bad > 0 {
+		return fmt.Errorf("%d of %d mutants are not noticed, or do not fit", r.bad, len(mutants))
 	}
 	return nil
 }
 
-// try says which test notices a mutant.
-func (r *runner) try(n int, m mutant) (killer string, err error) {
-	overlay, err := r.overlay(n, m)
+// tell prints what came of a mutant.
+func (r *runner) tell(n int, result string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err != nil {
-		return "", err
+		r.bad++
+		result = err.Error()
 	}
-	binary := filepath.Join(r.temp, fmt.Sprintf("mutant%d.test", n))
-	if err := r.build(m.pkg, binary, "-overlay", overlay); err != nil {
-		return "", err
-	}
-	defer os.Remove(binary)
-	if err := r.soundly(m); err != nil {
-		return "", err
-	}
-	return r.killer(m, binary)
+	fmt.Fprintf(r.out, "%s\n\t%s\n", r.mutants[n], result)
 }
 
-// overlay writes the changed file, and tells the compiler which file it replaces.
-func (r *runner) overlay(n int, m mutant) (name string, err error) {
-	file, err := filepath.Abs(filepath.Join(r.dir, m.file))
-	if err != nil {
-		return "", err
+var ofMutant = regexp.MustCompile(`\bmutant(\d+)\.go:`)
+
+// build compiles the tests of a package once, with mutants in it, all of them asleep. It
+// tells of those that do not fit, and returns the others.
+func (r *runner) build(pkg string, numbers []int) (binary string, planted []int) {
+	p := &planting{dir: r.dir, temp: filepath.Join(r.temp, strings.ReplaceAll(pkg, "/", "_"))}
+	binary = filepath.Join(p.temp, "package.test")
+	fail := func(n int, err error) {
+		r.tell(n, "", err)
+		numbers = slices.DeleteFunc(numbers, func(v int) bool { return v == n })
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
+	for _, n := range slices.Clone(numbers) {
+		if err := r.mutants[n].fits(r.dir); err != nil {
+			fail(n, err)
+		}
 	}
-	if found := strings.Count(string(text), m.from); found != 1 {
-		return "", fmt.Errorf("STALE: the text occurs %d times in %s, not once", found, m.file)
+	for len(numbers) > 0 {
+		overlay, err := p.plant(r.mutants, numbers)
+		var text []byte
+		if err == nil {
+			cmd := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, pkg)
+			cmd.Dir = r.dir
+			cmd.Env = append(os.Environ(), "GOGC=off", "GOMEMLIMIT=2GiB") // a third less time
+			text, err = cmd.CombinedOutput()
+		}
+		if err == nil {
+			return binary, numbers
+		}
+		err = fmt.Errorf("DOES NOT COMPILE: %w\n%s", err, text)
+		wrong := numbers // all, unless the compiler names some
+		if named := ofMutant.FindAllSubmatch(text, -1); named != nil {
+			wrong = nil
+			for _, name := range named {
+				n, _ := strconv.Atoi(string(name[1]))
+				wrong = append(wrong, n)
+			}
+			slices.Sort(wrong)
+		}
+		for _, n := range slices.Compact(slices.Clone(wrong)) {
+			fail(n, err)
+		}
 	}
-	changed := filepath.Join(r.temp, fmt.Sprintf("mutant%d.go", n))
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), m.from, m.to, 1)), 0o600); err != nil {
-		return "", err
-	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
-	if err != nil {
-		return "", err
-	}
-	name = filepath.Join(r.temp, fmt.Sprintf("mutant%d.json", n))
-	return name, os.WriteFile(name, replace, 0o600)
+	return binary, nil
 }
 
-// build compiles the tests of a package.
-func (r *runner) build(pkg, binary string, flags ...string) error {
-	args := append([]string{"test", "-c", "-vet=off", "-gcflags=-N -l", "-ldflags=-s -w", "-o", binary}, flags...)
-	cmd := exec.Command("go", append(args, pkg)...)
-	cmd.Dir = r.dir
-	cmd.Env = append(os.Environ(), "GOGC=off", "GOMEMLIMIT=2GiB") // a third less time
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("DOES NOT COMPILE: %w\n%s", err, text)
+// try says which test notices a mutant, once it is clear that the same tests pass if all
+// mutants are asleep.
+func (r *runner) try(n int, binary string) (killer string, err error) {
+	m := r.mutants[n]
+	sound := r.once(m.pkg+" "+m.run+" "+m.args, func() error {
+		switch killer, err := r.killer(m, binary, 0); {
+		case errors.Is(err, errLives):
+			return nil
+		case err != nil:
+			return err
+		default:
+			return fmt.Errorf("UNSOUND: %s fails without the mutant too", killer)
+		}
+	})
+	if err := sound(); err != nil {
+		return "", err
 	}
-	return nil
+	return r.killer(m, binary, n+1)
 }
 
 // errLives is that no test notices a mutant.
@@ -171,14 +201,17 @@ var errLives = errors.New("LIVES")
 
 var (
 	failed  = regexp.MustCompile(`--- FAIL: (\S+)`)
-	paniced = regexp.MustCompile(`(?m)^panic: .*`)
+	begun   = regexp.MustCompile(`(?m)^=== (?:RUN|CONT|NAME) +(\S+)`)
+	paniced = regexp.MustCompile(`(?m)^(?:panic|fatal error): .*`)
 )
 
-// killer runs the tests of a binary, and names the first one that fails.
-func (r *runner) killer(m mutant, binary string) (string, error) {
-	args := append([]string{"-test.run=" + m.run, "-test.failfast", "-test.timeout=2m"}, strings.Fields(m.args)...)
+// killer runs the tests of a binary with one mutant awake, and names the first one that
+// fails.
+func (r *runner) killer(m mutant, binary string, awake int) (string, error) {
+	args := append([]string{"-test.run=" + m.run, "-test.v", "-test.failfast", "-test.timeout=1m"}, strings.Fields(m.args)...)
 	cmd := exec.Command(binary, args...)
 	cmd.Dir = filepath.Join(r.dir, m.pkg)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, awake), "GOGC=off", "GOMEMLIMIT=1GiB")
 	text, err := cmd.CombinedOutput()
 	if strings.Contains(string(text), "no tests to run") {
 		return "", fmt.Errorf("STALE: %s has no test %s", m.pkg, m.run)
@@ -193,42 +226,16 @@ func (r *runner) killer(m mutant, binary string) (string, error) {
 		}
 		name = string(found[1]) // down to the row of a table
 	}
-	if name == "" {
-		name = string(paniced.Find(text))
+	if all := begun.FindAllSubmatch(text, -1); name == "" && all != nil {
+		name = string(all[len(all)-1][1])
 	}
 	if name == "" {
 		return "", fmt.Errorf("run the tests: %w\n%s", err, text)
 	}
-	return name, nil
-}
-
-// soundly says whether the tests that must kill a mutant pass without the mutant. It
-// builds each package once, and runs the same tests once.
-func (r *runner) soundly(m mutant) error {
-	build := r.once(m.pkg, func() error { return r.build(m.pkg, r.original(m.pkg)) })
-	if err := build(); err != nil {
-		return err
+	if end := paniced.Find(text); end != nil {
+		name += " (" + string(end) + ")"
 	}
-	return r.once(m.pkg+" "+m.run+" "+m.args, func() error {
-		switch killer, err := r.killer(m, r.original(m.pkg)); {
-		case errors.Is(err, errLives):
-			return nil
-		case err != nil:
-			return err
-		default:
-			return fmt.Errorf("UNSOUND: %s fails without the mutant too", killer)
-		}
-	})()
-}
-
-// original is the path of a package's tests, built without a mutant.
-func (r *runner) original(pkg string) string {
-	return filepath.Join(r.temp, strings.Map(func(c rune) rune {
-		if c == '/' {
-			return '_'
-		}
-		return c
-	}, pkg)+".test")
+	return name, nil
 }
 
 func (r *runner) once(key string, f func() error) func() error {
