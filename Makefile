@@ -3,7 +3,7 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help check test lint dead e2e promises mutants controls load demo generate screenshot ci build
+.PHONY: help check test lint dead e2e promises mutants controls fuzz load demo generate screenshot ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
 check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
@@ -27,6 +27,8 @@ mutants: ## break the code one line at a time, and check that a test notices (fi
 	go run ./hack/mutants
 controls: ## break what the random worlds must notice, and check that they do
 	go run ./hack/mutants -group controls
+fuzz: ## fuzz each reader of what strangers write, for FUZZTIME each (an hour)
+	hack/fuzz $(FUZZTIME)
 load: ## hold thousands of waits and call in hostile ways, and measure (eight minutes)
 	go run ./hack/load $(LOADFLAGS)
 demo: ## roll a deployment in simulated worlds

@@ -145,6 +145,9 @@ func (h *hook) exchange(ctx context.Context, conn net.Conn, query url.Values) (*
 	noService := func(err error) *failure {
 		return noAnswer(fmt.Errorf("status %d: %w", resp.StatusCode, cmp.Or(err, errors.New("not a drain-wait service"))))
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return nil, noService(nil) // what follows is no answer, and ctx would not end the reading of it
+	}
 	body := json.NewDecoder(io.LimitReader(resp.Body, 1<<20))
 	if resp.StatusCode == http.StatusOK {
 		a := new(api.Answer)

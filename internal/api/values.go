@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"math"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -61,11 +63,24 @@ func ParseService(v string) (*url.URL, error) {
 		v = "http://" + v
 	}
 	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Scheme != "http" || !canDial(u) || u.RawQuery != "" || u.User != nil {
 		return nil, errors.New("want http://host:port")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	return u, nil
+}
+
+// canDial says whether a URL names an address or what can be a host's name, and a port
+// that there is, if any. [url.Parse] lets more pass.
+func canDial(u *url.URL) bool {
+	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil {
+		return false
+	}
+	name := u.Hostname()
+	if ip, err := netip.ParseAddr(name); err == nil {
+		name = cmp.Or(ip.Zone(), "none")
+	}
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // Nearest is which of the known names was probably meant; empty where none is

@@ -36,7 +36,7 @@ func TestParseService(t *testing.T) {
 			t.Errorf("%q is %v, %v", v, u, err)
 		}
 	}
-	for _, v := range []string{"", "https://drain-wait:8443", "http://", "http://a?ip=1", "http://me@a", "a b"} {
+	for _, v := range []string{"", "https://drain-wait:8443", "http://", "http://a?ip=1", "http://me@a", "a b", "http://]", "drain-wait:80800", `http://a"b`} {
 		if u, err := ParseService(v); err == nil {
 			t.Errorf("%q is %v", v, u)
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"drainwait/internal/cluster/kube"
 	"drainwait/internal/cluster/ties"
@@ -77,13 +76,13 @@ spec: {targetGroupName: web, serviceRef: {name: web, port: 80}}
 			},
 			API: "elbv2.k8s.aws",
 		}
-		whole.ServiceRef.Name, whole.ServiceRef.Port = "web", intstr.FromString("https")
+		whole.ServiceRef.Name = "web"
 		byName := ties.Binding{
 			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "by-name"},
 			BindingSpec: ties.BindingSpec{TargetGroupName: "web"},
 			API:         "elbv2.k8s.aws",
 		}
-		byName.ServiceRef.Name, byName.ServiceRef.Port = "web", intstr.FromInt32(80)
+		byName.ServiceRef.Name = "web"
 
 		got := w.bindingsOf("default")
 		for i := range got {

@@ -30,9 +30,9 @@ type Config struct {
 	// with an ARN whenever it is read; ok is false where there is none (any more). It
 	// must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
-	// OnReplicas, which may be nil, is told how many replicas behind OwnService are
-	// ready: when that is first known, and when it changes. It must not block.
-	OnReplicas func(ready int)
+	// OnReplicas, which may be nil, is told how many replicas of OwnService are running,
+	// ready or not: when that is first known, and when it changes. It must not block.
+	OnReplicas func(running int)
 	Metrics    prometheus.Registerer // nil for none
 	Log        *slog.Logger
 }
@@ -45,6 +45,7 @@ type Index struct {
 	bindings []*kube.BindingWatch
 	work     work
 	searches searches
+	reading  *turns // reads of single objects from the API server itself
 	pods     kube.Stores
 	// reads holds pods as live reads showed them, where the watch is behind. It changes
 	// with the lock.
@@ -73,7 +74,8 @@ func New(cfg Config) (*Index, error) {
 		reads:     kube.NewStore(nil),
 		histories: make(map[types.UID]*history),
 		lists:     make(map[string]*lists),
-		searches:  searches{queues: make(map[netip.Addr][]*search), byIP: make(map[netip.Addr]*search)},
+		searches:  searches{turns: newTurns(searchRate, 1), byIP: make(map[netip.Addr]*search)},
+		reading:   newTurns(readRate, readBurst),
 		watchers:  make(map[string]map[string][]*watcher),
 	}
 	promauto.With(cfg.Metrics).NewGaugeFunc(prometheus.GaugeOpts{

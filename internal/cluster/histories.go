@@ -127,11 +127,15 @@ func (d *deletion) note(p *corev1.Pod, c *kube.Clock) {
 	d.grace = min(d.grace, grace)
 }
 
+// longestGrace, in seconds, is some thirty years. People set the largest number of an
+// int64, which a [time.Duration] of seconds cannot hold.
+const longestGrace = 1e9
+
 // gracePeriod is that of a pod's deletion, or else that of its specification.
 func gracePeriod(p *corev1.Pod) time.Duration {
 	for _, s := range []*int64{p.DeletionGracePeriodSeconds, p.Spec.TerminationGracePeriodSeconds} {
 		if s != nil {
-			return time.Duration(*s) * time.Second
+			return time.Duration(min(max(*s, 0), longestGrace)) * time.Second
 		}
 	}
 	return 30 * time.Second // the API server's default

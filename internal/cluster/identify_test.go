@@ -89,7 +89,7 @@ func TestIdentify(t *testing.T) {
 					return
 				}
 				w.await(func() {
-					if live, err := w.readPod(t.Context(), p.Namespace, p.Name); err != nil || live.UID != p.UID {
+					if live, err := w.readPod(t.Context(), netip.Addr{}, p.Namespace, p.Name); err != nil || live.UID != p.UID {
 						t.Errorf("not the pod that is there; error %v", err)
 					}
 				})

@@ -18,6 +18,9 @@ import (
 const (
 	listFor   = 20 * time.Second       // how long they may take
 	listAgain = 500 * time.Millisecond // how long after a failure they are asked for again
+	// listEvery is how far apart they begin, of one namespace: else they would follow
+	// each other without a pause while waits begin all the time.
+	listEvery = 200 * time.Millisecond
 )
 
 // liveList is a namespace as the API server itself showed it.
@@ -31,7 +34,7 @@ type liveList struct {
 // lists are the live lists of a namespace. The Index's lock guards them.
 type lists struct {
 	newest        *liveList // nil for none
-	running       bool      // or pausing after a failure
+	running       bool      // or pausing after that
 	wantIngresses bool      // by the next
 	err           error     // of the tries since the newest
 	wakes         map[chan<- struct{}]bool
@@ -76,9 +79,12 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 	ingresses := l.wantIngresses
 	l.wantIngresses = false
 	x.mu.Unlock()
+	began := time.Now()
 	list, err := x.readLists(ctx, namespace, ingresses)
 	if err == nil {
 		x.rememberLists(namespace, l, list)
+		x.wakeListed(l)
+		kube.Pause(ctx, time.Until(began.Add(listEvery)))
 	} else {
 		x.mu.Lock()
 		l.err = err
@@ -86,8 +92,15 @@ func (x *Index) fetchLists(ctx context.Context, namespace string, l *lists) {
 		kube.Pause(ctx, listAgain)
 	}
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	l.running = false
+	x.mu.Unlock()
+	x.wakeListed(l)
+}
+
+// wakeListed wakes those who wait for a list.
+func (x *Index) wakeListed(l *lists) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for wake := range l.wakes {
 		signal(wake)
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -329,4 +330,37 @@ func TestListsAndOtherPorts(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Waits that begin all the time have a namespace listed at a rate, however fast the API
+// server answers, and each is answered soon.
+func TestListsAreApart(t *testing.T) {
+	inIndexed(t, Config{}, "", func(t *testing.T, w *world) {
+		n := countLists(w)
+		type asked struct {
+			since time.Time
+			wake  chan struct{}
+		}
+		var open []asked
+		for range 1000 {
+			open = append(open, asked{time.Now(), make(chan struct{}, 1)})
+			open[len(open)-1].wake <- struct{}{}
+			w.pass(10 * time.Millisecond)
+			open = slices.DeleteFunc(open, func(a asked) bool {
+				select {
+				case <-a.wake:
+				default:
+					return false
+				}
+				known, _ := w.Lists("default", a.since, false, a.wake)
+				if d := time.Since(a.since); d > 2*listEvery {
+					t.Errorf("a wait has no list after %s", d)
+				}
+				return known
+			})
+		}
+		if most := int(10*time.Second/listEvery) + 1; n["v1 services"] > most || n["v1 services"] < most-5 {
+			t.Errorf("%d lists in ten seconds, want %d", n["v1 services"], most)
+		}
+	})
 }

@@ -28,10 +28,10 @@ func TestOnReplicas(t *testing.T) {
 	cfg := Config{
 		Namespaces: []string{"default"}, // not our own
 		OwnService: "own/drain-wait",
-		OnReplicas: func(ready int) {
+		OnReplicas: func(running int) {
 			mu.Lock()
 			defer mu.Unlock()
-			heard = append(heard, ready)
+			heard = append(heard, running)
 		},
 	}
 	inWorld(t, cfg, func(t *testing.T, w *world) {
@@ -48,7 +48,7 @@ func TestOnReplicas(t *testing.T) {
 			{own("v4", a+","+b), []int{2}},
 			{own("v6", a6), nil},
 			{own("v4", b), nil},
-			{own("v4", a+","+bOff), []int{1}},
+			{own("v4", a+","+bOff), nil},
 			{own("v4", a+","+b+","+bare), []int{3}},
 			{"{kind: EndpointSlice, metadata: {name: other, namespace: own, labels: {kubernetes.io/service-name: other}}, endpoints: [" + b + "]}", nil},
 			{"{kind: EndpointSlice, metadata: {name: other, namespace: default, labels: {kubernetes.io/service-name: drain-wait}}, endpoints: [" + bare + "]}", nil},

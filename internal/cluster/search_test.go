@@ -84,7 +84,7 @@ func TestSearchesAreShared(t *testing.T) {
 		if len(s.asked) != 2 {
 			t.Errorf("%d searches, want a second one after a while", len(s.asked))
 		}
-		if q := &w.searches; len(q.byIP)+len(q.queues)+len(q.turn) > 1 {
+		if q := &w.searches; len(q.byIP)+len(q.turns.queues)+len(q.turns.order) > 1 {
 			t.Errorf("left: %+v", q)
 		}
 	})
@@ -125,7 +125,7 @@ func TestSearchThatNobodyWaitsForIsNotMade(t *testing.T) {
 		if got := s.asked[n:]; !slices.Equal(got, []string{"10.1.0.5"}) {
 			t.Errorf("searches: %q", got)
 		}
-		if q := &w.searches; len(q.byIP)+len(q.queues)+len(q.turn) > 0 {
+		if q := &w.searches; len(q.byIP)+len(q.turns.queues)+len(q.turns.order) > 0 {
 			t.Errorf("left: %+v", q)
 		}
 	})

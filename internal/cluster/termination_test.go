@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 					got bool
 					err error
 				)
-				w.await(func() { got, err = w.NotTerminating(t.Context(), p) })
+				w.await(func() { got, err = w.NotTerminating(t.Context(), netip.Addr{}, p) })
 				if got != tt.want || err != nil {
 					t.Errorf("not terminating: %t, error %v; want %t and none", got, err, tt.want)
 				}
@@ -82,7 +83,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 					got bool
 					err error
 				)
-				w.await(func() { got, err = w.NotTerminating(t.Context(), p) })
+				w.await(func() { got, err = w.NotTerminating(t.Context(), netip.Addr{}, p) })
 				if got || err == nil {
 					t.Fatalf("not terminating: %t, error %v; want false and one", got, err)
 				}
@@ -99,7 +100,7 @@ status: {conditions: [{type: MemoryPressure, status: "False"}, {type: Ready, sta
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
 			var err error
-			w.await(func() { _, err = w.NotTerminating(ctx, w.Index.Pod("default", "a")) })
+			w.await(func() { _, err = w.NotTerminating(ctx, netip.Addr{}, w.Index.Pod("default", "a")) })
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 			}
@@ -189,7 +190,7 @@ func TestNotTerminatingSeesADeletion(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := w.Index.Pod("default", "a")
-		w.await(func() { _, _ = w.NotTerminating(t.Context(), p) })
+		w.await(func() { _, _ = w.NotTerminating(t.Context(), netip.Addr{}, p) })
 		if w.Refresh(p).KillAt.IsZero() {
 			t.Error("the deletion is not known")
 		}

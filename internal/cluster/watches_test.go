@@ -15,7 +15,7 @@ import (
 // What package kube keeps watches apart by, jitter included.
 const (
 	longestPause = 15 * time.Second
-	steadyAfter  = 10 * time.Second
+	steadyAfter  = 5 * time.Second
 )
 
 func netipAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

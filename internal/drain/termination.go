@@ -42,7 +42,7 @@ func (w *wait) checkTermination() {
 	w.spawn(func(ctx context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 		defer cancel()
-		stays, err := w.cluster.NotTerminating(ctx, pod)
+		stays, err := w.cluster.NotTerminating(ctx, w.request.Caller, pod)
 		return func() { w.checkedTermination(pod.UID == w.pod.UID, stays, err) }
 	})
 }

@@ -9,19 +9,20 @@ import (
 	"fmt"
 	"iter"
 	"net"
-	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	elbv2 "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"drainwait/internal/elb/names"
 )
 
 // API is what this package needs of the AWS SDK's ELBv2 client.
@@ -40,11 +41,8 @@ type Group struct {
 	RoleARN, ExternalID string // the role to assume for the calls; empty for our own credentials
 }
 
-// Region is the Region in the group's ARN, or "" where it has none.
-func (g Group) Region() string {
-	a, _ := arn.Parse(g.ARN)
-	return a.Region
-}
+// Region is the Region in the group's ARN; see [names.Region].
+func (g Group) Region() string { return names.Region(g.ARN) }
 
 // Type is the type of the load balancer that a target group serves.
 type Type string
@@ -151,15 +149,12 @@ var ErrNotOurs = fmt.Errorf("%w (%s)", ErrNoGroup, elsewhere)
 // and an empty one, written as <A></A> or <A/>, is not. That AWS itself writes the
 // element for an empty list was not checked with AWS; the API reference lists it in
 // every answer. If AWS left it out, no wait would take the group for left.
-var (
-	errNoAnswer   = noAnswer("the list, or a name in it, is missing")
-	errTooLarge   = noAnswer(fmt.Sprintf("it has more than %d MiB", maxAnswer>>20))
-	errUnreadable = noAnswer("it cannot be read")
-)
+const noAnswer = "this is not an answer from ELBv2: %s (is there a proxy between the service and AWS?)"
 
-func noAnswer(why string) error {
-	return fmt.Errorf("this is not an answer from ELBv2: %s (is there a proxy between the service and AWS?)", why)
-}
+var (
+	errNoAnswer   = fmt.Errorf(noAnswer, "the list, or a name in it, is missing or unknown")
+	errUnreadable = fmt.Errorf(noAnswer, fmt.Sprintf("it cannot be read, or has more than %d MiB", maxAnswer>>20))
+)
 
 // IsPermanent says whether another try would not cure err.
 func IsPermanent(err error) bool {
@@ -180,12 +175,16 @@ func targetsOf(ctx context.Context, api API, groupARN string) ([]Target, error) 
 	}
 	var targets []Target
 	for _, d := range out.TargetHealthDescriptions {
-		if d.Target == nil || d.Target.Id == nil {
-			return nil, errNoAnswer // it could be anyone
+		id := ""
+		if d.Target != nil {
+			id = strings.TrimSpace(aws.ToString(d.Target.Id))
 		}
-		ip, err := netip.ParseAddr(*d.Target.Id)
-		if err != nil {
+		ip, err := netip.ParseAddr(id)
+		switch {
+		case strings.HasPrefix(id, "i-"), strings.HasPrefix(id, "arn:"):
 			continue // an instance, a function or a load balancer
+		case err != nil:
+			return nil, errNoAnswer // it could be anyone
 		}
 		t := Target{IP: ip.Unmap(), Port: int(aws.ToInt32(d.Target.Port))}
 		if d.TargetHealth != nil {
@@ -234,14 +233,11 @@ func classify(operation string, err error) error {
 
 // passing is what callers may know of an error that another try may cure.
 func passing(code string, err error) error {
-	_, large := errors.AsType[*http.MaxBytesError](err)
 	_, unreadable := errors.AsType[*smithy.DeserializationError](err)
 	_, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
 	switch {
 	case errors.Is(err, errNoAnswer):
 		return errNoAnswer
-	case large:
-		return errTooLarge
 	case throttled(err):
 		return fmt.Errorf("AWS turns requests away for their rate: %s", code)
 	case code == "timeout":

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"drainwait/internal/elb/limiter"
+	"drainwait/internal/elb/names"
 )
 
 // How long an answer is good, and how many are remembered. The controller, too, keeps
@@ -318,7 +318,7 @@ func wholeGroups(out *elbv2.DescribeTargetGroupsOutput, err error) (*elbv2.Descr
 
 // findByHostname finds the groups of the load balancer with a host name.
 func (r *request) findByHostname(hostname string) ([]GroupInfo, error) {
-	region, name := splitHostname(hostname)
+	region, name := names.OfHostname(hostname)
 	// A client is chosen by a group: this one stands for any of the Region.
 	where := Group{ARN: arn.ARN{Partition: "aws", Service: "elasticloadbalancing", Region: region}.String()}
 	known := time.Since(r.resolved) < foundFor
@@ -370,23 +370,6 @@ func (r *request) searchBalancers(api API, hostname string, in *elbv2.DescribeLo
 	return "", fmt.Errorf("%w (is it in another account or Region? see --aws-region)", ErrNoLoadBalancer)
 }
 
-// splitHostname finds the Region and the name of a load balancer in its host
-// name, which has one of two forms, each in China with ".cn" at the end:
-//
-//	[internal-]<name>-<id>.<region>.elb.amazonaws.com   (ALB)
-//	<name>-<id>.elb.<region>.amazonaws.com              (NLB)
-//
-// A name never begins with "internal-"; see CreateLoadBalancer in the API
-// reference of ELBv2. Both are empty where the host name has another form.
-func splitHostname(hostname string) (region, name string) {
-	if m := balancerHostname.FindStringSubmatch(hostname); m != nil {
-		return m[2] + m[3], m[1]
-	}
-	return "", ""
-}
-
-var balancerHostname = regexp.MustCompile(`^(?:internal-)?(?:([^.]*)-)?[^.-]*\.(?:([^.]+)\.elb|elb\.([^.]+))\.[^.]+\.`)
-
 // pay waits for the rate budget.
 func (r *request) pay() error {
 	r.w.mu.Lock()
@@ -432,26 +415,23 @@ func call[T any](ctx context.Context, w *Watcher, operation, about string, send 
 	return out, known
 }
 
-// logFailure logs what AWS says, which callers do not get: an error code once in
-// sayAgain for each thing that we ask for.
+// sayAgain is how long a failure is not logged again: its code, of what we asked for.
+const sayAgain = 10 * time.Minute
+
+// logFailure logs what AWS says, which callers do not get.
 func (w *Watcher) logFailure(operation, about string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := failure{operation, about, errorCode(err)}
-	if at, said := w.said[f]; said && time.Since(at) < sayAgain {
+	said := [3]string{operation, about, errorCode(err)}
+	if time.Since(w.said[said]) < sayAgain {
 		return
 	}
 	if len(w.said) >= maxAnswers {
-		clear(w.said) // it only says more again: the rate of requests bounds that
+		clear(w.said) // then it says more again, up to the rate of requests
 	}
-	w.said[f] = time.Now()
-	w.log.Warn("a call to AWS failed", "operation", operation, "about", about, "code", f.code, "error", err)
+	w.said[said] = time.Now()
+	w.log.Warn("a call to AWS failed", "operation", operation, "about", about, "code", said[2], "error", err)
 }
-
-// failure is what tells failures apart in the log.
-type failure struct{ operation, about, code string }
-
-const sayAgain = 10 * time.Minute
 
 // look takes one look at a group, which is paid for and was due then.
 func (w *Watcher) look(ctx context.Context, g Group, due time.Time) (*Look, error) {

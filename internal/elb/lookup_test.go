@@ -681,21 +681,3 @@ func TestBalancerIsRemembered(t *testing.T) {
 		})
 	})
 }
-
-func TestSplitHostname(t *testing.T) {
-	for hostname, want := range map[string][2]string{
-		"k8s-a-b-0a1b2c-123.eu-west-1.elb.amazonaws.com":           {"eu-west-1", "k8s-a-b-0a1b2c"},
-		"internal-k8s-a-b-123.eu-west-1.elb.amazonaws.com":         {"eu-west-1", "k8s-a-b"},
-		"k8s-a-b-0123456789abcdef.elb.us-gov-west-1.amazonaws.com": {"us-gov-west-1", "k8s-a-b"},
-		"web-1.cn-north-1.elb.amazonaws.com.cn":                    {"cn-north-1", "web"},
-		"web-1.elb.cn-northwest-1.amazonaws.com.cn":                {"cn-northwest-1", "web"},
-		"web.us-east-1.elb.amazonaws.com":                          {"us-east-1", ""},
-		"a1234567890.awsglobalaccelerator.com":                     {"", ""},
-		"a.b.c.example.com":                                        {"", ""},
-		"":                                                         {"", ""},
-	} {
-		if region, name := splitHostname(hostname); region != want[0] || name != want[1] {
-			t.Errorf("%q is of Region %q and name %q, want %q", hostname, region, name, want)
-		}
-	}
-}

@@ -18,6 +18,9 @@ import (
 type Config struct {
 	Rate  float64 // most requests per second to ELBv2
 	Burst int     // most of them at once
+	// Shared says that other replicas draw on the same Rate and Burst. Then the Watcher
+	// begins with none of the Burst, and with a small share until [Watcher.SetShare].
+	Shared bool
 	// Steady is the time between two looks at a group whose controller has finished
 	// its last change; twice that once all subscribers have seen their targets leave.
 	// Busy is the time while the controller makes a change or nothing is known.
@@ -63,7 +66,7 @@ type Watcher struct {
 	pollers     map[Group]*poller
 	checkpoints map[string]checkpoint // the last one heard, by group ARN
 	requests    map[question]*request
-	said        map[failure]time.Time // when each was last logged
+	said        map[[3]string]time.Time // when each failure was last logged
 }
 
 // checkpoint is what the controller wrote last, and when we heard of it and of
@@ -94,7 +97,11 @@ func New(cfg Config, client func(Group) API, log *slog.Logger, reg prometheus.Re
 		pollers:     make(map[Group]*poller),
 		checkpoints: make(map[string]checkpoint),
 		requests:    make(map[question]*request),
-		said:        make(map[failure]time.Time),
+		said:        make(map[[3]string]time.Time),
+	}
+	if cfg.Shared {
+		w.limit.Resize(cfg.Rate, 0) // the others may have the burst
+		w.SetShare(unknownReplicas)
 	}
 	auto := promauto.With(reg) // no metric carries the name of a target group: there are too many
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
@@ -130,8 +137,13 @@ func (w *Watcher) Close() {
 	w.running.Wait()
 }
 
+// unknownReplicas is how many replicas a Watcher assumes that does not know: the two that
+// we ship, and the new one of a rollout.
+const unknownReplicas = 3
+
 // SetShare divides the configured rate and burst by the number of replicas that
-// draw on the same AWS account; a number below 1 counts as 1.
+// draw on the same AWS account; a number below 1 counts as 1. With more replicas than
+// Burst, each still gets a burst of 1: it could send nothing with less.
 func (w *Watcher) SetShare(replicas int) {
 	n := float64(max(1, replicas))
 	w.limit.Resize(w.cfg.Rate/n, max(1, float64(w.cfg.Burst)/n))

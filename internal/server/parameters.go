@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"drainwait/internal/api"
 	"drainwait/internal/drain"
 )
@@ -164,7 +166,7 @@ func (p *parameters) ingresses() (names []string) {
 }
 
 func (p *parameters) checkName(name, v string) {
-	if len(v) > 253 || strings.ContainsAny(v, "/ ") {
+	if v != "" && len(validation.IsDNS1123Subdomain(v)) > 0 {
 		p.fail(name, v, "the name of a Kubernetes object")
 	}
 }

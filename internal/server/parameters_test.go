@@ -49,6 +49,7 @@ func TestBadParameters(t *testing.T) {
 		"ip=10.0.0":                            "IPv4 or IPv6",
 		"pod=a":                                "namespace= as well",
 		"namespace=a/b":                        "name of a Kubernetes object",
+		"namespace=a&pod=..":                   "name of a Kubernetes object",
 		"ingress=ok&ingress=not+ok":            "name of a Kubernetes object",
 		"pod=" + strings.Repeat("é", 300):      "…",
 		"max-delay=%zz":                        "name=value pairs",

@@ -29,9 +29,9 @@ func addApps(b *servicetest.Bubble, n int, hook sim.Hook) {
 	}
 }
 
-// deleteAll deletes all pods at once, and returns their reports.
-func deleteAll(b *servicetest.Bubble) []*sim.PodReport {
-	pods := slices.Clone(b.Pods())
+// deleteAll deletes all pods whose names have a prefix at once, and returns their reports.
+func deleteAll(b *servicetest.Bubble, prefix string) []*sim.PodReport {
+	pods := slices.DeleteFunc(slices.Clone(b.Pods()), func(p *sim.PodReport) bool { return !strings.HasPrefix(p.Name, prefix) })
 	for _, p := range pods {
 		_ = b.DeletePod(p.Namespace, p.Name)
 	}
@@ -54,7 +54,7 @@ func TestManyAppsAtOnce(t *testing.T) {
 				addApps(b, c.apps, sim.Hook{URL: servicetest.URL, MaxDelay: time.Minute})
 				b.Advance(5 * time.Minute) // this is also for the sweep
 				outcomes, told := make(map[string]int), 0
-				pods := deleteAll(b)
+				pods := deleteAll(b, "")
 				b.Advance(2 * time.Minute)
 				for _, p := range pods {
 					outcomes[p.Outcome]++

@@ -55,6 +55,7 @@ type Service struct {
 func New(c Config) (*Service, error) {
 	s := new(Service)
 	metrics := prometheus.NewRegistry()
+	c.ELB.Shared = c.OwnService != ""
 	s.Watcher = elb.New(c.ELB, elb.Clients(c.AWS, c.Region), c.Log, metrics)
 	var err error
 	s.Index, err = cluster.New(cluster.Config{

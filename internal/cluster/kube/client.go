@@ -43,7 +43,8 @@ type Client struct {
 }
 
 // New makes a client for some namespaces; none for all. The QPS of the config is
-// not used: client-go's default of 5/s would slow the informers down.
+// not used: by one limit for all, whoever asks a lot would hold up everybody, informers
+// included. Package cluster bounds what callers can cause, and watches keep apart.
 func New(cfg *rest.Config, namespaces []string, log *slog.Logger) (*Client, error) {
 	c := &Client{Namespaces: slices.Compact(slices.Sorted(slices.Values(namespaces))), log: log, Clock: Clock{log: log}}
 	if len(namespaces) == 0 {

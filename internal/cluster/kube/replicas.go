@@ -10,10 +10,10 @@ import (
 	"k8s.io/client-go/informers"
 )
 
-// WatchReplicas tells changed, from [Client.Run] on, how many replicas behind a
-// Service, a namespace/name, are ready: when it is first known and when it changes.
-// The informer has a factory of its own: the others may not see that namespace.
-func (c *Client) WatchReplicas(service string, changed func(ready int)) error {
+// WatchReplicas tells changed, from [Client.Run] on, how many replicas of a Service, a
+// namespace/name, are running: when it is first known and when it changes. The informer
+// has a factory of its own: the others may not see that namespace.
+func (c *Client) WatchReplicas(service string, changed func(running int)) error {
 	namespace, name, ok := strings.Cut(service, "/")
 	if !ok || namespace == "" || name == "" {
 		return fmt.Errorf("own Service %q is not of the form namespace/name", service)
@@ -24,7 +24,7 @@ func (c *Client) WatchReplicas(service string, changed func(ready int)) error {
 	own := f.Discovery().V1().EndpointSlices().Informer()
 	last := -1
 	_, err := own.AddEventHandler(Handler(func(_, _ *discoveryv1.EndpointSlice) {
-		if n := readyReplicas(own.GetStore().List()); n != last {
+		if n := runningReplicas(own.GetStore().List()); n != last {
 			last = n
 			changed(n)
 		}
@@ -32,21 +32,19 @@ func (c *Client) WatchReplicas(service string, changed func(ready int)) error {
 	return err
 }
 
-// readyReplicas counts what is ready in all slices. A replica of a dual-stack
-// Service is in two of them.
-func readyReplicas(slices []any) int {
-	ready := make(map[string]bool)
+// runningReplicas counts what has an address in any of the slices, ready or not: a replica
+// that is going away, or that does not trust its watches, still looks for the waits that it
+// has, and a new one is about to. A replica of a dual-stack Service is in two slices.
+func runningReplicas(slices []any) int {
+	running := make(map[string]bool)
 	for _, s := range slices {
 		for _, e := range s.(*discoveryv1.EndpointSlice).Endpoints {
-			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
-				continue
-			}
 			var name string
 			if e.TargetRef != nil {
 				name = e.TargetRef.Name
 			}
-			ready[cmp.Or(name, e.Addresses[0])] = true
+			running[cmp.Or(name, e.Addresses[0])] = true
 		}
 	}
-	return len(ready)
+	return len(running)
 }

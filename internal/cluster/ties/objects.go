@@ -9,8 +9,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/cache"
 
 	"drainwait/internal/cluster/kube"
@@ -197,39 +195,48 @@ const TypeIP = "ip"
 // Binding is what is read of a TargetGroupBinding: the link between a Service
 // and a target group. LBC apis/elbv2/v1beta1/targetgroupbinding_types.go.
 type Binding struct {
-	metav1.ObjectMeta `json:"metadata"`
-	BindingSpec       `json:"spec"`
-	API               string `json:"-"` // the API group that serves it
+	metav1.ObjectMeta
+	BindingSpec
+	API string // the API group that serves it
 }
 
 // BindingSpec is the part of the specification that matters here.
 type BindingSpec struct {
 	// TargetGroupARN and TargetGroupName are two ways to name the group; either
 	// can be empty.
-	TargetGroupARN  string `json:"targetGroupARN"`
-	TargetGroupName string `json:"targetGroupName"`
-	TargetType      string `json:"targetType"`
-	Protocol        string `json:"targetGroupProtocol"` // LBC 2.14 and later
-	RoleARN         string `json:"iamRoleArnToAssume"`
-	ExternalID      string `json:"assumeRoleExternalId"`
-	ServiceRef      struct {
-		Name string             `json:"name"`
-		Port intstr.IntOrString `json:"port"`
-	} `json:"serviceRef"`
+	TargetGroupARN  string
+	TargetGroupName string
+	TargetType      string
+	Protocol        string // targetGroupProtocol, of LBC 2.14 and later
+	RoleARN         string // iamRoleArnToAssume
+	ExternalID      string // assumeRoleExternalId
+	ServiceRef      struct{ Name string }
 }
 
-// TrimBinding turns what the dynamic client reads into a Binding.
+// TrimBinding turns what the dynamic client reads into a Binding. It never fails: for
+// one object that cannot be trimmed, client-go would not take in any. What is not of
+// the type that it should be counts as missing.
 func TrimBinding(obj any) (any, error) {
 	u, ok := obj.(*unstructured.Unstructured)
 	if !ok {
 		return obj, nil
 	}
-	b := new(Binding)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, b); err != nil {
-		return nil, err
+	spec := func(names ...string) string {
+		v, _, _ := unstructured.NestedString(u.Object, append([]string{"spec"}, names...)...)
+		return v
 	}
-	b.ObjectMeta = kube.TrimMeta(b.ObjectMeta, bindingKeys...)
-	b.API = u.GroupVersionKind().Group
+	b := &Binding{
+		ObjectMeta: kube.TrimMeta(metav1.ObjectMeta{
+			Namespace: u.GetNamespace(), Name: u.GetName(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
+			DeletionTimestamp: u.GetDeletionTimestamp(), Labels: u.GetLabels(), Annotations: u.GetAnnotations(),
+		}, bindingKeys...),
+		BindingSpec: BindingSpec{
+			TargetGroupARN: spec("targetGroupARN"), TargetGroupName: spec("targetGroupName"), TargetType: spec("targetType"),
+			Protocol: spec("targetGroupProtocol"), RoleARN: spec("iamRoleArnToAssume"), ExternalID: spec("assumeRoleExternalId"),
+		},
+		API: u.GroupVersionKind().Group,
+	}
+	b.ServiceRef.Name = spec("serviceRef", "name")
 	return b, nil
 }
 

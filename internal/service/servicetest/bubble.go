@@ -34,8 +34,14 @@ type Bubble struct {
 	*sim.World
 	// Config is what the service is started with.
 	Config service.Config
-	// Service is the service that runs now. Hooks and Admin are what it listens on.
-	Service      *service.Service
+	// Replica is the one that runs now.
+	*Replica
+}
+
+// Replica is a service in a bubble.
+type Replica struct {
+	Service *service.Service
+	// Hooks and Admin are what it listens on.
 	Hooks, Admin *memnet.Listener
 	// SIGTERM does to the service what that signal does to the program.
 	SIGTERM context.CancelFunc
@@ -74,7 +80,7 @@ func Run(t *testing.T, cfg sim.Config, change func(*service.Config), f func(b *B
 		if change != nil {
 			change(&b.Config)
 		}
-		b.start()
+		b.Replica = b.Start()
 		defer func() {
 			b.End()
 			b.Close()
@@ -99,22 +105,22 @@ func (b *Bubble) serviceConfig() service.Config {
 	return c
 }
 
-func (b *Bubble) start() {
-	b.Hooks, b.Admin = memnet.NewListener(), memnet.NewListener()
+// Start starts one more replica. The test has to end it.
+func (b *Bubble) Start() *Replica {
 	svc, err := service.New(b.Config)
 	if err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
-	b.Service, b.SIGTERM, b.Over = svc, cancel, over
-	hooks, admin := b.Hooks, b.Admin
+	r := &Replica{Service: svc, Hooks: memnet.NewListener(), Admin: memnet.NewListener(), SIGTERM: cancel, Over: over}
 	go func() {
 		defer close(over)
-		if err := svc.Serve(ctx, hooks, admin); err != nil {
+		if err := svc.Serve(ctx, r.Hooks, r.Admin); err != nil {
 			b.Error(err)
 		}
 	}()
+	return r
 }
 
 // End stops the service. The service needs the world until its last goroutine is gone.
@@ -126,7 +132,7 @@ func (b *Bubble) End() {
 // Restart ends the service and starts a new one, which knows nothing.
 func (b *Bubble) Restart() {
 	b.End()
-	b.start()
+	b.Replica = b.Start()
 }
 
 // Advance carries the world on by d.
