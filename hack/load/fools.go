@@ -183,7 +183,7 @@ func (f *fools) idle(i int, c net.Conn) {
 
 // longQueries waits for a pod with as many Ingresses as may be named, and with more.
 func (f *fools) longQueries(i int, c net.Conn) {
-	query := "max-delay=60&ip=" + f.pod + names("&ingress=no-%d", []int{150, 3900, 15_000, 150_000}[i%4])
+	query := "max-delay=60&ip=" + f.pod + names("&ingress=no-%d", []int{201, 3900, 15_000, 150_000}[i%4]) // 16 of them, and far more
 	for in := bufio.NewReader(c); f.send(c, "GET "+api.DrainDelayPath+"?"+query) && f.reply(in); {
 	}
 }
