@@ -98,7 +98,7 @@ func TestNotTerminatingReadsThePodAgain(t *testing.T) {
 		}, http.StatusNotFound)
 		p := w.Index.Pod("default", "a")
 		w.await(func() {
-			if stays, err := w.NotTerminating(t.Context(), p); stays || err != nil {
+			if stays, err := w.NotTerminating(t.Context(), netip.Addr{}, p); stays || err != nil {
 				t.Errorf("not terminating: %t, error %v", stays, err)
 			}
 		})
