@@ -17,6 +17,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -324,5 +325,22 @@ func checkCurl(t *testing.T, hook []string, service *corev1.Service, grace int64
 		if !strings.Contains(strings.Join(strings.Fields(string(text)), " "), line) {
 			t.Errorf("%s does not have the line %s", file, line)
 		}
+	}
+}
+
+// TestMemoryLimit: the garbage collector works harder before the kernel kills. What is
+// left is for memory that Go does not count.
+func TestMemoryLimit(t *testing.T) {
+	c := manifest[appsv1.Deployment](t, "deployment.yaml").Spec.Template.Spec.Containers[0]
+	i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "GOMEMLIMIT" })
+	if i < 0 {
+		t.Fatal("GOMEMLIMIT is not set")
+	}
+	soft, err := resource.ParseQuantity(strings.TrimSuffix(c.Env[i].Value, "B")) // Go writes MiB for Mi
+	if err != nil {
+		t.Fatal(err)
+	}
+	if part := soft.AsApproximateFloat64() / c.Resources.Limits.Memory().AsApproximateFloat64(); part < 0.8 || part > 0.9 {
+		t.Errorf("GOMEMLIMIT is %.0f %% of the memory limit, want 80 to 90", 100*part)
 	}
 }

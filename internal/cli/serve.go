@@ -74,6 +74,7 @@ func (o *serveOptions) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	log = slog.New(service.LimitLog(log.Handler()))
 	klog.SetSlogLogger(log)
 	o.Log = log
 	hooks, err := net.Listen("tcp", o.listenAddress)

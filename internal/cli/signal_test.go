@@ -32,7 +32,10 @@ func TestSecondSignal(t *testing.T) {
 			t.Cleanup(func() { _ = cmd.Process.Kill() })
 			lines := bufio.NewScanner(log)
 			for _, event := range []string{`"msg":"serving"`, `"msg":"shutting down"`} {
-				for lines.Scan() && !strings.Contains(lines.Text(), event) {
+				for lines.Scan() {
+					if strings.Contains(lines.Text(), event) {
+						break
+					}
 				}
 				if err := cmd.Process.Signal(sig); err != nil {
 					t.Fatalf("%s: %v", event, err)

@@ -16,7 +16,7 @@ import (
 // their request. An answer that is late on purpose sets a new deadline.
 func newHTTPServer(h http.Handler, connections int, taking time.Duration, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           bodiesWithin(taking, h),
+		Handler:           withoutBodies(h),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		WriteTimeout:      taking,
@@ -26,12 +26,12 @@ func newHTTPServer(h http.Handler, connections int, taking time.Duration, logger
 	}
 }
 
-// bodiesWithin ends the reading of a request's body. No call needs one, but net/http reads
-// it before it answers.
-func bodiesWithin(d time.Duration, h http.Handler) http.Handler {
+// withoutBodies takes of a request's body only what has come with its headers. No call
+// needs one, but net/http would wait for it before it answers.
+func withoutBodies(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
-			_ = http.NewResponseController(rw).SetReadDeadline(time.Now().Add(d))
+			_ = http.NewResponseController(rw).SetReadDeadline(time.Now())
 		}
 		h.ServeHTTP(rw, r)
 	})

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,21 +169,27 @@ func TestNoConnectionIsIdle(t *testing.T) {
 
 // TestSlowStrangers: what does not come, or is not taken, is not waited for.
 func TestSlowStrangers(t *testing.T) {
+	const chunked = "POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\n12345"
+	body := func(length int) string {
+		return fmt.Sprintf("POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n12345", length)
+	}
 	for name, c := range map[string]struct {
-		sends string
-		after time.Duration
+		sends    string
+		answered bool
+		after    time.Duration
 	}{
-		"half of the headers":   {"GET /health HTTP/1.1\r\nX-Slow: ", 5 * time.Second},
-		"nothing":               {"", 5 * time.Second},
-		"no second request":     {"GET /health" + request, time.Minute},
-		"an answer is not read": {"GET /large" + request, 10 * time.Second},
-		"half of a body":        {"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", 10 * time.Second},
-		"half of a chunk":       {"POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\n12345", 10 * time.Second},
+		"half of the headers":    {"GET /health HTTP/1.1\r\nX-Slow: ", false, 5 * time.Second},
+		"nothing":                {"", false, 5 * time.Second},
+		"no second request":      {"GET /health" + request, true, time.Minute},
+		"an answer is not read":  {"GET /large" + request, false, 10 * time.Second},
+		"half of a body":         {body(10), true, 0},
+		"half of a chunk":        {chunked, true, 0},
+		"no second after a body": {body(5), true, time.Minute},
 	} {
 		withConnections(t, 0, func(s *strangers) {
 			began := time.Now()
 			conn := s.send(c.sends)
-			if strings.HasPrefix(name, "no second") && !conn.answered() {
+			if c.answered && !conn.answered() {
 				t.Errorf("%s: no answer", name)
 			}
 			<-s.closed
@@ -190,4 +198,37 @@ func TestSlowStrangers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// outOfFiles is a listener that cannot accept the first connection.
+type outOfFiles struct {
+	net.Listener
+	failed bool
+}
+
+func (l *outOfFiles) Accept() (net.Conn, error) {
+	if !l.failed {
+		l.failed = true
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// TestAcceptErrors: an operator learns that connections are not accepted.
+func TestAcceptErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		listener := memnet.NewListener()
+		srv := newHTTPServer(http.NotFoundHandler(), 0, time.Second, slog.New(slog.NewTextHandler(&log, nil)))
+		go func() { _ = srv.Serve(&outOfFiles{Listener: listener}) }()
+		conn, err := listener.Dial(t.Context(), netip.MustParseAddr("10.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		_ = srv.Close()
+		if want := `level=WARN msg="http server failed" error="http: Accept error: accept tcp: too many open files; retrying`; !strings.Contains(log.String(), want) {
+			t.Errorf("the log is %q", log.String())
+		}
+	})
 }

@@ -87,8 +87,8 @@ func budgetCases() []waitCase {
 			name: "a misspelt parameter", query: "ip=IP&namespaace=default&max-wait=60", outcome: "drained", event: deregistered, after: settleALB,
 			also: warned(`unknown parameter "namespaace" was ignored; did you mean namespace?`),
 		},
-		{name: "a value of 10,000 characters", query: "namespace=" + strings.Repeat("x", 10000), status: http.StatusBadRequest, after: 0, also: says("namespace", "…")},
-		{name: "an address of 10,000 characters", query: "ip=" + strings.Repeat("1", 10000), status: http.StatusBadRequest, after: 0, also: says("ip", "IPv4 or IPv6")},
+		{name: "a value of 4,000 characters", query: "namespace=" + strings.Repeat("x", 4000), status: http.StatusBadRequest, after: 0, also: says("namespace", "…")},
+		{name: "an address of 4,000 characters", query: "ip=" + strings.Repeat("1", 4000), status: http.StatusBadRequest, after: 0, also: says("ip", "IPv4 or IPv6")},
 	}
 }
 
