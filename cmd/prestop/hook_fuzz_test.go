@@ -25,7 +25,7 @@ func FuzzHook(f *testing.F) {
 	for _, answer := range []string{
 		head + drained, head + `{"OUTCOME":"drained"}`, head + `{"\u006futcome":"drained","targets":[{"state":"absent"}]} x`, head + "null", head + "[]", head + `{"outcome":""}`, head + `{"outcome":"drained"`,
 		head + `{"outcome":{"outcome":"drained"}}`, head + `{"warnings":["drained"]}`, head + "<html>", "HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n" + drained,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"out\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n" + head + drained, "HTTP/1.1 204 No Content\r\n\r\n" + drained, "", "\r\n", "HTTP/1.1 999 No\r\n\r\n{}",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"out\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n" + head + drained, "HTTP/1.1 204 No Content\r\n\r\n" + drained, "HTTP/1.1 202 Accepted\r\n\r\n" + drained, "", "\r\n", "HTTP/1.1 999 No\r\n\r\n{}",
 		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "HTTP/1.1 404 Not Found\r\n\r\n" + `{"error":"not_found","message":"x\ny","warnings":["z"]}`,
 		"HTTP/1.1 503 Unavailable\r\nRetry-After: 99999999\r\n\r\n" + `{"error":"unavailable","budgetSeconds":1e300}`, "HTTP/1.1 503 Unavailable\r\nRetry-After: -1\r\n\r\n" + `{"error":"unavailable","budgetSeconds":7.5}`,
 		"HTTP/1.1 503 Unavailable\r\n\r\n" + `{"error":"unavailable","budgetSeconds":-1e300}`,

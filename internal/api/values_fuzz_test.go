@@ -3,8 +3,10 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,8 +63,10 @@ func FuzzParseService(f *testing.F) {
 		if again, err := ParseService(u.String()); err != nil || again.JoinPath(DrainDelayPath).String() != to.String() {
 			t.Errorf("%s comes back as %v, %v", u, again, err)
 		}
-		if host, port, err := net.SplitHostPort(net.JoinHostPort(u.Hostname(), u.Port())); err != nil || host != u.Hostname() || port != u.Port() {
-			t.Errorf("cannot dial %s: %v", u, err)
+		address := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
+		host, port, err := net.SplitHostPort(address)
+		if _, noPort := netip.ParseAddrPort("127.0.0.1:" + port); err != nil || noPort != nil || host != u.Hostname() {
+			t.Errorf("cannot dial %s: %v, %v", address, err, noPort)
 		}
 		to.RawQuery = "ip=10.0.0.1"
 		out, err := http.NewRequest(http.MethodGet, to.String(), http.NoBody)
@@ -84,7 +88,7 @@ func FuzzParseService(f *testing.F) {
 // nearest, however it is written.
 func FuzzNearest(f *testing.F) {
 	known := []string{IP, Pod, Namespace, Ingress, MaxDelay, MaxWait, Settle}
-	for _, name := range []string{"", "namespaace", "max_delay", "MAXDELAY", "ipp", "zebra", "pods", "\xff", "ſettle", "ingres"} {
+	for _, name := range []string{"", "namespaace", "max_delay", "MAXDELAY", "ipp", "i", "zebra", "pods", "\xff", "ſettle", "ingres"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

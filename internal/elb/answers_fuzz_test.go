@@ -36,6 +36,7 @@ var fuzzedAnswers = []string{
 		"<LoadBalancers><member><DNSName>WEB-1.us-east-1.elb.amazonaws.com</DNSName><LoadBalancerArn>lb</LoadBalancerArn></member></LoadBalancers><NextMarker>x</NextMarker>" + end,
 	start + "<TargetGroups><member><TargetGroupArn>" + fuzzedARN + "</TargetGroupArn></member></TargetGroups>" +
 		"<LoadBalancers><member><DNSName>web-1.us-east-1.elb.amazonaws.com</DNSName><LoadBalancerArn>lb</LoadBalancerArn></member></LoadBalancers>" + end,
+	start + "<LoadBalancers><member><DNSName>web-1.us-east-1.elb.amazonaws.com</DNSName><LoadBalancerArn>lb</LoadBalancerArn></member></LoadBalancers>" + end,
 	"<ErrorResponse><Error><Code>TargetGroupNotFound</Code><Message>no</Message></Error></ErrorResponse>",
 	"<ErrorResponse><Error><Code>LoadBalancerNotFound</Code></Error></ErrorResponse>", "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>",
 	"<ErrorResponse><Error><Code>Throttling</Code></Error></ErrorResponse>", "<Response><Errors><Error><Code>ValidationError</Code></Error></Errors></Response>", "<html><body>Forbidden</body></html>",
