@@ -5,7 +5,11 @@
 //
 // It prints which test kills each mutant, or that the mutant lives. It fails if a mutant
 // lives, does not compile or no longer fits the code. It never writes to the tree itself:
-// the compiler gets the changed file in place of the real one.
+// the compiler gets changed files in place of the real ones.
+//
+// To be quick, the tests of a package are compiled once, with all of its mutants in them
+// (plant.go), and an environment variable wakes one mutant for a run. So a mutant has to
+// change the body of a function: in place of a constant, change what uses it.
 package main
 
 import (
