@@ -203,8 +203,16 @@ func waits() []mutant {
 	pure(wait, "sooner(w.began.Add(refuseWithin), !w.pastRefusal)", "", "a refusal never comes")
 	pure(wait, "sooner(w.termination.next(w))", "", "a restart waits for the whole budget")
 	pure(wait, "*m <= w.cfg.OneLook {", "false {", "one look waits for the controller")
-	pure(wait, "old.err.Error() != err.Error()", "old.err != nil", "an old error is reported as the newest")
-	pure(wait, "e.at.After(newest.at)", "e.at.Before(newest.at)", "the oldest error is reported as the newest")
+	pure(wait, "old.err.Error() == e.err.Error()", "false", "an old error is reported as the newest")
+	pure(wait, "a.at.Compare(b.at)", "b.at.Compare(a.at)", "the oldest error is reported as the newest")
+	pure(wait, "e.survey != 0 && e.survey != w.surveys", "false", "an error that is over is reported as the last one")
+	pure(wait, "e.survey != 0 && e.survey != w.surveys", "e.survey != w.surveys", "why the pod cannot be read is forgotten with each survey")
+	pure(wait, "if v := recover(); v != nil {", "if v := any(nil); v != nil {", "a bug in one wait ends the service, with all other waits")
+	pure(wait, "panicked != nil {\n\t\t\tapply =", "panicked != nil && false {\n\t\t\tapply =", "the log does not say where a question has panicked")
+	pure(wait, "if panicked := <-done; panicked != nil {", "if panicked := <-done; panicked != nil && false {", "a wait with a bug goes on as if nothing had happened")
+	pure(wait, "if len(w.warnings) > maxWarnings {", "if false {", "an answer with warnings without end")
+	pure(wait, "if len(w.warnings) == maxWarnings {", "if false {", "nobody learns that warnings are left out")
+	pure(wait, "case p.Confirmed && !w.isStale(g):", "case p.Confirmed:", "drained by a look that is minutes old: the pod is registered again")
 	pure(wait, "w.untyped || !w.identified {", "!w.identified {", "a warning of a settle time that is not the group's")
 	pure(wait, "case budget >= settle:", "case budget > settle:", "a warning of a budget that is enough")
 	pure(termination, "if w.pod == nil || w.pod.UID == \"\" ||", "if w.pod == nil ||", "an address that no pod has is asked for as a pod")
@@ -215,9 +223,11 @@ func waits() []mutant {
 	pure(survey, "case s.hidden != nil:", "case false:", "not_registered though AWS hides a group that may hold the pod")
 	pure(survey, "case len(s.noAddress) > 0:", "case false:", "not_registered behind a load balancer that is not known")
 	pure(survey, "case len(s.missing) > 0:", "case false:", "not_registered for a mistyped ingress=")
-	pure(survey, "t = other.join(t)", "_ = other", "the last tie alone counts")
-	pure(survey, "g.tie = t\n}", "}", "the first tie alone counts")
-	pure(survey, "if w.pod.UID == \"\" {\n\t\tw.ruledOut", "if true {\n\t\tw.ruledOut", "a group that was ruled out comes back")
+	pure(survey, "t = g.join(t)", "", "the last tie alone counts")
+	pure(survey, "g.tie, g.surveyed = t, w.surveys", "g.surveyed = w.surveys", "the first tie alone counts")
+	pure(survey, "if w.pod.UID != \"\" {\n\t\treturn", "if false {\n\t\treturn", "a group that was ruled out comes back")
+	pure(survey, "if len(w.survey.open) < maxOpen {", "if true {", "a wait keeps and tells open questions without end")
+	pure(survey, "w.survey.openInAll++\n", "\n", "nobody learns that open questions are left out")
 	pure(survey, "if len(w.groups) == 0 {\n\t\treturn", "if false {\n\t\treturn", "a mistyped address follows all groups that do not list it")
 	pure(survey, "targetType == \"instance\" && tied {", "targetType == \"instance\" {", "another application's instance targets are a refusal")
 	pure(survey, "if g.ARN == \"\" {", "if true {", "one group is watched twice")
@@ -229,7 +239,7 @@ func waits() []mutant {
 	pure(sweep, "delete(s.refused, a)", "", "an account counts as refused for good")
 
 	world(survey, "w.followRuledOut()\n", "\n", "an address that no pod has is not looked for where it was", "^TestWaits$/^identity$/^an_address_that_no_pod_has,")
-	world(survey, "!c.Tied && !followed {", "!followed {", "a tied group is ruled out if a look does not list the pod", "^TestWaits$/^ordinary$/^never_ready$")
+	world(survey, "!c.Tied && w.group(id) == nil {", "w.group(id) == nil {", "a tied group is ruled out if a look does not list the pod", "^TestWaits$/^ordinary$/^never_ready$")
 	world(survey, "if lists {", "if !lists {", "a group is ruled out though it lists the pod", "^TestWaits$/^discovery$/^an_address_that_no_pod_has$")
 	world(survey, "publishesNotReady: c.PublishesNotReady, otherPorts", "publishesNotReady: true, otherPorts", "will_not_leave for a pod that leaves", "^TestWaits$/^aws$/^throttling$")
 	world(survey, "otherPorts: c.OtherPorts,", "", "a neighbour in the host network holds the pod", "^TestWaits$/^discovery$/^neighbours")
@@ -241,7 +251,7 @@ func waits() []mutant {
 	world(identity, "if r.Forwarded && r.Inferred && r.Pod == \"\" {", "if false {", "a proxied caller is answered for the proxy's pod", "^TestForwardedCaller$")
 	world(identity, "w.identifiedAs(pod)", "if w.pod != nil {\n pod = w.pod\n}\nw.identifiedAs(pod)", "the pod that the cache shows is believed", "^TestWaits$/^(identity|apiserver)$")
 	world(identity, "who.Namespace != \"\":", "true:", "an address without a namespace is looked for nowhere", "^TestWaits$/^discovery$/^an_address_that_no_pod_has,_without")
-	world(identity, "w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)", "if w.groups == nil || w.ruledOut == nil {\n w.groups, w.ruledOut = make(map[elb.Group]*group), make(map[elb.Group]tie)\n}", "another pod's groups are followed", "^TestWaits$/^apiserver$/^a_record_of_a_deletion")
+	pure(identity, "w.groups, w.ruledOut, w.lookupErrors = nil, nil, nil", "w.ruledOut, w.lookupErrors = nil, nil", "another pod's groups are followed")
 	all = append(all, mutant{
 		group: "drain", file: "internal/cluster/pod.go", from: "known.UID == p.UID && ", to: "", why: "no UID check when the pod is read again",
 		pkg: "./internal/cluster", run: "^TestRefresh$",
@@ -268,6 +278,7 @@ func pods() []mutant {
 		lists     = "internal/cluster/lists.go"
 		pod       = "internal/cluster/pod.go"
 		search    = "internal/cluster/search.go"
+		turns     = "internal/cluster/turns.go"
 		events    = "internal/cluster/ties.go"
 		wake      = "internal/cluster/wake.go"
 		index     = "internal/cluster/cluster.go"
@@ -278,15 +289,19 @@ func pods() []mutant {
 		lists:     "List|OldEvent|Ingress",
 		pod:       "Pod|Identify|Refresh|Skew|Deletion",
 		search:    "Search|Identify",
+		turns:     "Search",
 	}
 	var all []mutant
 	add := func(file, from, to, why string) {
 		all = append(all, mutant{group: "cluster", file: file, from: from, to: to, why: why, pkg: "./internal/cluster", run: tests[file]})
 	}
+	turn := func(file, from, to, why, run string) {
+		all = append(all, mutant{group: "cluster", file: file, from: from, to: to, why: why, pkg: "./internal/cluster", run: run})
+	}
 	add(histories, "laterVersion(p.ResourceVersion, known.ResourceVersion) }", "false }", "a live read that is newer than the watch is forgotten: the wait goes by a stale pod")
 	add(histories, "x.wake(p.Namespace, p.Name)\n\treturn p", "return p", "a wait does not hear what another one read of its pod")
 	add(histories, "!laterVersion(read.ResourceVersion, p.ResourceVersion) {", "false {", "what a read showed once is kept beside the watch for good")
-	add(histories, "if h == nil || x.watched(func(w *watcher) bool { return w.pod.id() == id }) {", "if h == nil {", "the ties of a pod that is gone are forgotten while its wait goes on")
+	add(histories, "if h == nil || slices.ContainsFunc(x.watchers[h.Namespace][h.Name], func(w *watcher) bool { return w.pod.id() == id }) {", "if h == nil {", "the ties of a pod that is gone are forgotten while its wait goes on")
 	add(histories, "if cached != nil && cached.UID == id ||", "if cached != nil && cached.UID != id ||", "the ties of a running pod are forgotten after a minute")
 	add(histories, "cached != nil && cached.UID == id ||", "cached != nil ||", "what is known of each pod of a StatefulSet is kept for good: memory grows")
 	add(histories, "isRead && time.Since(h.read) <= keepRead", "isRead", "pods that only live reads showed are kept for good: memory grows")
@@ -311,13 +326,15 @@ func pods() []mutant {
 	add(identify, "p.UID == cached.UID && !completed(p) && slices", "p.UID == cached.UID && slices", "a completed pod answers for its successor at the address")
 	add(identify, "&& slices.Contains(ties.Addresses(p), ref.IP.Unmap()) {", "{", "the pod that the cache shows at an address is believed after it has moved")
 	add(identify, "ready, err = x.nodeReady(ctx, p, node)", "_, err = x.nodeReady(ctx, p, node)", "not_terminating on a node that shuts down: the controller deregisters its pods")
-	add(identify, "_, ready, err = x.isReady(ctx, p)\n", "", "a pod that is deleted in between is not terminating")
+	add(identify, "_, ready, err = x.isReady(ctx, caller, p)\n", "", "a pod that is deleted in between is not terminating")
 	add(identify, "case errors.Is(err, ErrNoPod):\n\t\treturn \"\", false, nil", "case errors.Is(err, ErrNoPod):\n\t\treturn \"\", true, nil", "a pod that is gone is not terminating")
 	add(identify, "ready = pod.UID == p.UID && pod.Del", "ready = pod.Del", "the successor of the same name says that the pod stays")
 	add(identify, "pod.DeletionTimestamp == nil && slices", "slices", "not_terminating for a pod that is deleted")
 	add(identify, "c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue", "c.Type == corev1.PodReady", "not_terminating for a pod that is unready: the controller deregisters it")
 	add(identify, "case apierrors.IsNotFound(err):\n\t\treturn false, nil\n", "", "the node is gone: a wait asks for it again and again")
 	add(identify, "c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue", "c.Type == corev1.NodeReady && c.Status != corev1.ConditionFalse", "not_terminating on a node that does not answer")
+	turn(identify, "if err := x.reading.wait(ctx, caller); err != nil {", "if err := ctx.Err(); err != nil {", "made-up names flood the API server", "^TestLiveReadsGoInTurn$")
+	turn(identify, "x.reading.wait(ctx, caller)", "x.reading.wait(ctx, netip.Addr{})", "a stranger who asks a lot keeps the hooks of others waiting", "^TestLiveReadsGoInTurn$")
 
 	add(lists, "!began.IsZero() && !began.Before(since)", "!began.IsZero()", "a list from before the wait counts as live")
 	add(lists, "&& (!ingresses || has(l.newest.ingressesBegan))", "", "not_registered by lists without Ingresses")
@@ -329,6 +346,7 @@ func pods() []mutant {
 	add(lists, "kube.Pause(ctx, listAgain)", "", "an API server that refuses is asked without a pause")
 	add(lists, "l.running = false\n", "", "after one list the namespace is never read again")
 	add(lists, "clear(l.wakes)", "", "waits are woken for lists that they did not ask for")
+	add(lists, "kube.Pause(ctx, time.Until(began.Add(listEvery)))", "", "live lists follow each other without a pause: the API server is flooded")
 	add(lists, "x.tie(s.Namespace+\"/\"+s.Name, ties.Selected(x.seenPods, s))\n\t}\n\tfor", "_ = s\n\t}\n\tfor", "a Service that only a live list shows ties nothing: drained too early")
 	add(lists, "x.tie(ties.ServiceOf(s), ties.Named(x.seenPods, s))", "_ = s", "an EndpointSlice that only a live list shows ties nothing: drained too early")
 	add(lists, "list.ingressesBegan.IsZero() {", "false {", "a list without Ingresses makes those of the last one worthless")
@@ -350,16 +368,18 @@ func pods() []mutant {
 	add(pod, "|| p.Status.Phase == corev1.PodFailed", "", "an evicted pod counts as running")
 	add(pod, "range ties.Addresses(p) {\n\t\tkeys", "range ties.Addresses(p)[:min(1, len(p.Status.PodIPs))] {\n\t\tkeys", "a dual-stack pod is not found by its second address")
 
-	add(search, "if s == nil {\n\t\ts = &search", "if s == nil || !s.begun {\n\t\ts = &search", "equal searches are made twice: the API server is flooded")
-	add(search, "if len(q.queues[caller]) == 0 {", "if true {", "a caller that asks a lot keeps the others waiting")
-	add(search, "kube.Pause(ctx, searchEvery)", "", "searches flood the API server")
-	add(search, "!s.begun && s.waiting > 0 {", "!s.begun {", "the API server is searched for callers that are gone")
+	add(search, "if s == nil {\n\t\ts = &search", "if true {\n\t\ts = &search", "equal searches are made twice: the API server is flooded")
+	add(turns, "if len(t.queues[caller]) == 0 {", "if true {", "a caller that asks a lot keeps the others waiting")
+	add(turns, "t.left--\n", "", "searches flood the API server")
+	add(turns, "min(t.most, t.left+t.rate*now.Sub(t.since).Seconds())", "t.left + t.rate*now.Sub(t.since).Seconds()", "after a quiet hour thousands of searches go at once")
+	add(turns, "if i < 0 {\n\t\tt.left++", "if i < 0 {", "a turn that is not needed is lost")
+	add(search, "case <-ctx.Done():\n\t\t\tx.searches.turns.giveUp(t)", "case <-ctx.Done():", "callers that are gone use up the turns of others")
 	add(search, "s.waiting--\n", "", "callers that are gone keep others waiting")
-	add(search, "q.turn = append(q.turn, caller)\n\t\t} else", "q.turn = append([]netip.Addr{caller}, q.turn...)\n\t\t} else", "one caller's searches all go first")
-	add(search, "q.running = false\n", "", "after a pause nothing is searched any more")
+	add(turns, "if len(q) > 1 {\n\t\t\tt.order = append(t.order, caller)", "if len(q) > 1 {\n\t\t\tt.order = append([]netip.Addr{caller}, t.order...)", "one caller's searches all go first")
+	add(turns, "if len(t.order) > 0 {\n\t\tt.timer", "if false {\n\t\tt.timer", "who does not get a turn at once never gets one")
 	add(search, "if s.err == nil {", "if true {", "an error is the answer to others for a second")
 	add(search, "kube.Pause(ctx, keepFound)", "", "each hook of a node searches anew")
-	add(search, "delete(x.searches.byIP, s.ip)\n}", "}", "an address has for good the pod that it had once")
+	add(search, "delete(x.searches.byIP, ip)\n}", "}", "an address has for good the pod that it had once")
 	add(search, "!completed(p) {\n\t\t\t\tfound", "true {\n\t\t\t\tfound", "a completed pod that keeps its address hides the running one")
 
 	add(events, "h.Since(x.kube.Gap())", "time.Time{}", "ties from before the start or a gap are overlooked: drained too early")
@@ -384,11 +404,11 @@ func pods() []mutant {
 	add(events, "if h.Tie(service) {", "if h.Tie(service); false {", "a wait does not hear of a Service that selects its pod now")
 
 	add(wake, "x.histories[p.id()] = &history{History: ties.NewAddress(p.Namespace, p.IPs)}", "", "what a look shows of a watched address is not remembered")
-	add(wake, "x.dropLists(p.Namespace)\n", "", "live lists of namespaces without waits fill the memory")
-	add(wake, "other.pod.Namespace == p.Namespace }) {", "false }) {", "a wait that ends takes the lists away from all others")
-	add(wake, "w.pod.Namespace == namespace && w.pod.Name == name })", "w.pod.Namespace == namespace })", "each pod's changes wake all waits of the namespace")
+	add(wake, "x.dropLists(ns)\n", "", "live lists of namespaces without waits fill the memory")
+	add(wake, "if len(x.watchers[ns]) == 0 {", "if true {", "a wait that ends takes the lists away from all others")
+	add(wake, "for _, w := range x.watchers[namespace][name] {\n\t\tsignal(w.wake)\n\t}", "x.wakeAll(func(w *watcher) bool { return w.pod.Namespace == namespace })\n_ = name", "each pod's changes wake all waits of the namespace")
 	add(wake, "|| h != nil && slices.ContainsFunc(h.Services, ofNamespace)", "|| h == nil && slices.ContainsFunc(h.Services, ofNamespace)", "a wait does not hear of bindings in the namespace of its slice")
-	add(wake, "delete(x.watchers, w)\n", "", "waits that are over are kept for good: memory grows")
+	add(wake, "delete(x.watchers[ns], name)\n", "", "waits that are over are kept for good: memory grows")
 
 	add(index, "x.forget(id)\n\t}\n\tfor ns", "_ = id\n\t}\n\tfor ns", "what addresses and reads showed is kept for good: memory grows")
 	add(index, "x.records.Tidy(x.eachHistory)", "", "former bindings are kept for good: memory grows")
@@ -453,7 +473,7 @@ func memory() []mutant {
 	add(objects, "addBackend(i.Spec.DefaultBackend)", "", "the default backend of an Ingress does not tie")
 	add(objects, "addBackend(&p.Backend)", "_ = p", "the rules of an Ingress do not tie")
 	add(objects, "if b != nil && b.Service != nil {", "if b != nil {", "an Ingress with a resource as its backend ends the program")
-	add(objects, "b.ObjectMeta = kube.TrimMeta(b.ObjectMeta, bindingKeys...)", "b.ObjectMeta = kube.TrimMeta(b.ObjectMeta)", "checkpoints are never seen: four times the calls")
+	add(objects, "}, bindingKeys...),", "}),", "checkpoints are never seen: four times the calls")
 	add(objects, "s.TargetType == \"\" || s.TargetType == TypeIP", "s.TargetType == TypeIP", "a binding that does not tell its type is not looked at")
 
 	add(records, "ended.Add(tolerance).Before(born)", "ended.Before(born)", "a binding that ended in the second of the pod's creation does not tie")
@@ -522,6 +542,7 @@ func copies() []mutant {
 		bindings  = "internal/cluster/kube/bindings.go"
 		client    = "internal/cluster/kube/client.go"
 		clock     = "internal/cluster/kube/clock.go"
+		pace      = "internal/cluster/kube/pace.go"
 		replicas  = "internal/cluster/kube/replicas.go"
 		stores    = "internal/cluster/kube/stores.go"
 		transport = "internal/cluster/kube/transport.go"
@@ -533,11 +554,14 @@ func copies() []mutant {
 	timed := func(from, to, why string) {
 		all = append(all, mutant{group: "cluster", file: clock, from: from, to: to, why: why, pkg: "./internal/cluster/kube"})
 	}
+	watching := func(file, from, to, why string) {
+		all = append(all, mutant{group: "cluster", file: file, from: from, to: to, why: why, pkg: "./internal/cluster", run: "^TestWatchesThatExpireForEver$"})
+	}
 	add(ages, "path == \"\" || d > age || d == age && p < path", "path == \"\" || d < age", "one watch that works hides those that do not")
 	add(ages, "q.Get(\"watch\") == \"\" || q", "q", "a list that works hides a watch that does not")
 	add(ages, "|| q.Get(\"labelSelector\") != \"\" {", "{", "the watch of our own replicas hides that of the slices")
-	add(ages, "if resp.StatusCode != http.StatusOK {", "if false {", "a refused watch counts as one that works")
-	add(ages, "resp.Body = &watchBody{resp.Body, func() { a.heard(path) }}", "", "a watch that works gets old: not ready after three minutes")
+	add(transport, "case err != nil || resp.StatusCode != http.StatusOK:", "case err != nil:", "a refused watch counts as one that works")
+	add(ages, "b.heard()\n", "", "a watch that works gets old: not ready after three minutes")
 	add(ages, "o.AllowWatchBookmarks && o.SendInitialEvents == nil", "true", "a gap in a watch is not noticed: ties in it are missed")
 	add(ages, "o.AllowWatchBookmarks && o.SendInitialEvents == nil", "false", "each end of a watch is a gap: all groups are swept again and again")
 
@@ -574,8 +598,8 @@ func copies() []mutant {
 	add(clock, "!ok && !c.warned.Swap(true)", "!ok", "a wrong clock fills the log")
 
 	add(replicas, "n != last {", "n >= 0 || n != last {", "each heartbeat of a slice sets the rate anew")
-	add(replicas, "if e.Conditions.Ready != nil && !*e.Conditions.Ready {", "if false {", "replicas that are gone get a share of the rate")
-	add(replicas, "ready[cmp.Or(name, e.Addresses[0])] = true", "ready[cmp.Or(e.Addresses[0], name)] = true", "a dual-stack Service halves the rate")
+	add(replicas, "var name string\n", "if e.Conditions.Ready != nil && !*e.Conditions.Ready {\ncontinue\n}\nvar name string\n", "a replica that goes away has no share of the rate: AWS throttles the controller")
+	add(replicas, "running[cmp.Or(name, e.Addresses[0])] = true", "running[cmp.Or(e.Addresses[0], name)] = true", "a dual-stack Service halves the rate")
 	add(replicas, "!ok || namespace == \"\" || name == \"\"", "!ok", "a mistyped --own-service goes unnoticed")
 
 	add(stores, "if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {", "if unknown, ok := obj.(cache.DeletedFinalStateUnknown); false && ok {", "a deletion that the watch missed goes unnoticed")
@@ -585,7 +609,13 @@ func copies() []mutant {
 	add(transport, "!t.c.lost.Swap(true) {", "true {", "an API server that is away fills the log")
 	add(transport, "if t.c.lost.Swap(false) {", "if false {", "only the first outage of the API server is logged")
 	add(transport, "t.c.Clock.answered(sent, time.Now(), date)", "_, _ = sent, date", "clocks that differ are not corrected: killed in mid-wait")
-	add(transport, "t.c.ages.opened(req, resp)", "", "working watches get old: not ready after three minutes")
+	add(transport, "resp.Body = t.c.listen(resp.Body, what, t.c.ages.expected(req), sent)", "", "working watches get old: not ready after three minutes")
+
+	watching(pace, "min(max(2*p.pauses[watched].length, firstPause), longestPause)", "firstPause", "a watch that ends with 410 for ever floods the API server")
+	watching(pace, "min(max(2*p.pauses[watched].length, firstPause), longestPause)", "max(2*p.pauses[watched].length, firstPause)", "after an outage a watch comes back minutes late")
+	watching(pace, "delete(p.pauses, watched)\n", "", "a good watch that ends begins anew late")
+	watching(pace, "return !pauses || time.Since(began) >= steadyAfter", "return true", "ready with watches that end as soon as they begin")
+	watching(pace, "Pause(ctx, time.Until(next.from.Add(wait.Jitter(next.length, 0.5))))", "_ = next", "a watch that ends with 410 for ever floods the API server at once")
 	return all
 }
 
@@ -723,6 +753,9 @@ func questions() []mutant {
 	add := func(from, to, why string) {
 		all = append(all, mutant{group: "elb", file: lookup, from: from, to: to, why: why, pkg: "./internal/elb", args: slowInELB})
 	}
+	name := func(from, to, why string) {
+		all = append(all, mutant{group: "elb", file: "internal/elb/names/names.go", from: from, to: to, why: why, pkg: "./internal/elb/names"})
+	}
 	add("(refused(a.err) || !a.sent.Before(since)) && time", "time", "an answer from before the wait counts: drained too early")
 	add("(refused(a.err) || !a.sent.Before(since)) && time", "!a.sent.Before(since) && time", "a slow refusal is paid for by every pod")
 	add("&& time.Now().Before(a.until)", "", "an answer counts for ever")
@@ -757,12 +790,16 @@ func questions() []mutant {
 	add("known := time.Since(r.resolved) < foundFor", "known := !r.resolved.IsZero()", "a load balancer that takes over a host name is never found")
 	add("known := time.Since(r.resolved) < foundFor", "known := false", "each wait lists all load balancers")
 	add("if known && errors.Is(err, ErrNoLoadBalancer) { // it", "if false && known && errors.Is(err, ErrNoLoadBalancer) { // it", "a load balancer that is made anew is a 502")
-	add("!errors.Is(err, ErrNoLoadBalancer) && errorCode(err) != \"ValidationError\"", "errorCode(err) != \"ValidationError\"", "a load balancer whose name has an unknown form is not found")
-	add("!errors.Is(err, ErrNoLoadBalancer) && errorCode(err) != \"ValidationError\"", "!errors.Is(err, ErrNoLoadBalancer)", "a host name that cannot be a name is a 502")
+	add("!errors.Is(err, ErrNoLoadBalancer) && !errors.Is(err, errInvalid) {", "!errors.Is(err, errInvalid) {", "a load balancer whose name has an unknown form is not found")
+	add("!errors.Is(err, ErrNoLoadBalancer) && !errors.Is(err, errInvalid) {", "!errors.Is(err, ErrNoLoadBalancer) {", "a host name that cannot be a name is a 502")
+	add("w.logFailure(operation, about, err)", "_ = about", "nobody learns what AWS says of a failure")
+	add("if time.Since(w.said[said]) < sayAgain {", "if false {", "each call that AWS refuses is a line in the log")
 	add("if err == nil && out.LoadBalancers == nil {", "if false {", "an answer without a list says that there is no such load balancer: 502")
 	add("strings.EqualFold(aws.ToString(lb.DNSName), hostname) && lb", "lb", "the groups of another load balancer are watched: drained too early")
 	add("strings.EqualFold(aws.ToString(lb.DNSName), hostname)", "aws.ToString(lb.DNSName) == hostname", "a load balancer with capitals in its name is not found")
-	add("return m[2] + m[3], m[1]", "return m[2], m[1]", "an NLB of another Region is not found")
+	name("return m[2] + m[3], m[1]", "return m[2], m[1]", "an NLB of another Region is not found")
+	name("m == nil || !isRegion(m[2]+m[3]) {", "m == nil {", "who writes an Ingress says where our requests go")
+	name("err == nil && isRegion(a.Region) {", "err == nil {", "who writes a TargetGroupBinding says where our requests go")
 	add("if r.began.IsZero() {\n\t\tr.began", "if true {\n\t\tr.began", "a list whose first page is old counts as new")
 	add("Class: r.class})\n\tr.ticket = t", "Class: limiter.Question})\n\tr.ticket = t", "the sweep takes the rate from waits")
 	add("context.WithTimeout(ctx, w.cfg.Timeout)", "context.WithCancel(ctx)", "a call that hangs is waited for: no more looks")
@@ -791,6 +828,12 @@ func answers() []mutant {
 	add := func(file, from, to, why string) {
 		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/elb", args: slowInELB})
 	}
+	large := func(file, from, to, why string) {
+		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/elb", run: "^TestAnswersAreReadUpToASize$"})
+	}
+	texts := func(file, from, to, why string) {
+		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: "^TestTextsOfAWSAreForTheLog$"})
+	}
 	add(elb, "case \"HTTP\", \"HTTPS\":", "case \"HTTP\":", "an ALB with HTTPS waits as long as an NLB")
 	add(elb, "case \"\":\n\t\treturn \"\"", "case \"\":\n\t\treturn ALB", "a group of an unknown type has the short settle time: drained too early")
 	add(elb, "default:\n\t\treturn NLB", "default:\n\t\treturn ALB", "an NLB has the settle time of an ALB: drained under fire")
@@ -802,17 +845,24 @@ func answers() []mutant {
 	add(elb, "errors.Is(err, ErrRefused) || errors.Is(err, ErrNoGroup)", "errors.Is(err, ErrNoGroup)", "access that is denied is waited for for the whole budget")
 	add(elb, "refused(err) || errors.Is(err, ErrNoLoadBalancer) ||", "refused(err) ||", "a load balancer of another account is waited for for the whole budget")
 	add(elb, "if out.TargetHealthDescriptions == nil {", "if false {", "the page of a proxy is a look without targets: drained under fire")
-	add(elb, "if d.Target == nil || d.Target.Id == nil {\n\t\t\treturn nil, errNoAnswer", "if d.Target == nil || d.Target.Id == nil {\n\t\t\tcontinue", "a target without a name is skipped: drained under fire")
+	add(elb, "return nil, errNoAnswer // it could be anyone", "continue", "a target without a name is skipped: drained under fire")
 	add(elb, "continue // an instance", "return nil, err // an instance", "a group with an instance in it is an error")
 	add(elb, "IP: ip.Unmap(), Port", "IP: ip, Port", "a target that is listed in IPv6 is not found: drained under fire")
 	add(elb, "t.State, t.Reason = d.TargetHealth.State, d.TargetHealth.Reason", "t.State = d.TargetHealth.State", "the reason of a state is lost: unused counts as in rotation")
-	add(elb, "slices.SortStableFunc(targets, func(a, b Target) int { return cmp.Or(a.IP.Compare(b.IP), a.Port-b.Port) })", "", "a target is not found in the list: drained under fire")
+	add(elb, "slices.SortStableFunc(targets, compareTargets)", "", "a target is not found in the list: drained under fire")
+	add(elb, "part.targets = nil\n", "", "each wait holds the targets of its whole group: memory grows")
+	add(elb, "range addrs {\n\t\tpart", "range addrs[:1] {\n\t\tpart", "the state at the second address of a pod is not told")
+	add(elb, "slices.SortStableFunc(part.targets, compareTargets)", "", "a target is not found among those of its wait")
 	add(elb, "cmp.Or(a.IP.Compare(b.IP), a.Port-b.Port)", "a.IP.Compare(b.IP)", "ports in another order look like a change: waits are woken by each look")
-	add(elb, "fmt.Errorf(\"%w: %w (%s)\", ErrNoGroup, err, elsewhere)", "err", "a group that is deleted is asked for for ever")
-	add(elb, "fmt.Errorf(\"%w: %w\", ErrNoLoadBalancer, err)", "err", "a load balancer that is not there is asked for for ever")
-	add(elb, "case \"ValidationError\":\n\t\treturn fmt.Errorf(\"%w: %w (%s)\", ErrRefused, err, elsewhere)", "", "an ARN of another Region is waited for for the whole budget")
+	add(elb, "kind, hint = ErrNoGroup, elsewhere", "return passing(code, err)", "a group that is deleted is asked for for ever")
+	add(elb, "return fmt.Errorf(\"%w: %s\", ErrNoLoadBalancer, code)", "return passing(code, err)", "a load balancer that is not there is asked for for ever")
+	add(elb, "kind, hint = errInvalid, elsewhere", "return passing(code, err)", "an ARN of another Region is waited for for the whole budget")
 	add(elb, "case \"AccessDenied\", \"AccessDeniedException\", \"UnauthorizedOperation\":", "case \"AccessDenied\":", "a refusal by another name is waited for for the whole budget")
-	add(elb, "(grant elasticloadbalancing:%s; see deploy/iam-policy.json)\", ErrRefused, err, operation)", "(%s)\", ErrRefused, err, \"\")", "a refusal does not say which right is missing")
+	add(elb, "hint = fmt.Sprintf(\"grant elasticloadbalancing:%s; see deploy/iam-policy.json\", operation)", "_ = operation", "a refusal does not say which right is missing")
+	texts(elb, "fmt.Errorf(\"%w: %s (%s)\", kind, code, hint)", "fmt.Errorf(\"%w: %w (%s)\", kind, err, hint)", "any caller reads the account and the role of the service")
+	texts(elb, "fmt.Errorf(\"%w: %s (%s)\", c.kind, code, c.hint)", "fmt.Errorf(\"%w: %w (%s)\", c.kind, err, c.hint)", "any caller reads why the service has no credentials")
+	texts(elb, "fmt.Errorf(\"AWS turns requests away for their rate: %s\", code)", "fmt.Errorf(\"AWS turns requests away for their rate: %w\", err)", "any caller reads the request of an error that passes")
+	texts(elb, "ok && properCode.MatchString(api.ErrorCode()) {", "ok {", "what answers in place of AWS writes to metrics and callers")
 	add(elb, "\"UnrecognizedClientException\", \"SignatureDoesNotMatch\", \"MissingAuthenticationToken\",", "", "wrong credentials are waited for for the whole budget")
 	add(elb, "case errors.Is(err, context.DeadlineExceeded), ok && network.Timeout():", "case errors.Is(err, context.DeadlineExceeded) && network == nil && ok:", "time-outs are counted as any error")
 	add(elb, "_, ok := retry.DefaultThrottleErrorCodes[errorCode(err)]\n\treturn ok", "return errorCode(err) == \"Throttling\"", "throttling by another name does not slow us down")
@@ -823,11 +873,14 @@ func answers() []mutant {
 	add(clients, "if a.roleARN != \"\" {", "if false {", "a group of another account is read without its role")
 	add(clients, "if a.externalID != \"\" {", "if false {", "a role that asks for an external ID is not assumed")
 	add(clients, "return aws.NopRetryer{} }", "return aws.NopRetryer{} }\n\tcfg.Retryer = nil", "the SDK retries by itself: more calls than the rate allows")
-	add(clients, "credentialSource{CredentialsProvider: role, hint: hint}", "credentialSource{CredentialsProvider: role, hint: hint}.CredentialsProvider", "a role that may not be assumed is waited for for the whole budget")
+	add(clients, "credentialSource{CredentialsProvider: role, hint: checkRole}", "credentialSource{CredentialsProvider: role, hint: checkRole}.CredentialsProvider", "a role that may not be assumed is waited for for the whole budget")
+	large(clients, "http.MaxBytesReader(nil, resp.Body, maxAnswer)", "http.MaxBytesReader(nil, resp.Body, 1<<40)", "an answer without end fills the memory")
+	large(clients, "http.MaxBytesReader(nil, resp.Body, maxAnswer)", "http.MaxBytesReader(nil, resp.Body, 1<<20)", "a group with 3,000 targets cannot be read")
+	large(clients, "cfg.APIOptions = append(slices.Clip(cfg.APIOptions), LimitAnswers)", "", "no answer of AWS has a bound: memory")
 
 	add(credentials, "context.WithTimeout(ctx, credentialsTimeout)", "context.WithCancel(ctx)", "credentials that hang once hang for all waits")
-	add(credentials, "err == nil || IsPermanent(err) || s.passes(err)", "err == nil || IsPermanent(err)", "a time-out of STS is a 502")
-	add(credentials, "err == nil || IsPermanent(err) || s.passes(err)", "true", "without credentials all waits last for the whole budget")
+	add(credentials, "if s.passes(err) {", "if false {", "a time-out of STS is a 502")
+	add(credentials, "if s.passes(err) {", "if true {", "without credentials all waits last for the whole budget")
 	add(credentials, "if errors.Is(err, context.Canceled) {\n\t\treturn true", "if errors.Is(err, context.Canceled) {\n\t\treturn false", "a wait that is given up is a refusal to the others")
 	add(credentials, "status >= 500 || status", "status", "a failure of STS is a 502")
 	add(credentials, "|| status == http.StatusTooManyRequests || throttled(err) ||", "|| status == http.StatusTooManyRequests ||", "throttling by STS is a 502")
@@ -841,10 +894,12 @@ func answers() []mutant {
 // server are the mutants of the HTTP face.
 func server() []mutant {
 	const (
-		parameters = "internal/server/parameters.go"
-		server     = "internal/server/server.go"
-		sources    = "internal/server/sources.go"
-		metrics    = "internal/server/metrics.go"
+		connections = "internal/server/connections.go"
+		loglimit    = "internal/service/loglimit.go"
+		metrics     = "internal/server/metrics.go"
+		parameters  = "internal/server/parameters.go"
+		server      = "internal/server/server.go"
+		sources     = "internal/server/sources.go"
 	)
 	var all []mutant
 	add := func(file, from, to, why string) {
@@ -864,28 +919,41 @@ func server() []mutant {
 	add(parameters, "p.findUnknown()\n", "", "a misspelt parameter draws no warning")
 	add(parameters, "cmp.Or(p.duration(api.MaxDelay), p.duration(api.MaxWait))", "p.duration(api.MaxDelay)", "max-wait= of the original script does not count")
 	add(parameters, "req.Settle = p.duration(api.Settle)", "p.duration(api.Settle)", "settle= does not count")
-	add(parameters, "req.Ingresses = p.names(api.Ingress)", "p.names(api.Ingress)", "ingress= does not count")
+	add(parameters, "req.Ingresses = p.ingresses()", "p.ingresses()", "ingress= does not count")
 	add(parameters, "p.err == nil && req.Pod != \"\" && req.Namespace == \"\"", "false", "pod= without namespace= is looked for nowhere: 404")
 	add(parameters, "if p.err == nil {\n\t\tp.err = &bad", "if true {\n\t\tp.err = &bad", "a caller learns of the last mistake and not the first")
 	add(parameters, "if v = strings.TrimSpace(v); v != \"\" {", "if v != \"\" {", "a blank in a script's variable is a 400")
 	add(parameters, "p.warnEmpty(name)\n\t}\n\treturn \"\"", "}\n\treturn \"\"", "an empty variable in a script draws no warning")
 	add(parameters, "p.checkName(name, v)\n\treturn v", "return v", "a namespace with a slash is asked of the API server")
-	add(parameters, "p.checkName(name, v)\n\t\tvs", "vs", "an Ingress with a blank is looked for")
+	add(parameters, "p.checkName(api.Ingress, v)\n", "", "an Ingress with a blank is looked for")
 	add(parameters, "netip.ParseAddr(strings.Trim(v, \"[]\"))", "netip.ParseAddr(v)", "an IPv6 address in brackets is a 400")
 	add(parameters, "p.fail(api.IP, v, \"an IPv4 or IPv6 address\")", "_ = v", "a mistyped ip= is taken for the caller's address")
 	add(parameters, "return ip.Unmap().WithZone(\"\")", "return ip", "an address with a zone or in IPv6 is no pod's")
 	add(parameters, "p.fail(name, v, strings.TrimPrefix(err.Error(), \"want \"))", "_ = err", "a mistyped time counts as none: a minute and not the pod's grace")
 	add(parameters, "if d > longest {", "if false {", "a caller is held for days")
-	add(parameters, "p.warnings = append(p.warnings, fmt.Sprintf(\"%s=%.64s was cut to %s\", name, v, longest))", "", "nobody learns that a time was cut")
+	add(parameters, "p.warn(\"%s=%.64s was cut to %s\", name, v, longest)", "", "nobody learns that a time was cut")
 	add(parameters, "nearest != \"\" {", "false {", "a misspelt parameter draws no suggestion")
+	add(parameters, "case len(names) == mostIngresses:", "case false:", "thousands of ingress= hold up all other callers")
+	add(parameters, "if len(p.warnings) == mostWarnings {\n\t\tp.unsaid++", "if false {\n\t\tp.unsaid++", "thousands of parameters make thousands of warnings")
+	whole(parameters, "n > longestQuery {", "n > 1<<30 {", "a query of any size is read", "^TestQueryBounds$")
 
-	add(sources, "of[query] == 0 && s.limit > 0", "s.limit > 0", "the hooks of one pod's containers refuse each other")
-	add(sources, "s.limit > 0 && len(of) >= s.limit", "len(of) >= s.limit", "--max-waits-per-source=0 refuses all")
-	add(sources, "len(of) >= s.limit {", "false {", "one address holds waits without end")
-	add(sources, "len(of) >= s.limit {", "len(of) > s.limit {", "one address holds one wait more than it may")
-	add(sources, "if of[query]--; of[query] == 0 {", "if of[query]--; true {", "the end of one of a pod's hooks frees the place of the others")
-	add(sources, "if of[query]--; of[query] == 0 {", "if of[query]--; false {", "waits that are over count: after 256 an address is refused for good")
-	add(sources, "delete(s.calls, source)\n", "", "each address that ever called is kept for good: memory grows")
+	add(connections, "state != http.StateNew || len(c.all) <= c.limit", "true", "idle connections use up the memory and the file descriptors")
+	add(connections, "c.all[conn] = nil\n\tdefault", "c.all[conn] = c.idle.PushBack(conn)\n\tdefault", "strangers that connect cut waits off")
+	add(connections, "c.idle.Front()", "c.idle.Back()", "strangers that only connect keep hooks out")
+	add(connections, "ReadHeaderTimeout: 5 * time.Second,", "", "slow headers hold connections")
+	add(connections, "IdleTimeout:       time.Minute,", "", "connections that nobody uses are kept for good")
+	add(connections, "WriteTimeout:      taking,", "", "callers that do not read hold answers in memory")
+	add(connections, "if r.ContentLength != 0 {", "if false {", "a body that does not come holds up the answer")
+	whole(connections, "MaxHeaderBytes:    16 << 10,", "", "headers of a megabyte are read", "^TestQueryBounds$")
+
+	add(sources, "different >= s.limit && from.equal[query] == 0 ||", "different >= s.limit ||", "the hooks of one pod's containers refuse each other")
+	add(sources, "s.limit > 0 && (", "(", "--max-waits-per-source=0 refuses all")
+	add(sources, "different >= s.limit && from.equal[query] == 0 || ", "", "one address holds four times as many waits as it may")
+	add(sources, "different >= s.limit", "different > s.limit", "one address holds one wait more than it may")
+	whole(sources, " || from.all >= mostEqual*s.limit", "", "one address takes all waits that there may be", "^TestOneSourceCannotTakeAllWaits$")
+	add(sources, "if from.equal[query]--; from.equal[query] == 0 {", "if from.equal[query]--; true {", "the end of one of a pod's hooks frees the place of the others")
+	add(sources, "if from.equal[query]--; from.equal[query] == 0 {", "if from.equal[query]--; false {", "waits that are over count: after 256 an address is refused for good")
+	add(sources, "delete(s.calls, address)\n", "", "each address that ever called is kept for good: memory grows")
 
 	status := func(from, to, why string) {
 		all = append(all, mutant{group: "server", file: server, from: from, to: to, why: why, pkg: "./internal/server", run: "^TestStatusOf$"})
@@ -901,14 +969,19 @@ func server() []mutant {
 
 	whole(server, "err = errors.New(\"shutting down\")", "", "new callers come to a replica that goes away", "^TestGoingAway$")
 	whole(server, "if err != nil {\n\t\thttp.Error", "if false {\n\t\thttp.Error", "ready before the cluster was read", "^TestNotReadyYet$")
-	whole(server, "defer s.metrics.inFlight.Dec()", "", "the waits in flight are counted wrong", "^TestMetrics$")
-	whole(server, "a, err = s.wait(r, req)", "a, err = s.cfg.Drainer.Wait(r.Context(), req)", "no bound on the waits of one address, and none is cut at the end", "^TestEqualCallsCountOnce$")
-	whole(server, "case errors.Is(err, context.Canceled):\n\t\ts.metrics", "case false:\n\t\ts.metrics", "callers that hang up count as errors of the service", "^TestHangUp$")
-	whole(server, "s.sources.acquire(req.Caller.String(), r", "s.sources.acquire(\"\", r", "all callers share one bound", "^TestEqualCallsCountOnce$")
-	whole(server, "r.URL.Query().Encode())", "fmt.Sprint(time.Now()))", "the hooks of one pod's containers refuse each other", "^TestEqualCallsCountOnce$")
-	whole(server, "defer done()\n\tctx, cancel", "_ = done\n\tctx, cancel", "waits that are over count: after 256 an address is refused for good", "^TestEqualCallsCountOnce$")
-	whole(server, "context.WithCancelCause(r.Context())", "context.WithCancelCause(context.WithoutCancel(r.Context()))", "the waits of callers that are gone go on", "^TestHangUp$")
-	whole(server, "defer context.AfterFunc(s.base, func() { cancel(context.Cause(s.base)) })()", "", "a wait outlives its replica's end: no answer", "^TestGoingAway$")
+	whole(server, "defer s.callers.Add(-1)", "", "waits that are over count: after 7,000 a replica refuses all", "^TestMetrics$")
+	whole(server, "if c.err = err; err == nil {", "if err == nil {", "no bound on the waits of one address", "^TestEqualCallsCountOnce$")
+	whole(server, "c.callers.Load() > int64(limit)", "false", "no bound on all waits: the service runs out of memory", "^TestMaxWaits$")
+	whole(server, "c.callers.Load() > int64(limit)", "c.callers.Load() >= int64(limit)", "a replica holds fewer waits than --max-waits", "^TestMaxWaits$")
+	whole(server, "or raise --max-waits\", drain.ErrUnavailable, limit)", "or raise --max-waits\", errTooMany, limit)", "who calls a full replica does not ask another one", "^TestMaxWaits$")
+	whole(server, "case errors.Is(c.err, context.Canceled):", "case false:", "callers that hang up count as errors of the service", "^TestHangUp$")
+	whole(server, "c.sources.acquire(c.request.Caller.String(), r", "c.sources.acquire(\"\", r", "all callers share one bound", "^TestEqualCallsCountOnce$")
+	whole(server, "r.URL.RawQuery)\n", "fmt.Sprint(time.Now()))\n", "the hooks of one pod's containers refuse each other", "^TestEqualCallsCountOnce$")
+	whole(server, "c.done()\n}", "}", "waits that are over count: after 256 an address is refused for good", "^TestEqualCallsCountOnce$")
+	whole(server, "if p := recover(); p != nil {", "if p := any(nil); p != nil {", "a bug in one wait breaks off its connection, and nothing counts it", "^TestPanic$")
+	whole(server, "c.metrics.panics.Inc()", "", "a bug in the service raises no alert", "^TestPanic$")
+	whole(server, "c.cfg.Drainer.Wait(r.Context(),", "c.cfg.Drainer.Wait(context.WithoutCancel(r.Context()),", "the waits of callers that are gone go on", "^TestHangUp$")
+	whole(server, "hookServer.BaseContext = func(net.Listener) context.Context { return s.base }", "", "a wait outlives its replica's end: no answer", "^TestGoingAway$")
 	whole(server, "s.metrics.countWait(string(a.Outcome), took)", "", "waits are not counted", "^TestMetrics$")
 	whole(server, "s.metrics.countWait(name, took)", "", "refusals are not counted", "^TestMetrics$")
 	whole(server, "rw.Header().Set(\"Retry-After\", \"1\")", "", "a client does not know when to ask again", "^TestNotReadyYet$")
@@ -917,8 +990,12 @@ func server() []mutant {
 	whole(server, "if !slices.Contains(api.Reasons, reason) {", "if !slices.Contains(api.Reasons, reason) && reason == \"\" {", "anybody makes up names of metrics: memory grows", "^TestFallbackReport$")
 	whole(server, "s.metrics.fallbacks.WithLabelValues(reason).Inc()", "s.metrics.fallbacks.WithLabelValues(reason)", "fallbacks are not counted", "^TestFallbackReport$")
 	whole(server, "rw.Header().Set(\"Content-Type\", \"application/json\")", "", "the answer is no JSON to its reader", "^TestContract$")
-	whole(server, "if state == http.StateNew {", "if false {", "a replica that goes away turns new callers down at once", "^TestQuietIsCountedFromTheLastHook$")
-	whole(server, "s.lastConn.Store(time.Now().UnixNano()) // the quiet", "// the quiet", "a replica that was idle turns callers down at once when it goes away", "^TestQuietIsCountedFromTheLastHook$")
+	whole(server, "s.lastHook.Store(time.Now().UnixNano())\n\ts.callers", "s.callers", "a replica that goes away turns new callers down at once", "^TestQuietIsCountedFromTheLastHook$")
+	whole(server, "s.lastHook.Store(time.Now().UnixNano())\n\tquery", "query", "a replica that goes away turns down the reports of hooks", "^TestHooksCount$")
+	whole(server, "\"GET /health\", ok)", "\"GET /health\", func(rw http.ResponseWriter, r *http.Request) {\ns.lastHook.Store(time.Now().UnixNano())\nok(rw, r)\n})", "a monitor keeps a replica that goes away", "^TestMonitorsDoNotCount$")
+	whole(server, "3 * s.cfg.Quiet", "300 * s.cfg.Quiet", "a replica that is called still does not go away", "^TestHooksCount$")
+	whole(server, "SetWriteDeadline(time.Now().Add(takeAnswer))", "SetReadDeadline(time.Time{})", "an answer after ten seconds is never sent: waits twice", "^TestMaxWaits$")
+	whole(server, "s.lastHook.Store(time.Now().UnixNano()) // the quiet", "// the quiet", "a replica that was idle turns callers down at once when it goes away", "^TestQuietIsCountedFromTheLastHook$")
 	whole(server, "s.closing.Store(true)", "", "a replica that goes away stays ready", "^TestGoingAway$")
 	whole(server, "s.awaitQuiet(end)", "", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
 	whole(server, "s.cut(fmt.Errorf(\"%w: shutting down; retry\", drain.ErrUnavailable))", "", "waits that are cut get no answer", "^TestGoingAway$")
@@ -926,6 +1003,12 @@ func server() []mutant {
 	whole(server, "if wait <= 0 {", "if true {", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
 	whole(metrics, "m.fallbacks.WithLabelValues(reason) // there", "_ = reason // there", "the first fallback raises no alert", "^TestFallbackReport$")
 	whole(metrics, "m.waited.WithLabelValues(outcome).Observe(took.Seconds())", "", "nobody learns how long waits take", "^TestMetrics$")
+
+	whole(loglimit, "if a.refill(now); a.records < 1 {", "if a.refill(now); false {", "strangers fill the log", "^TestLogLimit")
+	whole(loglimit, "a.records -= weight", "a.records--", "large records fill the log", "^TestLogLimit")
+	whole(loglimit, "if leftOut > 0 {", "if false {", "nobody learns that the log lacks lines", "^TestLogLimit")
+	whole(loglimit, "kind = logKind{}\n", "", "messages that are never the same fill log and memory", "^TestLogLimit")
+	whole(loglimit, "logRate*now.Sub(a.at).Seconds()", "0*now.Sub(a.at).Seconds()", "after a flood the log is silent for good", "^TestLogLimit")
 	return all
 }
 
