@@ -184,7 +184,9 @@ func (f *fools) idle(i int, c net.Conn) {
 // longQueries waits for a pod with as many Ingresses as may be named, and with more.
 func (f *fools) longQueries(i int, c net.Conn) {
 	query := "max-delay=60&ip=" + f.pod + names("&ingress=no-%d", []int{201, 3900, 15_000, 150_000}[i%4]) // 16 of them, and far more
-	for in := bufio.NewReader(c); f.send(c, "GET "+api.DrainDelayPath+"?"+query) && f.reply(in); {
+	in, again := bufio.NewReader(c), true
+	for again {
+		again = f.send(c, "GET "+api.DrainDelayPath+"?"+query) && f.reply(in)
 	}
 }
 
@@ -203,6 +205,8 @@ func (f *fools) distinct(i int, c net.Conn) {
 
 // flood makes one request as often as it is answered.
 func (f *fools) flood(c net.Conn, methodAndPath string) {
-	for in := bufio.NewReader(c); f.send(c, methodAndPath) && f.reply(in); {
+	in, again := bufio.NewReader(c), true
+	for again {
+		again = f.send(c, methodAndPath) && f.reply(in)
 	}
 }

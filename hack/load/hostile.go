@@ -147,11 +147,11 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	rate, lasted := elb.DefaultConfig(), time.Since(began).Seconds()
 	return []cell{
 		plain("%s", w.name), plain("%d, %d, %d, %d", did.Sent, did.Replies, did.MostOpen, did.Lost),
-		bounded(p99(probes), most(mostReady), ""), exactly(unready, 0), served, bounded(p99(late), most(max(2*s.quiet, mostHonest)), ""),
-		bounded(float64(peak)/mebibyte, float64(s.memory), ""),
-		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lasted)+float64(rate.Burst), ""),
-		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lasted)+kubeBurst, ""),
-		bounded(s.server.logged()-logged, mostLogged, ""),
+		bounded(p99(probes), most(mostReady)), exactly(unready, 0), served, bounded(p99(late), most(max(2*s.quiet, mostHonest))),
+		bounded(float64(peak)/mebibyte, float64(s.memory)),
+		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lasted)+float64(rate.Burst)),
+		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lasted)+kubeBurst),
+		bounded(s.server.logged()-logged, mostLogged),
 	}, nil
 }
 

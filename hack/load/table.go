@@ -26,8 +26,8 @@ type cell struct {
 func plain(format string, args ...any) cell { return cell{text: fmt.Sprintf(format, args...)} }
 
 // bounded is a figure that must not be more than a bound. An infinite bound is none.
-func bounded(value, most float64, unit string) cell {
-	c := cell{fmt.Sprintf("%.4g%s", value, unit), value > most || math.IsNaN(value)}
+func bounded(value, most float64) cell {
+	c := cell{fmt.Sprintf("%.4g", value), value > most || math.IsNaN(value)}
 	switch {
 	case c.over:
 		c.text = fmt.Sprintf("%s OVER %.4g", c.text, most)

@@ -149,7 +149,7 @@ func FuzzAnswers(f *testing.F) {
 				if !errors.Is(err, ErrRefused) || good || !has("code") {
 					t.Errorf("%s: an error that is neither passing nor a refusal, by status %d: %v", question, status, err)
 				}
-			case !good || !has(listAsked) && !(question == "behind" && has("targetgroups")) || question == "look" && look == nil:
+			case !good, !has(listAsked) && (question != "behind" || !has("targetgroups")), question == "look" && look == nil:
 				t.Errorf("%s: answered by status %d", question, status)
 			}
 		})
@@ -176,7 +176,7 @@ func FuzzHostnames(f *testing.F) {
 		if name != "" && (region == "" || !strings.HasPrefix(strings.TrimPrefix(hostname, "internal-"), name+"-")) {
 			t.Errorf("name %q in Region %q", name, region)
 		}
-		if strings.HasSuffix(hostname, ".") || strings.ToValidUTF8(strings.ToUpper(hostname), "") != strings.ToUpper(hostname) || strings.ToLower(strings.ToUpper(hostname)) != strings.ToLower(hostname) {
+		if strings.HasSuffix(hostname, ".") || strings.ToValidUTF8(strings.ToUpper(hostname), "") != strings.ToUpper(hostname) || !strings.EqualFold(strings.ToLower(strings.ToUpper(hostname)), hostname) {
 			return
 		}
 		synctest.Test(t, func(t *testing.T) {
