@@ -39,7 +39,7 @@ func FuzzTrimBinding(f *testing.F) {
 		}
 		b := once.(*Binding)
 		spec := func(names ...string) string {
-			var v any = u.Object["spec"]
+			v := u.Object["spec"]
 			for _, name := range names {
 				m, _ := v.(map[string]any)
 				v = m[name]
