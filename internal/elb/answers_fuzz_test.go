@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -149,7 +150,7 @@ func FuzzAnswers(f *testing.F) {
 				if !errors.Is(err, ErrRefused) || good || !has("code") {
 					t.Errorf("%s: an error that is neither passing nor a refusal, by status %d: %v", question, status, err)
 				}
-			case !good, !has(listAsked) && (question != "behind" || !has("targetgroups")), question == "look" && look == nil:
+			case !good || !has(listAsked) && (question != "behind" || !has("targetgroups")) || question == "look" && look == nil:
 				t.Errorf("%s: answered by status %d", question, status)
 			}
 		})
@@ -176,8 +177,8 @@ func FuzzHostnames(f *testing.F) {
 		if name != "" && (region == "" || !strings.HasPrefix(strings.TrimPrefix(hostname, "internal-"), name+"-")) {
 			t.Errorf("name %q in Region %q", name, region)
 		}
-		if strings.HasSuffix(hostname, ".") || strings.ToValidUTF8(strings.ToUpper(hostname), "") != strings.ToUpper(hostname) || !strings.EqualFold(strings.ToLower(strings.ToUpper(hostname)), hostname) {
-			return
+		if strings.HasSuffix(hostname, ".") || strings.ContainsFunc(hostname, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			return // it is no host name, or no other way to write it means the same
 		}
 		synctest.Test(t, func(t *testing.T) {
 			w := New(DefaultConfig(), client, slog.New(slog.DiscardHandler), nil)
