@@ -310,9 +310,9 @@ func (h *holding) row() []cell {
 	}
 	row := []cell{
 		plain("%s", h.name), exactly(h.inFlight, h.waits), plain("%.1f", h.base),
-		bounded(h.perWait, most(mostHeld, mostHeldFew), ""), bounded(h.collected, most(mostCollected, mostCollectedFew), ""),
-		bounded(h.goroutines, most(mostPerWait, mostPerWait), ""), bounded(h.idle, most(mostIdle, math.Inf(1)), ""),
-		bounded(h.peak, float64(h.memory), ""), plain("no limit"), plain(""), plain(""), plain(""),
+		bounded(h.perWait, most(mostHeld, mostHeldFew)), bounded(h.collected, most(mostCollected, mostCollectedFew)),
+		bounded(h.goroutines, most(mostPerWait, mostPerWait)), bounded(h.idle, most(mostIdle, math.Inf(1))),
+		bounded(h.peak, float64(h.memory)), plain("no limit"), plain(""), plain(""), plain(""),
 	}
 	if h.bounds {
 		row[8] = exactly(h.refused, beyond)
@@ -320,7 +320,7 @@ func (h *holding) row() []cell {
 	}
 	if h.swept {
 		row[9] = exactly(h.answered, h.wanted)
-		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, math.Inf(1)), ""), plain("%.2f", h.firstToLast.Seconds())
+		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, math.Inf(1))), plain("%.2f", h.firstToLast.Seconds())
 	}
 	return row
 }
