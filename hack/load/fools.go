@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"drainwait/internal/api"
@@ -26,13 +27,14 @@ type way struct {
 	total int  // how many connections in all; 0 for any number
 	span  int  // for how many seconds
 	same  bool // all come from one address
+	tight bool // the kernel holds little of what they do not read
 	do    func(f *fools, i int, c net.Conn)
 }
 
 // ways are the hostile loads.
 var ways = []way{
 	{name: "quiet", span: 20},
-	{name: "never read", n: 300, span: 20, do: (*fools).neverRead},
+	{name: "never read", n: 300, span: 20, tight: true, do: (*fools).neverRead},
 	{name: "slow headers", n: 1000, span: 20, do: (*fools).slowHeader},
 	{name: "idle connections", n: 10_000, span: 20, do: (*fools).idle},
 	{name: "long queries", n: 250, span: 20, same: true, do: (*fools).longQueries},
@@ -98,6 +100,9 @@ func (f *fools) connect(ctx context.Context, i, k int, span time.Duration) {
 		source = 1
 	}
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, byte(source>>8), byte(source))}, Timeout: 5 * time.Second}
+	if f.tight {
+		d.Control = tighten
+	}
 	c, err := d.DialContext(ctx, "tcp", f.addr)
 	if err != nil {
 		f.lost.Add(1)
@@ -112,10 +117,9 @@ func (f *fools) connect(ctx context.Context, i, k int, span time.Duration) {
 	for most := f.mostOpen.Load(); n > most && !f.mostOpen.CompareAndSwap(most, n); {
 		most = f.mostOpen.Load()
 	}
-	before := f.replies.Load()
 	f.do(f, i, c)
-	if f.total == 0 && f.replies.Load() == before {
-		pause(ctx, 50*time.Millisecond) // a connection that is closed at once comes again, but not a million times
+	if f.total == 0 {
+		pause(ctx, 200*time.Millisecond) // who is turned away comes again, but not a million times
 	}
 }
 
@@ -144,14 +148,22 @@ func (f *fools) reply(in *bufio.Reader) bool {
 	return err == nil
 }
 
-// neverRead sends requests whose answers are large, or many, and reads none.
+// tighten makes small packets and a small buffer, and with them the peer's buffer small.
+func tighten(_, _ string, raw syscall.RawConn) error {
+	return raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) // where it cannot be, the load is milder
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
+	})
+}
+
+// neverRead sends requests whose answers are large, or many, and reads none. The first ones
+// fill the kernel's buffers, so that the server has to wait.
 func (f *fools) neverRead(i int, c net.Conn) {
-	_ = c.(*net.TCPConn).SetReadBuffer(4096)
-	query := "ip=nonsense"
-	if i%2 == 0 {
-		query += names("&x%d=", 900<<10) // as much as fits into the headers that net/http takes
-	}
-	for f.send(c, "GET "+api.DrainDelayPath+"?"+query) {
+	size := []int{900 << 10, 0}[i%2] // the former is as much as net/http takes
+	for sent, query := 0, "ip=nonsense"+names("&x%d=", size); f.send(c, "GET "+api.DrainDelayPath+"?"+query); sent++ {
+		if i%2 == 0 || sent > 200 {
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
 }
 

@@ -22,9 +22,14 @@ const (
 	mostReady   = 100     // milliseconds: the readiness probe's p99
 	mostHonest  = 250     // milliseconds: an honest caller's p99, if twice the quiet one is less
 	mostLogged  = 1000    // kB of log
-	kubeRate    = 50      // calls to the API server for each second
-	kubeBurst   = 100     // and besides
 	endOfServer = 3 << 30 // bytes: a server that needs more is stopped, for the machine's sake
+)
+
+// The bounds of calls to the API server are the service's own, in internal/cluster: reads of
+// pods, and 25 calls a second for lists of the namespace.
+const (
+	kubeRate  = 500 + 25
+	kubeBurst = 9500
 )
 
 // The honest callers: now and then a group loses some pods at once, in an ordinary way.

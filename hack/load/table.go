@@ -27,14 +27,22 @@ func plain(format string, args ...any) cell { return cell{text: fmt.Sprintf(form
 
 // bounded is a figure that must not be more than a bound. An infinite bound is none.
 func bounded(value, most float64) cell {
-	c := cell{fmt.Sprintf("%.4g", value), value > most || math.IsNaN(value)}
+	c := cell{digits(value), value > most || math.IsNaN(value)}
 	switch {
 	case c.over:
-		c.text = fmt.Sprintf("%s OVER %.4g", c.text, most)
+		c.text += " OVER " + digits(most)
 	case !math.IsInf(most, 1):
-		c.text = fmt.Sprintf("%s ≤ %.4g ok", c.text, most)
+		c.text += " ≤ " + digits(most) + " ok"
 	}
 	return c
+}
+
+// digits writes three digits of a number, or all before the point.
+func digits(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 // exactly is a count that must be a certain one.
