@@ -213,6 +213,7 @@ func waits() []mutant {
 	pure(wait, "if len(w.warnings) > maxWarnings {", "if false {", "an answer with warnings without end")
 	pure(wait, "if len(w.warnings) == maxWarnings {", "if false {", "nobody learns that warnings are left out")
 	pure(wait, "case p.Confirmed && !w.isStale(g):", "case p.Confirmed:", "drained by a look that is minutes old: the pod is registered again")
+	pure(wait, "if w.isStale(g) {", "if false {", "nobody takes the last look that a wait needs: budget_spent")
 	pure(wait, "w.untyped || !w.identified {", "!w.identified {", "a warning of a settle time that is not the group's")
 	pure(wait, "case budget >= settle:", "case budget > settle:", "a warning of a budget that is enough")
 	pure(termination, "if w.pod == nil || w.pod.UID == \"\" ||", "if w.pod == nil ||", "an address that no pod has is asked for as a pod")
@@ -243,9 +244,9 @@ func waits() []mutant {
 	world(survey, "if lists {", "if !lists {", "a group is ruled out though it lists the pod", "^TestWaits$/^discovery$/^an_address_that_no_pod_has$")
 	world(survey, "publishesNotReady: c.PublishesNotReady, otherPorts", "publishesNotReady: true, otherPorts", "will_not_leave for a pod that leaves", "^TestWaits$/^aws$/^throttling$")
 	world(survey, "otherPorts: c.OtherPorts,", "", "a neighbour in the host network holds the pod", "^TestWaits$/^discovery$/^neighbours")
-	world(survey, "w.noteOpen(\"%s: its target group has not been found yet\", about)", "", "go before a group was found by its name", "^TestWaits$/^discovery$/^a_binding_with_a_name_only$")
+	world(survey, "w.noteOpen(\"%s: its target group has not been found yet\", about)", "", "go before a group was found by its name", "^TestWaits$/^discovery$/^a_binding_with_a_name_only,_and_nobody")
 	world(survey, "w.noteOpen(\"%s: %s has not been looked at yet\", about, what)", "", "go before a group was looked at", "^TestWaits$/^aws$/^an_address_is_found")
-	world(survey, "w.noteOpen(\"%s: its load balancer has not been found yet\", about)", "", "go before a load balancer was found", "^TestWaits$/^hostnames$/^of_an_Ingress$")
+	world(survey, "w.noteOpen(\"%s: its load balancer has not been found yet\", about)", "", "go before a load balancer was found", "^TestWaits$/^hostnames$/^the_load_balancer_cannot_be_asked_for$")
 	world(survey, "if h.Tied {", "if false {", "not_registered behind a load balancer that is none of ours", "^TestWaits$/^hostnames$/^of_a_load_balancer")
 	world(survey, "h.Tied && (!h.Ingress || info.Type != elb.NLB)", "h.Tied", "an ingress controller's NLB holds the pod", "^TestWaits$/^hostnames$/^of_an_ingress_controller")
 	world(identity, "if r.Forwarded && r.Inferred && r.Pod == \"\" {", "if false {", "a proxied caller is answered for the proxy's pod", "^TestForwardedCaller$")
@@ -346,7 +347,7 @@ func pods() []mutant {
 	add(lists, "kube.Pause(ctx, listAgain)", "", "an API server that refuses is asked without a pause")
 	add(lists, "l.running = false\n", "", "after one list the namespace is never read again")
 	add(lists, "clear(l.wakes)", "", "waits are woken for lists that they did not ask for")
-	add(lists, "kube.Pause(ctx, time.Until(began.Add(listEvery)))", "", "live lists follow each other without a pause: the API server is flooded")
+	add(lists, "kube.Pause(ctx, time.Until(began.Add(listEvery)))", "_ = began", "live lists follow each other without a pause: the API server is flooded")
 	add(lists, "x.tie(s.Namespace+\"/\"+s.Name, ties.Selected(x.seenPods, s))\n\t}\n\tfor", "_ = s\n\t}\n\tfor", "a Service that only a live list shows ties nothing: drained too early")
 	add(lists, "x.tie(ties.ServiceOf(s), ties.Named(x.seenPods, s))", "_ = s", "an EndpointSlice that only a live list shows ties nothing: drained too early")
 	add(lists, "list.ingressesBegan.IsZero() {", "false {", "a list without Ingresses makes those of the last one worthless")
@@ -558,9 +559,7 @@ func copies() []mutant {
 		all = append(all, mutant{group: "cluster", file: file, from: from, to: to, why: why, pkg: "./internal/cluster", run: "^TestWatchesThatExpireForEver$"})
 	}
 	add(ages, "path == \"\" || d > age || d == age && p < path", "path == \"\" || d < age", "one watch that works hides those that do not")
-	add(ages, "q.Get(\"watch\") == \"\" || q", "q", "a list that works hides a watch that does not")
 	add(ages, "|| q.Get(\"labelSelector\") != \"\" {", "{", "the watch of our own replicas hides that of the slices")
-	add(transport, "case err != nil || resp.StatusCode != http.StatusOK:", "case err != nil:", "a refused watch counts as one that works")
 	add(ages, "b.heard()\n", "", "a watch that works gets old: not ready after three minutes")
 	add(ages, "o.AllowWatchBookmarks && o.SendInitialEvents == nil", "true", "a gap in a watch is not noticed: ties in it are missed")
 	add(ages, "o.AllowWatchBookmarks && o.SendInitialEvents == nil", "false", "each end of a watch is a gap: all groups are swept again and again")
@@ -614,8 +613,9 @@ func copies() []mutant {
 	watching(pace, "min(max(2*p.pauses[watched].length, firstPause), longestPause)", "firstPause", "a watch that ends with 410 for ever floods the API server")
 	watching(pace, "min(max(2*p.pauses[watched].length, firstPause), longestPause)", "max(2*p.pauses[watched].length, firstPause)", "after an outage a watch comes back minutes late")
 	watching(pace, "delete(p.pauses, watched)\n", "", "a good watch that ends begins anew late")
-	watching(pace, "return !pauses || time.Since(began) >= steadyAfter", "return true", "ready with watches that end as soon as they begin")
+	watching(pace, "return !pauses || time.Since(began) >= steadyAfter", "return !pauses || true", "ready with watches that end as soon as they begin")
 	watching(pace, "Pause(ctx, time.Until(next.from.Add(wait.Jitter(next.length, 0.5))))", "_ = next", "a watch that ends with 410 for ever floods the API server at once")
+	watching(transport, "t.c.pacer.ended(what, sent)\n\tdefault", "default", "watches that are refused with 410 for ever flood the API server")
 	return all
 }
 
@@ -753,6 +753,9 @@ func questions() []mutant {
 	add := func(from, to, why string) {
 		all = append(all, mutant{group: "elb", file: lookup, from: from, to: to, why: why, pkg: "./internal/elb", args: slowInELB})
 	}
+	logged := func(from, to, why string) {
+		all = append(all, mutant{group: "elb", file: lookup, from: from, to: to, why: why, pkg: "./internal/service", run: "^TestTextsOfAWSAreForTheLog$"})
+	}
 	name := func(from, to, why string) {
 		all = append(all, mutant{group: "elb", file: "internal/elb/names/names.go", from: from, to: to, why: why, pkg: "./internal/elb/names"})
 	}
@@ -792,8 +795,8 @@ func questions() []mutant {
 	add("if known && errors.Is(err, ErrNoLoadBalancer) { // it", "if false && known && errors.Is(err, ErrNoLoadBalancer) { // it", "a load balancer that is made anew is a 502")
 	add("!errors.Is(err, ErrNoLoadBalancer) && !errors.Is(err, errInvalid) {", "!errors.Is(err, errInvalid) {", "a load balancer whose name has an unknown form is not found")
 	add("!errors.Is(err, ErrNoLoadBalancer) && !errors.Is(err, errInvalid) {", "!errors.Is(err, ErrNoLoadBalancer) {", "a host name that cannot be a name is a 502")
-	add("w.logFailure(operation, about, err)", "_ = about", "nobody learns what AWS says of a failure")
-	add("if time.Since(w.said[said]) < sayAgain {", "if false {", "each call that AWS refuses is a line in the log")
+	logged("w.logFailure(operation, about, err)", "_ = about", "nobody learns what AWS says of a failure")
+	logged("if time.Since(w.said[said]) < sayAgain {", "if false {", "each call that AWS refuses is a line in the log")
 	add("if err == nil && out.LoadBalancers == nil {", "if false {", "an answer without a list says that there is no such load balancer: 502")
 	add("strings.EqualFold(aws.ToString(lb.DNSName), hostname) && lb", "lb", "the groups of another load balancer are watched: drained too early")
 	add("strings.EqualFold(aws.ToString(lb.DNSName), hostname)", "aws.ToString(lb.DNSName) == hostname", "a load balancer with capitals in its name is not found")

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -38,7 +39,7 @@ func TestLiveReadsGoInTurn(t *testing.T) {
 			if i%(perSecond/100) == 0 {
 				w.pass(10 * time.Millisecond)
 			}
-			if i == perSecond*seconds/2 {
+			if i == perSecond*seconds*9/10 { // when what was saved up is spent
 				a.ask(netip.MustParseAddr("10.0.0.1"), "honest", &honest)
 			}
 			a.ask(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % strangers)}), fmt.Sprint("name-", i), new(time.Duration))
@@ -72,5 +73,20 @@ func TestLiveReadsOfACrowd(t *testing.T) {
 			}
 		}
 		a.running.Wait()
+	})
+}
+
+// A turn that has come and is not needed goes to the next.
+func TestTurnThatIsNotNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newTurns(1, 1)
+		first, next := q.queue(netip.MustParseAddr("10.0.0.1")), q.queue(netip.MustParseAddr("10.0.0.2"))
+		<-first.come
+		q.giveUp(first)
+		select {
+		case <-next.come:
+		default:
+			t.Error("the next one waits")
+		}
 	})
 }

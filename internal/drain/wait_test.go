@@ -498,3 +498,18 @@ func TestMuchToTell(t *testing.T) {
 		t.Errorf("%d warnings, the last is %q", len(w.warnings), last)
 	}
 }
+
+// TestStale: a group that was confirmed long before the last of them is settled needs one
+// more look, which is due then.
+func TestStale(t *testing.T) {
+	for began, stale := range map[float64]bool{30: true, 177.9: true, 178: false, 180: false} {
+		w := handMade(t, Request{})
+		w.with(webID, settled, false)
+		w.with(shopID, verdict.Progress{Looked: true, LeftAt: at(60)}, false) // settled at 180
+		g := w.group(webID)
+		g.look = &elb.Look{Began: at(began)}
+		if plan := w.planOf(g); (w.tally().Confirmed == 0) != stale || plan.Done == stale || stale && !plan.ConfirmAt.Equal(at(180)) {
+			t.Errorf("confirmed by a look at %g s: %d confirmed, plan %+v", began, w.tally().Confirmed, plan)
+		}
+	}
+}

@@ -345,3 +345,18 @@ func TestRegion(t *testing.T) {
 		}
 	}
 }
+
+// TestLookOf: what a wait keeps of a look is the targets at its addresses and no other.
+func TestLookOf(t *testing.T) {
+	addr := netip.MustParseAddr
+	whole := &Look{Ended: time.Now(), targets: []Target{{IP: addr("10.0.0.1"), Port: 80}, {IP: addr("10.0.0.2"), Port: 80}, {IP: addr("10.0.0.2"), Port: 81}, {IP: addr("fd00::1"), Port: 80}}}
+	part := whole.Of([]netip.Addr{addr("fd00::1"), addr("10.0.0.2"), addr("10.0.0.3")})
+	if got, want := slices.Collect(part.Targets()), whole.targets[1:]; !slices.Equal(got, want) || part.Ended != whole.Ended {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for ip, want := range map[string]int{"10.0.0.1": 0, "10.0.0.2": 2, "10.0.0.3": 0, "fd00::1": 1} {
+		if got := part.At(addr(ip)); len(got) != want {
+			t.Errorf("at %s: %v, want %d", ip, got, want)
+		}
+	}
+}

@@ -65,6 +65,10 @@ func TestTextsOfAWSAreForTheLog(t *testing.T) {
 			says: []string{"InternalFailure", "describe target health of"}, log: secret,
 		},
 		{
+			name: "throttled", begin: failing(aws.Fault{Status: 400, Code: "Throttling", Message: secret}), later: true, status: http.StatusOK,
+			says: []string{"turns requests away for their rate: Throttling"}, log: secret,
+		},
+		{
 			name: "in a warning", query: "ip=10.9.9.9&namespace=default&max-delay=10", begin: failing(*denied("DescribeTargetHealth")), status: http.StatusBadGateway,
 			says: []string{"AccessDenied", "warnings"}, log: secret,
 		},

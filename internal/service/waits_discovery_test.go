@@ -108,6 +108,13 @@ func discoveryCases() []waitCase {
 			prepare: func(s *scene) { ordinary(aws.ALB)(s); nameOnly(s) },
 		},
 		{
+			name: "a binding with a name only, and nobody says of which group", outcome: "budget_spent", after: time.Minute,
+			prepare: func(s *scene) { ordinary(aws.ALB)(s); nameOnly(s) },
+			up: func(s *scene) {
+				s.AWS.Fail(fault("DescribeTargetGroups", aws.Fault{Status: 400, Code: "Throttling", Message: "Rate exceeded"}))
+			},
+		},
+		{
 			name: "a binding with a name only, of another account", outcome: "drained", event: deregistered, after: settleALB,
 			prepare: func(s *scene) {
 				ordinary(aws.ALB)(s)

@@ -2,6 +2,20 @@ package names
 
 import "testing"
 
+// TestRegion: anybody may have written the ARN. What can be no Region is none.
+func TestRegion(t *testing.T) {
+	for name, want := range map[string]string{
+		"arn:aws:elasticloadbalancing:us-gov-west-1:1:targetgroup/web/1": "us-gov-west-1",
+		"arn:aws:elasticloadbalancing:example.com/?:1:targetgroup/web/1": "",
+		"arn:aws:elasticloadbalancing::1:targetgroup/web/1":              "",
+		"web": "",
+	} {
+		if got := Region(name); got != want {
+			t.Errorf("%s is of Region %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestSplitHostname(t *testing.T) {
 	for hostname, want := range map[string][2]string{
 		"k8s-a-b-0a1b2c-123.eu-west-1.elb.amazonaws.com":           {"eu-west-1", "k8s-a-b-0a1b2c"},
