@@ -167,14 +167,22 @@ func (f *fools) neverRead(i int, c net.Conn) {
 	}
 }
 
-// names repeats a format with a number until it fills some bytes.
+// names repeats a format with a number until it fills some bytes. It is remembered: making
+// it anew for each connection would take more of the machine than the service does.
 func names(format string, size int) string {
-	var b strings.Builder
-	for i := 0; b.Len() < size; i++ {
-		fmt.Fprintf(&b, format, i)
+	fill := func() string {
+		var b strings.Builder
+		for i := 0; b.Len() < size; i++ {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
 	}
-	return b.String()
+	made, _ := remembered.LoadOrStore(fmt.Sprint(format, size), sync.OnceValue(fill))
+	return made.(func() string)()
 }
+
+// remembered has what names has made.
+var remembered sync.Map
 
 // slowHeader sends one header after another, and never the end.
 func (f *fools) slowHeader(_ int, c net.Conn) {
