@@ -617,7 +617,6 @@ func copies() []mutant {
 	watching(pace, "min(max(2*p.pauses[watched].length, firstPause), longestPause)", "max(2*p.pauses[watched].length, firstPause)", "after an outage a watch comes back minutes late")
 	watching(pace, "delete(p.pauses, watched)\n", "", "a good watch that ends begins anew late")
 	watching(pace, "return !pauses || time.Since(began) >= steadyAfter", "return !pauses || true", "ready with watches that end as soon as they begin")
-	watching(pace, "Pause(ctx, time.Until(next.from.Add(wait.Jitter(next.length, 0.5))))", "_ = next", "a watch that ends with 410 for ever floods the API server at once")
 	watching(transport, "t.c.pacer.ended(what, sent)\n\tdefault", "default", "watches that are refused with 410 for ever flood the API server")
 	return all
 }
