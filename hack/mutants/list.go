@@ -838,8 +838,8 @@ func answers() []mutant {
 	large := func(file, from, to, why string) {
 		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/elb", run: "^TestAnswersAreReadUpToASize$"})
 	}
-	texts := func(file, from, to, why string) {
-		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: "^TestTextsOfAWSAreForTheLog$"})
+	texts := func(from, to, why string) {
+		all = append(all, mutant{group: "elb", file: elb, from: from, to: to, why: why, pkg: "./internal/service", run: "^TestTextsOfAWSAreForTheLog$"})
 	}
 	add(elb, "case \"HTTP\", \"HTTPS\":", "case \"HTTP\":", "an ALB with HTTPS waits as long as an NLB")
 	add(elb, "case \"\":\n\t\treturn \"\"", "case \"\":\n\t\treturn ALB", "a group of an unknown type has the short settle time: drained too early")
@@ -866,10 +866,10 @@ func answers() []mutant {
 	add(elb, "kind, hint = errInvalid, elsewhere", "return passing(code, err)", "an ARN of another Region is waited for for the whole budget")
 	add(elb, "case \"AccessDenied\", \"AccessDeniedException\", \"UnauthorizedOperation\":", "case \"AccessDenied\":", "a refusal by another name is waited for for the whole budget")
 	add(elb, "hint = fmt.Sprintf(\"grant elasticloadbalancing:%s; see deploy/iam-policy.json\", operation)", "_ = operation", "a refusal does not say which right is missing")
-	texts(elb, "fmt.Errorf(\"%w: %s (%s)\", kind, code, hint)", "fmt.Errorf(\"%w: %w (%s)\", kind, err, hint)", "any caller reads the account and the role of the service")
-	texts(elb, "fmt.Errorf(\"%w: %s (%s)\", c.kind, code, c.hint)", "fmt.Errorf(\"%w: %w (%s)\", c.kind, err, c.hint)", "any caller reads why the service has no credentials")
-	texts(elb, "fmt.Errorf(\"AWS turns requests away for their rate: %s\", code)", "fmt.Errorf(\"AWS turns requests away for their rate: %w\", err)", "any caller reads the request of an error that passes")
-	texts(elb, "ok && properCode.MatchString(api.ErrorCode()) {", "ok {", "what answers in place of AWS writes to metrics and callers")
+	texts("fmt.Errorf(\"%w: %s (%s)\", kind, code, hint)", "fmt.Errorf(\"%w: %w (%s)\", kind, err, hint)", "any caller reads the account and the role of the service")
+	texts("fmt.Errorf(\"%w: %s (%s)\", c.kind, code, c.hint)", "fmt.Errorf(\"%w: %w (%s)\", c.kind, err, c.hint)", "any caller reads why the service has no credentials")
+	texts("fmt.Errorf(\"AWS turns requests away for their rate: %s\", code)", "fmt.Errorf(\"AWS turns requests away for their rate: %w\", err)", "any caller reads the request of an error that passes")
+	texts("ok && properCode.MatchString(api.ErrorCode()) {", "ok {", "what answers in place of AWS writes to metrics and callers")
 	add(elb, "\"UnrecognizedClientException\", \"SignatureDoesNotMatch\", \"MissingAuthenticationToken\",", "", "wrong credentials are waited for for the whole budget")
 	add(elb, "case errors.Is(err, context.DeadlineExceeded), ok && network.Timeout():", "case errors.Is(err, context.DeadlineExceeded) && network == nil && ok:", "time-outs are counted as any error")
 	add(elb, "_, ok := retry.DefaultThrottleErrorCodes[errorCode(err)]\n\treturn ok", "return errorCode(err) == \"Throttling\"", "throttling by another name does not slow us down")
