@@ -142,6 +142,7 @@ func list() []mutant {
 	pure(group, "look.Gone && !g.mayBeGone()", "look.Gone", "a group that was deleted is in another account")
 	pure(group, "look.Gone && !g.mayBeGone()", "false", "a group of another account counts as deleted: drained")
 	pure(group, "g.err = err\n", "\n", "an error of AWS is not reported")
+	pure(group, "look.Of(addresses)", "look", "each wait holds the targets of its whole group: memory grows")
 	pure(group, "g.look == nil && elb.IsPermanent(err)", "g.look == nil && err != nil", "a passing failure refuses the wait")
 	pure(group, "Began: look.Began,", "Began: look.Ended,", "a look confirms by its end")
 	pure(group, "Ended: look.Ended,", "Ended: look.Began,", "the settle time counts from a look's beginning")
@@ -260,6 +261,8 @@ func waits() []mutant {
 	world(wait, "w.setPod(w.cluster.Refresh(w.pod))", "", "a grace period that is shortened does not count", "^TestWaits$/^budget$/^the_grace_period_is_short")
 	world(wait, "cmp.Or(w.unknown, f.Refused, refused)", "cmp.Or(w.unknown, f.Refused, refused)\n\tf.Refused = w.unknown", "a caller that is denied waits for the whole budget", "^TestWaits$/^aws$/^access_denied_at_the_start$")
 	world(wait, "w.setLookupError(g.ARN, g.err)", "", "an error of AWS is not reported", "^TestWaits$/^aws$/^throttling_for_good$")
+	world(wait, "<-w.turns\n", "", "after two turns no wait is ever answered", "^TestHangUp$")
+	world(survey, "w.dropSurveyErrors()\n", "", "an error that is over is reported as the last one", "^TestTroubleThatIsOver$")
 	world(wait, "Live: w.identified}", "Live: true}", "a stale record ends the wait at once", "^TestWaits$/^apiserver$/^a_record_of_a_deletion")
 	world(wait, "if o == api.SettleCut || o == api.BudgetSpent {", "if o == api.BudgetSpent {", "settle_cut does not say what was missing", "^TestWaits$/^budget$/^a_minute")
 	world(wait, "if o == api.BudgetSpent {\n\t\tw.warnOfOpen", "if o == api.SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what was unknown", "^TestWaits$/^apiserver$/^the_API_server_is_away_for_all")
@@ -290,7 +293,7 @@ func pods() []mutant {
 		lists:     "List|OldEvent|Ingress",
 		pod:       "Pod|Identify|Refresh|Skew|Deletion",
 		search:    "Search|Identify",
-		turns:     "Search",
+		turns:     "Search|TurnThatIsNotNeeded",
 	}
 	var all []mutant
 	add := func(file, from, to, why string) {
@@ -614,7 +617,6 @@ func copies() []mutant {
 	watching(pace, "min(max(2*p.pauses[watched].length, firstPause), longestPause)", "max(2*p.pauses[watched].length, firstPause)", "after an outage a watch comes back minutes late")
 	watching(pace, "delete(p.pauses, watched)\n", "", "a good watch that ends begins anew late")
 	watching(pace, "return !pauses || time.Since(began) >= steadyAfter", "return !pauses || true", "ready with watches that end as soon as they begin")
-	watching(pace, "Pause(ctx, time.Until(next.from.Add(wait.Jitter(next.length, 0.5))))", "_ = next", "a watch that ends with 410 for ever floods the API server at once")
 	watching(transport, "t.c.pacer.ended(what, sent)\n\tdefault", "default", "watches that are refused with 410 for ever flood the API server")
 	return all
 }
@@ -723,6 +725,8 @@ func pace() []mutant {
 	add(watcher, "return !t.IsZero() && c.changed", "return c.changed", "a pod that is not deleted waits for the controller")
 	add(watcher, "for _, r := range w.requests {\n\t\tr.wakeAll()\n\t}\n", "", "waits that ask something hang when the service stops")
 	add(watcher, "p.err = ErrClosed\n\t\tfor s := range p.subs {", "for s := range p.subs {", "waits do not learn that the service stops")
+	add(watcher, "w.SetShare(unknownReplicas)\n", "", "a replica that starts takes the whole rate until it knows of the others")
+	add(watcher, "w.limit.Resize(cfg.Rate, 0)", "", "a replica that starts has a burst of its own: AWS throttles the controller")
 	add(watcher, "float64(max(1, replicas))", "float64(max(2, replicas))", "one replica alone has half of the rate")
 	add(watcher, "w.limit.Resize(w.cfg.Rate/n, max(1, float64(w.cfg.Burst)/n))", "w.limit.Resize(w.cfg.Rate, max(1, float64(w.cfg.Burst)/n))", "each replica takes the whole rate: the controller is throttled")
 	add(watcher, "max(1, float64(w.cfg.Burst)/n)", "float64(w.cfg.Burst)/n", "with many replicas nothing is ever looked at")
@@ -834,8 +838,8 @@ func answers() []mutant {
 	large := func(file, from, to, why string) {
 		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/elb", run: "^TestAnswersAreReadUpToASize$"})
 	}
-	texts := func(file, from, to, why string) {
-		all = append(all, mutant{group: "elb", file: file, from: from, to: to, why: why, pkg: "./internal/service", run: "^TestTextsOfAWSAreForTheLog$"})
+	texts := func(from, to, why string) {
+		all = append(all, mutant{group: "elb", file: elb, from: from, to: to, why: why, pkg: "./internal/service", run: "^TestTextsOfAWSAreForTheLog$"})
 	}
 	add(elb, "case \"HTTP\", \"HTTPS\":", "case \"HTTP\":", "an ALB with HTTPS waits as long as an NLB")
 	add(elb, "case \"\":\n\t\treturn \"\"", "case \"\":\n\t\treturn ALB", "a group of an unknown type has the short settle time: drained too early")
@@ -862,10 +866,10 @@ func answers() []mutant {
 	add(elb, "kind, hint = errInvalid, elsewhere", "return passing(code, err)", "an ARN of another Region is waited for for the whole budget")
 	add(elb, "case \"AccessDenied\", \"AccessDeniedException\", \"UnauthorizedOperation\":", "case \"AccessDenied\":", "a refusal by another name is waited for for the whole budget")
 	add(elb, "hint = fmt.Sprintf(\"grant elasticloadbalancing:%s; see deploy/iam-policy.json\", operation)", "_ = operation", "a refusal does not say which right is missing")
-	texts(elb, "fmt.Errorf(\"%w: %s (%s)\", kind, code, hint)", "fmt.Errorf(\"%w: %w (%s)\", kind, err, hint)", "any caller reads the account and the role of the service")
-	texts(elb, "fmt.Errorf(\"%w: %s (%s)\", c.kind, code, c.hint)", "fmt.Errorf(\"%w: %w (%s)\", c.kind, err, c.hint)", "any caller reads why the service has no credentials")
-	texts(elb, "fmt.Errorf(\"AWS turns requests away for their rate: %s\", code)", "fmt.Errorf(\"AWS turns requests away for their rate: %w\", err)", "any caller reads the request of an error that passes")
-	texts(elb, "ok && properCode.MatchString(api.ErrorCode()) {", "ok {", "what answers in place of AWS writes to metrics and callers")
+	texts("fmt.Errorf(\"%w: %s (%s)\", kind, code, hint)", "fmt.Errorf(\"%w: %w (%s)\", kind, err, hint)", "any caller reads the account and the role of the service")
+	texts("fmt.Errorf(\"%w: %s (%s)\", c.kind, code, c.hint)", "fmt.Errorf(\"%w: %w (%s)\", c.kind, err, c.hint)", "any caller reads why the service has no credentials")
+	texts("fmt.Errorf(\"AWS turns requests away for their rate: %s\", code)", "fmt.Errorf(\"AWS turns requests away for their rate: %w\", err)", "any caller reads the request of an error that passes")
+	texts("ok && properCode.MatchString(api.ErrorCode()) {", "ok {", "what answers in place of AWS writes to metrics and callers")
 	add(elb, "\"UnrecognizedClientException\", \"SignatureDoesNotMatch\", \"MissingAuthenticationToken\",", "", "wrong credentials are waited for for the whole budget")
 	add(elb, "case errors.Is(err, context.DeadlineExceeded), ok && network.Timeout():", "case errors.Is(err, context.DeadlineExceeded) && network == nil && ok:", "time-outs are counted as any error")
 	add(elb, "_, ok := retry.DefaultThrottleErrorCodes[errorCode(err)]\n\treturn ok", "return errorCode(err) == \"Throttling\"", "throttling by another name does not slow us down")
@@ -976,6 +980,7 @@ func server() []mutant {
 	whole(server, "if c.err = err; err == nil {", "if err == nil {", "no bound on the waits of one address", "^TestEqualCallsCountOnce$")
 	whole(server, "c.callers.Load() > int64(limit)", "false", "no bound on all waits: the service runs out of memory", "^TestMaxWaits$")
 	whole(server, "c.callers.Load() > int64(limit)", "c.callers.Load() >= int64(limit)", "a replica holds fewer waits than --max-waits", "^TestMaxWaits$")
+	whole(server, "limit > 0 && c.callers", "c.callers", "--max-waits=0 refuses all", "^TestOneSourceCannotTakeAllWaits$")
 	whole(server, "or raise --max-waits\", drain.ErrUnavailable, limit)", "or raise --max-waits\", errTooMany, limit)", "who calls a full replica does not ask another one", "^TestMaxWaits$")
 	whole(server, "case errors.Is(c.err, context.Canceled):", "case false:", "callers that hang up count as errors of the service", "^TestHangUp$")
 	whole(server, "c.sources.acquire(c.request.Caller.String(), r", "c.sources.acquire(\"\", r", "all callers share one bound", "^TestEqualCallsCountOnce$")

@@ -144,6 +144,14 @@ func TestUpdate(t *testing.T) {
 				if got := g.state(podIPs); got != c.state {
 					t.Errorf("the state is %q, want %q", got, c.state)
 				}
+				if g.look == nil {
+					return
+				}
+				for target := range g.look.Targets() {
+					if !slices.Contains(podIPs, target.IP) {
+						t.Errorf("the target %s of another pod is kept", target.IP)
+					}
+				}
 			})
 		})
 	}

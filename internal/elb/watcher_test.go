@@ -558,3 +558,31 @@ func TestLatency(t *testing.T) {
 		})
 	}
 }
+
+// TestShareThatIsNotKnownYet: a replica that does not know of the others begins with the
+// share of one of three, and leaves the burst to them.
+func TestShareThatIsNotKnownYet(t *testing.T) {
+	run(t, func(c *Config, _ *sim.Assumptions) { c.Shared = true }, func(e *env) {
+		wake := newWake()
+		var groups []Group
+		for i := range 10 {
+			groups = append(groups, e.group(fmt.Sprint("g", i)))
+			defer e.join(groups[i], wake).Close()
+		}
+		sent := func() (n int) {
+			for _, g := range groups {
+				n += len(e.looks(g))
+			}
+			return n
+		}
+		for _, at := range []struct {
+			after time.Duration
+			looks int
+		}{{550 * ms, 0}, {1100 * ms, 1}, {3100 * ms, 5}} {
+			e.sleepUntil(at.after)
+			if got := sent(); got != at.looks {
+				e.Errorf("%d looks in %s, want %d", got, at.after, at.looks)
+			}
+		}
+	})
+}

@@ -139,3 +139,18 @@ type smithyResponse struct{ *smithy.GenericAPIError }
 
 func (smithyResponse) HTTPStatusCode() int { return http.StatusTooManyRequests }
 func (e smithyResponse) Unwrap() error     { return e.GenericAPIError }
+
+// TestTroubleThatIsOver is not told as the last error of an answer.
+func TestTroubleThatIsOver(t *testing.T) {
+	inScene(t, nil, func(s *scene) {
+		nameOnly(s)
+		s.AWS.Fail(fault("DescribeTargetGroups", aws.Fault{Status: 500, Code: "InternalFailure", Message: "try again"}))
+		_ = s.DeletePod(web, "web-1")
+		c := s.Ask(webIP, "max-delay=60")
+		s.Advance(5 * time.Second)
+		s.AWS.Fail(nil)
+		if a := s.Await(c).OK(t); a.Outcome != "drained" || a.LastError != "" {
+			t.Errorf("%s, last error %q", a.Outcome, a.LastError)
+		}
+	})
+}

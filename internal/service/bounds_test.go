@@ -49,7 +49,7 @@ func TestMaxWaits(t *testing.T) {
 
 // TestOneSourceCannotTakeAllWaits: equal calls count once, but not without end.
 func TestOneSourceCannotTakeAllWaits(t *testing.T) {
-	inScene(t, func(c *service.Config) { c.Server.WaitsPerSource = 1 }, func(s *scene) {
+	inScene(t, func(c *service.Config) { c.Server.WaitsPerSource, c.Server.MaxWaits = 1, 0 }, func(s *scene) {
 		_ = s.DeletePod(web, "web-1")
 		var equal []*servicetest.Call
 		for range 5 {
