@@ -204,10 +204,7 @@ func (f *fools) idle(i int, c net.Conn) {
 // longQueries waits for a pod with as many Ingresses as may be named, and with more.
 func (f *fools) longQueries(i int, c net.Conn) {
 	query := "max-delay=60&ip=" + f.pod + names("&ingress=no-%d", []int{201, 3900, 15_000, 150_000}[i%4]) // 16 of them, and far more
-	in, again := bufio.NewReader(c), true
-	for again {
-		again = f.send(c, "GET "+api.DrainDelayPath+"?"+query) && f.reply(in)
-	}
+	f.flood(c, "GET "+api.DrainDelayPath+"?"+query)
 }
 
 // distinct asks for a pod that nobody has asked for, and hangs up.
@@ -225,8 +222,10 @@ func (f *fools) distinct(i int, c net.Conn) {
 
 // flood makes one request as often as it is answered.
 func (f *fools) flood(c net.Conn, methodAndPath string) {
-	in, again := bufio.NewReader(c), true
-	for again {
-		again = f.send(c, methodAndPath) && f.reply(in)
+	in := bufio.NewReader(c)
+	for f.send(c, methodAndPath) {
+		if !f.reply(in) {
+			return
+		}
 	}
 }

@@ -55,7 +55,7 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 	t := &table{
 		title: "Beside hostile callers",
 		header: []string{
-			"load", "sent, answered, most open, lost", "/readyz p99, ms", "not ready", "honest callers", "their p99, ms", "peak, MiB",
+			"load", "sent, answered, most open, lost", "/readyz p99, ms", "not ready", "panics", "honest callers", "their p99, ms", "peak, MiB",
 			"calls to AWS", "calls to the API server", "log, kB",
 		},
 		notes: []string{
@@ -137,6 +137,7 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	all.Go(func() { peak = s.server.guard(loaded) })
 	all.Wait()
 	after, err := s.world.counts(ctx)
+	m, _ := s.server.metrics(ctx) // a dead server shows in the other figures
 	if err = errors.Join(err, foolish); err != nil {
 		return nil, err
 	}
@@ -152,7 +153,7 @@ func (s *siege) endure(ctx context.Context, w way) ([]cell, error) {
 	rate, lasted := elb.DefaultConfig(), time.Since(began).Seconds()
 	return []cell{
 		plain("%s", w.name), plain("%d, %d, %d, %d", did.Sent, did.Replies, did.MostOpen, did.Lost),
-		bounded(p99(probes), most(mostReady)), exactly(unready, 0), served, bounded(p99(late), most(max(2*s.quiet, mostHonest))),
+		bounded(p99(probes), most(mostReady)), exactly(unready, 0), exactly(int(m["drain_wait_panics_total"]), 0), served, bounded(p99(late), most(max(2*s.quiet, mostHonest))),
 		bounded(float64(peak)/mebibyte, float64(s.memory)),
 		bounded(float64(after.AWS-before.AWS), math.Ceil(rate.Rate*lasted)+float64(rate.Burst)),
 		bounded(float64(after.Kube-before.Kube), math.Ceil(kubeRate*lasted)+kubeBurst),
