@@ -9,7 +9,7 @@ help: ## show this help
 check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
 	go test -short ./...
 test: ## run the tests, with the race detector where cgo works
-	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m $(TESTFLAGS) ./...; else set -x; go test -timeout 15m $(TESTFLAGS) ./...; fi
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m ./...; else set -x; go test -timeout 15m ./...; fi
 e2e: ## test against a real API server and its controllers, as root; builds Kubernetes once
 	cd test/e2e && go test -count=1 -timeout 60m -parallel 4 .
 lint: ## check the formatting, run go vet and golangci-lint
