@@ -34,7 +34,7 @@ labels:
 
 {{- /* 82 % of the memory limit, in whole MiB; nothing without a limit. */ -}}
 {{- define "drain-wait.goMemLimit" -}}
-{{- with (.Values.resources.limits | default dict).memory -}}
+{{- with (.Values.resources.limits).memory -}}
 {{- $mi := mul (regexFind "^[0-9]+" .) (ternary 1024 1 (hasSuffix "Gi" .)) -}}
 {{ div (add (mul $mi 82) 50) 100 }}MiB
 {{- end }}
