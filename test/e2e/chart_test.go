@@ -8,11 +8,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	kubeyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 )
@@ -63,7 +66,8 @@ func TestChart(t *testing.T) {
 		tb.createNamespace(t, name)
 		tb.enforce(t, name, "restricted")
 	}
-	tb.apply(t, chart(t, "../../charts/drain-wait/ci/full-values.yaml")...)
+	objects := chart(t, "../../charts/drain-wait/ci/full-values.yaml")
+	tb.apply(t, objects...)
 	const name = "drain-wait-blue"
 	until(t, "pods of the Deployment", func() error {
 		d, err := tb.kube.AppsV1().Deployments(serviceName).Get(t.Context(), name, metav1.GetOptions{})
@@ -85,6 +89,7 @@ func TestChart(t *testing.T) {
 		}
 		return nil
 	})
+	n.passChartTest(r, objects)
 	n.createService(true)
 	n.createBinding(bindings.Group)
 	until(t, "news of the binding", func() error {
@@ -111,4 +116,27 @@ func TestChart(t *testing.T) {
 	if refused == 0 {
 		t.Error("nothing was refused, so the log does not show what is")
 	}
+}
+
+// passChartTest does what the pod of `helm test` does, as the pod of the namespace.
+func (n *namespace) passChartTest(r *replica, objects []*unstructured.Unstructured) {
+	n.t.Helper()
+	for _, o := range objects {
+		if o.GetKind() != "Pod" {
+			continue
+		}
+		var pod corev1.Pod
+		n.check(runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &pod))
+		c := pod.Spec.Containers[0]
+		if !slices.Equal(c.Command, []string{"/prestop"}) || !strings.HasPrefix(c.Args[0], "--server=") {
+			n.t.Fatalf("the pod runs %q %q", c.Command, c.Args)
+		}
+		cmd := exec.Command(program("prestop"), append([]string{"--server=" + r.hooks, "--log-file=/dev/stderr"}, c.Args[1:]...)...)
+		cmd.Env = []string{"POD_NAME=" + web, "POD_NAMESPACE=" + n.name, "POD_IP=" + n.address.String()}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			n.t.Errorf("helm test fails: %v\n%s", err, out)
+		}
+		return
+	}
+	n.t.Error("the chart has no pod for helm test")
 }
