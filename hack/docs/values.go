@@ -29,7 +29,7 @@ func valuesTable(root string) (string, error) {
 	var comment []string
 	var path []string // the keys above the line, and the one in it
 	covered := ""     // the path of the comment that is about the line
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		m := valuesLine.FindStringSubmatch(line)
 		switch {
 		case m == nil:
