@@ -3,7 +3,7 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help check test lint dead e2e promises mutants controls fuzz load demo generate screenshot ci build
+.PHONY: help check test lint dead chart e2e promises mutants controls fuzz load demo generate screenshot ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
 check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
@@ -21,6 +21,9 @@ lint: ## check the formatting, run go vet and golangci-lint
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
 dead: ## find functions that nothing calls
 	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
+chart: ## test the Helm chart, and that deploy/ is made from it
+	@cd tools/chart && if go mod download; then set -x; go vet ./... && go test ./...; \
+	else echo "chart: SKIPPED: Helm's library is not in the module cache, and cannot be fetched" >&2; fi
 promises: ## play two hundred random worlds (two or three minutes)
 	cd internal/service && go test -count=1 -timeout 30m -run '^TestPromises' -seeds 200
 mutants: ## break the code one line at a time, and check that a test notices (three minutes)
@@ -33,8 +36,9 @@ load: ## hold thousands of waits and call in hostile ways, and measure (eight mi
 	go run ./hack/load $(LOADFLAGS)
 demo: ## roll a deployment in simulated worlds
 	go run . demo
-generate: ## write the generated parts of the documentation
+generate: ## write the generated parts of the documentation, and deploy/ from the Helm chart
 	go run ./hack/docs
+	cd tools/chart && go run .
 screenshot: ## write the demo's output into README.md; needs tmux
 	hack/screenshot
 ci: ## run everything that must pass before a change lands

@@ -88,7 +88,7 @@ func TestManifests(t *testing.T) {
 		t.Errorf("resources of the kustomization (-files +named):\n%s", diff)
 	}
 	d := manifest[appsv1.Deployment](t, "deployment.yaml")
-	if len(k.Images) != 1 || k.Images[0].Name != d.Spec.Template.Spec.Containers[0].Image {
+	if image, _, _ := strings.Cut(d.Spec.Template.Spec.Containers[0].Image, ":"); len(k.Images) != 1 || k.Images[0].Name != image {
 		t.Errorf("the kustomization sets the images %v", k.Images)
 	}
 	examples, _ := filepath.Glob("examples/*.yaml")
@@ -182,6 +182,12 @@ func TestDeploymentFlags(t *testing.T) {
 	f := serve.Flags()
 	if got, want := f.Lookup("own-service").Value.String(), "drain-wait/"+manifest[corev1.Service](t, "service.yaml").Name; got != want {
 		t.Errorf("--own-service is %s, want %s", got, want)
+	}
+	// The defaults of the chart are those of the program.
+	for _, name := range []string{"shutdown-grace", "settle-alb", "settle-nlb", "max-waits"} {
+		if flag := f.Lookup(name); !flag.Changed || flag.Value.String() != flag.DefValue {
+			t.Errorf("--%s is %s, and %s by default", name, flag.Value, flag.DefValue)
+		}
 	}
 	shutdown, err1 := f.GetDuration("shutdown-grace")
 	quiet, err2 := f.GetDuration("shutdown-quiet")

@@ -3,6 +3,7 @@
 //	docs/reference.md      tables made of the API's description, the flags, the
 //	                       metrics and the manual of the hook client
 //	docs/architecture.md   the table of packages
+//	docs/install.md        the table of the chart's values
 //	docs/messages.md       every text that users can see
 //	docs/simulator.md      what the simulator assumes
 //
@@ -45,6 +46,7 @@ func generate(root string) (map[string]string, error) {
 			"prestop":    files.prestopManual,
 		},
 		"docs/architecture.md": {"packages": files.packageTable},
+		"docs/install.md":      {"values": func() (string, error) { return valuesTable(root) }},
 	}
 	simulator, err := simulatorPage(root)
 	if err != nil {
