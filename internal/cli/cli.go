@@ -53,7 +53,7 @@ func Root(version string) *cobra.Command {
 		Short: "Tell a pod behind an AWS load balancer when it may stop",
 		Long: "drain-wait answers a pod's preStop hook as soon as no AWS load balancer sends the pod\n" +
 			"new requests any more. Without a command it runs serve.",
-		Version:       b.String(),
+		Version:       b.String(), // a template for it would link a third more: text/template keeps all methods
 		Args:          noArgs,
 		RunE:          serve.RunE,
 		SilenceErrors: true,
