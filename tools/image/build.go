@@ -148,5 +148,8 @@ func layer(programs []program, modified time.Time) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return buf.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // it writes the end of the archive
+		return nil, err
+	}
+	return buf.Bytes(), nil
 }

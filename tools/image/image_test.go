@@ -124,7 +124,14 @@ func files(t *testing.T, image v1.Image) (map[string]*tar.Header, map[string][]b
 			t.Fatal(err)
 		}
 		defer content.Close()
-		for r := tar.NewReader(content); ; {
+		whole, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end := make([]byte, 1024); len(whole)%512 != 0 || !bytes.HasSuffix(whole, end) { // Go's reader does not mind
+			t.Errorf("the tar of %d bytes has no end", len(whole))
+		}
+		for r := tar.NewReader(bytes.NewReader(whole)); ; {
 			h, err := r.Next()
 			if errors.Is(err, io.EOF) {
 				break
