@@ -3,9 +3,19 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help check test lint dead chart e2e promises mutants controls fuzz load demo generate screenshot ci build
+# How the programs are built, for here and for an image.
+DRAIN_WAIT := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+PRESTOP    := $(DRAIN_WAIT) -tags nethttpomithttp2
+# The programs of an image depend on the source, the version and the Go release alone:
+# not on the directory, the state of git, or the settings of who builds them.
+ALIKE := CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOFLAGS=-buildvcs=false
+PROGRAMS ?= build/linux
+# An image is as old as its commit.
+image release-image: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: help check test lint dead chart e2e promises mutants controls fuzz load demo generate screenshot ci build programs image release-image release-check
 help: ## show this help
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1: /p' Makefile
 check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
 	go test -short ./...
 test: ## run the tests, with the race detector where cgo works
@@ -44,5 +54,18 @@ screenshot: ## write the demo's output into README.md; needs tmux
 ci: ## run everything that must pass before a change lands
 	.ci/run
 build: ## build the static binaries ./drain-wait and ./prestop
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o drain-wait .
-	CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o prestop ./cmd/prestop
+	CGO_ENABLED=0 $(DRAIN_WAIT) -o drain-wait .
+	CGO_ENABLED=0 $(PRESTOP) -o prestop ./cmd/prestop
+programs: ## build the programs of the image for amd64 and arm64, into build/linux
+	@set -ex; for arch in amd64 arm64; do \
+		$(ALIKE) GOARCH=$$arch $(DRAIN_WAIT) -o $(PROGRAMS)/$$arch/drain-wait .; \
+		$(ALIKE) GOARCH=$$arch $(PRESTOP) -o $(PROGRAMS)/$$arch/prestop ./cmd/prestop; \
+	done
+image: programs ## build your own image IMAGE with docker, podman or buildah; PUSH=1 pushes it, too
+	@hack/image "$(IMAGE)" "$(VERSION)"
+release-image: programs ## make the released image, into build/image, and its SBOMs, into build/sbom; given IMAGE, push it
+	@rm -rf build/image build/sbom
+	@go build -C tools/image -o $(CURDIR)/build/make-image .
+	@build/make-image -version "$(VERSION)" -revision "$(REVISION)" -source "$(SOURCE)" $(if $(IMAGE),"$(IMAGE)")
+release-check: ## check what a release does, as far as it can be done here; says what it skips
+	hack/release-check

@@ -12,6 +12,10 @@ package main
 import (
 	"os"
 
+	// The CA certificates for the endpoints of AWS, since the image has no files of its
+	// own. They count only where the system has none.
+	_ "golang.org/x/crypto/x509roots/fallback"
+
 	"drainwait/internal/cli"
 )
 

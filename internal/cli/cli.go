@@ -53,13 +53,12 @@ func Root(version string) *cobra.Command {
 		Short: "Tell a pod behind an AWS load balancer when it may stop",
 		Long: "drain-wait answers a pod's preStop hook as soon as no AWS load balancer sends the pod\n" +
 			"new requests any more. Without a command it runs serve.",
-		Version:       b.version,
+		Version:       b.String(), // a template for it would link a third more: text/template keeps all methods
 		Args:          noArgs,
 		RunE:          serve.RunE,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetVersionTemplate(b.String() + "\n")
 	root.SetFlagErrorFunc(explainFlag)
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddCommand(serve, newWait(b), newDemo(), newSim(), newVersion(b))
@@ -148,7 +147,7 @@ func newVersion(b build) *cobra.Command {
 		Short: "Print the version, the commit and the Go release it was built with",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "drain-wait version", b) // what --version prints
 			return err
 		},
 	}
@@ -171,5 +170,5 @@ func newBuild(version string) build {
 }
 
 func (b build) String() string {
-	return fmt.Sprintf("drain-wait %s (commit %s, %s)", b.version, b.commit, b.goVersion)
+	return fmt.Sprintf("%s (commit %s, %s)", b.version, b.commit, b.goVersion)
 }

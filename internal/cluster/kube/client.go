@@ -14,6 +14,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -87,14 +89,26 @@ type resource struct {
 func (c *Client) Watch(k Kind, h cache.ResourceEventHandler) Stores {
 	r := &resource{name: k.Resource.Resource, paths: c.paths(k.Resource)}
 	for _, f := range c.factories[:len(c.Namespaces)] {
-		inf, err := f.ForResource(k.Resource)
-		if err != nil {
-			panic(fmt.Sprintf("kube: %v", err)) // a mistake in this program
-		}
-		r.add(inf.Informer(), k, h)
+		r.add(informer(f, k.Resource.GroupResource()), k, h)
 	}
 	c.resources = append(c.resources, r)
 	return r.stores()
+}
+
+// informer is that of a kind that this program reads. The factory's own ForResource
+// would link the informers of all kinds that there are, some megabytes.
+func informer(f informers.SharedInformerFactory, resource schema.GroupResource) cache.SharedIndexInformer {
+	switch resource {
+	case corev1.Resource("pods"):
+		return f.Core().V1().Pods().Informer()
+	case corev1.Resource("services"):
+		return f.Core().V1().Services().Informer()
+	case discoveryv1.Resource("endpointslices"):
+		return f.Discovery().V1().EndpointSlices().Informer()
+	case networkingv1.Resource("ingresses"):
+		return f.Networking().V1().Ingresses().Informer()
+	}
+	panic(fmt.Sprintf("kube: there is no informer of %s", resource)) // a mistake in this program
 }
 
 func (r *resource) add(inf cache.SharedIndexInformer, k Kind, h cache.ResourceEventHandler) {
