@@ -3,7 +3,7 @@
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: help check test lint dead chart e2e promises mutants controls fuzz load demo generate screenshot ci build
+.PHONY: help check test lint dead e2e promises mutants controls fuzz load demo generate screenshot ci build
 help: ## show this help
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1: /p' Makefile
 check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
@@ -21,6 +21,7 @@ lint: ## check the formatting, run go vet and golangci-lint
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
 dead: ## find functions that nothing calls
 	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
+.PHONY: chart
 chart: ## test the Helm chart, and that deploy/ is made from it
 	@cd tools/chart && if go mod download; then set -x; go vet ./... && go test ./...; \
 	else echo "chart: SKIPPED: Helm's library is not in the module cache, and cannot be fetched" >&2; fi
