@@ -40,6 +40,7 @@ type heldRun struct {
 	name   string
 	groups int
 	swept  bool // the waits begin after the sweep
+	often  bool // the controller writes no checkpoints, so looks are as frequent as the rate allows
 }
 
 // held holds many waits, and measures what they cost and how soon they are answered.
@@ -55,9 +56,9 @@ func held(ctx context.Context, o *options) (*table, error) {
 			"collections, without free pages that Go keeps. Looks at ten groups take all calls to AWS that the rate allows.",
 		},
 	}
-	runs := []heldRun{{"10", 10, true}}
+	runs := []heldRun{{"10", 10, true, false}}
 	if !o.short {
-		runs = append(runs, heldRun{"50, before the sweep's end", 50, false}, heldRun{"50", 50, true})
+		runs = append(runs, heldRun{"10, no checkpoints", 10, true, true}, heldRun{"50, before the sweep's end", 50, false, true}, heldRun{"50", 50, true, false})
 	}
 	for _, r := range runs {
 		if !o.only.MatchString("held " + r.name) {
@@ -73,7 +74,7 @@ func held(ctx context.Context, o *options) (*table, error) {
 }
 
 func (o *options) held(ctx context.Context, r heldRun) ([]cell, error) {
-	w, err := startWorld(ctx, o, "-stuck", fmt.Sprint("-pods=", o.waits+beyond), fmt.Sprint("-groups=", r.groups), fmt.Sprint("-busy=", busyGroups))
+	w, err := startWorld(ctx, o, "-stuck", fmt.Sprint("-no-checkpoints=", r.often), fmt.Sprint("-pods=", o.waits+beyond), fmt.Sprint("-groups=", r.groups), fmt.Sprint("-busy=", busyGroups))
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +225,7 @@ func (h *holding) awaitHeld(ctx context.Context) error {
 			return err
 		}
 		h.inFlight = int(m["drain_wait_waits_in_flight"])
-		if calm++; h.inFlight != h.waits || h.swept && u.cpu-last > 2*mostIdle*time.Second/100 {
+		if calm++; h.inFlight != h.waits || h.swept && u.cpu-last > 3*mostIdle*time.Second/100 {
 			calm = 0
 		}
 		last = u.cpu
@@ -308,10 +309,14 @@ func (h *holding) row() []cell {
 	most := func(bound, short float64) float64 { // an infinite one is none
 		return scaled(!h.swept, scaled(h.short, bound, short), math.Inf(1))
 	}
+	idle := most(mostIdle, math.Inf(1))
+	if h.often {
+		idle = math.Inf(1)
+	}
 	row := []cell{
 		plain("%s", h.name), exactly(h.inFlight, h.waits), plain("%.1f", h.base),
 		bounded(h.perWait, most(mostHeld, mostHeldFew)), bounded(h.collected, most(mostCollected, mostCollectedFew)),
-		bounded(h.goroutines, most(mostPerWait, mostPerWait)), bounded(h.idle, most(mostIdle, math.Inf(1))),
+		bounded(h.goroutines, most(mostPerWait, mostPerWait)), bounded(h.idle, idle),
 		bounded(h.peak, float64(h.memory)), plain("no limit"), plain(""), plain(""), plain(""),
 	}
 	if h.bounds {

@@ -39,7 +39,7 @@ type counts struct {
 type world struct {
 	*sim.World
 	pods, groups, busy int
-	stuck              bool
+	stuck, noHash      bool
 }
 
 // worldMain is the process of the simulated cluster and account. When all pods are in
@@ -51,6 +51,7 @@ func worldMain(args []string) error {
 	f.IntVar(&w.groups, "groups", 0, "target groups in the namespace")
 	f.IntVar(&w.busy, "busy", 0, "groups that hold those pods; each other holds one more pod")
 	f.BoolVar(&w.stuck, "stuck", false, "delete the pods, while the controller does nothing: they stay in rotation")
+	f.BoolVar(&w.noHash, "no-checkpoints", false, "the controller writes no checkpoints, as before its version 2.10")
 	_ = f.Parse(args) // it exits
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,8 +84,7 @@ func (w *world) make() {
 	as.AWS.RegistrationTime = timeline.Between(0, time.Second)
 	as.AWS.MutateRate, as.AWS.Nodes = 100, 1
 	as.StartTime = timeline.Between(0, time.Second)
-	// Without checkpoints, a look at each group is due every second.
-	w.World = sim.New(sim.Config{Seed: 1, Assumptions: as, NoCheckpoint: w.stuck})
+	w.World = sim.New(sim.Config{Seed: 1, Assumptions: as, NoCheckpoint: w.noHash})
 	for g := range w.groups {
 		w.AddApp(sim.App{Namespace: namespace, Name: fmt.Sprint("app-", g), Kind: aws.ALB, Port: podPort})
 	}
