@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"drainwait/internal/api"
+	"drainwait/internal/cluster/kube"
 )
 
 // way is one hostile load: what each fool does with one connection after another, from an
@@ -94,7 +95,7 @@ func (f *fools) connect(ctx context.Context, i, k int, span time.Duration) {
 	source := i
 	if f.total > 0 { // evenly over the time, from sixty thousand addresses
 		source = k % 60_000
-		pause(ctx, time.Until(f.began.Add(span*time.Duration(k)/time.Duration(f.total))))
+		kube.Pause(ctx, time.Until(f.began.Add(span*time.Duration(k)/time.Duration(f.total))))
 	}
 	if f.same {
 		source = 1
@@ -106,7 +107,7 @@ func (f *fools) connect(ctx context.Context, i, k int, span time.Duration) {
 	c, err := d.DialContext(ctx, "tcp", f.addr)
 	if err != nil {
 		f.lost.Add(1)
-		pause(ctx, 100*time.Millisecond)
+		kube.Pause(ctx, 100*time.Millisecond)
 		return
 	}
 	defer c.Close()
@@ -119,14 +120,7 @@ func (f *fools) connect(ctx context.Context, i, k int, span time.Duration) {
 	}
 	f.do(f, i, c)
 	if f.total == 0 {
-		pause(ctx, 200*time.Millisecond) // who is turned away comes again, but not a million times
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+		kube.Pause(ctx, 200*time.Millisecond) // who is turned away comes again, but not a million times
 	}
 }
 

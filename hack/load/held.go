@@ -53,7 +53,7 @@ func held(ctx context.Context, o *options) (*table, error) {
 		},
 		notes: []string{
 			"*Before* is the resident memory without waits. *After a collection* compares what is left of both after forced",
-			"collections, without free pages that Go keeps. Looks at ten groups take all calls to AWS that the rate allows.",
+			"collections, without free pages that Go keeps.",
 		},
 	}
 	runs := []heldRun{{"10", 10, true, false}}
@@ -79,10 +79,7 @@ func (o *options) held(ctx context.Context, r heldRun) ([]cell, error) {
 		return nil, err
 	}
 	defer w.end()
-	var args []string
-	if o.bounds {
-		args = append(args, fmt.Sprint("--max-waits=", o.waits))
-	}
+	args := []string{fmt.Sprint("--max-waits=", o.waits)}
 	if !r.swept {
 		args = append(args, "--aws-rate=0.2") // or the sweep would be over before the waits are there
 	}
@@ -128,6 +125,15 @@ type hookAnswer struct {
 	err       error
 }
 
+// drained is the answer, if that is what it says; else nil.
+func (a *hookAnswer) drained() *api.Answer {
+	body := new(api.Answer)
+	if a.err != nil || a.status != http.StatusOK || json.Unmarshal(a.body, body) != nil || body.Outcome != api.Drained {
+		return nil
+	}
+	return body
+}
+
 func (h *holding) measure(ctx context.Context) error {
 	bare, err := h.server.usage()
 	if err != nil {
@@ -152,12 +158,9 @@ func (h *holding) measure(ctx context.Context) error {
 	if err := h.measureHeld(ctx, bare.resident, base); err != nil {
 		return err
 	}
-	if h.bounds {
-		late := make([]hookAnswer, beyond)
-		for i := range late {
-			if late[i] = call(ctx, h.server.hooks, podAddress(h.waits+i), heldQuery); late[i].status == http.StatusServiceUnavailable {
-				h.refused++
-			}
+	for i := range beyond {
+		if call(ctx, h.server.hooks, podAddress(h.waits+i), heldQuery).status == http.StatusServiceUnavailable {
+			h.refused++
 		}
 	}
 	if h.swept {
@@ -271,8 +274,8 @@ func (h *holding) judge() error {
 	}
 	var first, last time.Time
 	for _, a := range h.answers {
-		var body api.Answer
-		if a.err != nil || a.status != http.StatusOK || json.Unmarshal(a.body, &body) != nil || body.Outcome != api.Drained {
+		body := a.drained()
+		if body == nil {
 			continue
 		}
 		h.answered++
@@ -282,7 +285,7 @@ func (h *holding) judge() error {
 		if a.at.After(last) {
 			last = a.at
 		}
-		h.latest = max(h.latest, a.at.Sub(due(a.asked, &body)))
+		h.latest = max(h.latest, a.at.Sub(due(a.asked, body)))
 	}
 	h.firstToLast = last.Sub(first)
 	u, err := h.server.usage()
@@ -317,12 +320,9 @@ func (h *holding) row() []cell {
 		plain("%s", h.name), exactly(h.inFlight, h.waits), plain("%.1f", h.base),
 		bounded(h.perWait, most(mostHeld, mostHeldFew)), bounded(h.collected, most(mostCollected, mostCollectedFew)),
 		bounded(h.goroutines, most(mostPerWait, mostPerWait)), bounded(h.idle, idle),
-		bounded(h.peak, float64(h.memory)), plain("no limit"), plain(""), plain(""), plain(""),
+		bounded(h.peak, float64(h.memory)), exactly(h.refused, beyond), plain(""), plain(""), plain(""),
 	}
-	if h.bounds {
-		row[8] = exactly(h.refused, beyond)
-		row[8].text += " × 503"
-	}
+	row[8].text += " × 503"
 	if h.swept {
 		row[9] = exactly(h.answered, h.wanted)
 		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, math.Inf(1))), plain("%.2f", h.firstToLast.Seconds())

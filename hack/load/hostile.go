@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"drainwait/internal/cluster/kube"
 	"drainwait/internal/elb"
 )
 
@@ -197,7 +198,7 @@ func probe(ctx context.Context, s *server) (took []time.Duration, unready int) {
 		if err != nil || resp.StatusCode != http.StatusOK {
 			unready++
 		}
-		pause(ctx, 20*time.Millisecond)
+		kube.Pause(ctx, 20*time.Millisecond)
 	}
 	return took, unready
 }
@@ -214,7 +215,7 @@ func (s *server) guard(ctx context.Context) (peak int) {
 			_ = s.cmd.Process.Kill()
 			return peak
 		}
-		pause(ctx, 100*time.Millisecond)
+		kube.Pause(ctx, 100*time.Millisecond)
 	}
 	return peak
 }
@@ -227,7 +228,7 @@ func (s *siege) deploy(ctx context.Context, span time.Duration) map[netip.Addr]h
 	got := make(map[netip.Addr]hookAnswer)
 	var mu sync.Mutex // guards got
 	var calls sync.WaitGroup
-	for end := time.Now().Add(span - honestEvery); time.Now().Before(end); pause(ctx, honestEvery) {
+	for end := time.Now().Add(span - honestEvery); time.Now().Before(end); kube.Pause(ctx, honestEvery) {
 		group := s.next / honestBatch % honestGroups
 		first := s.next / (honestBatch * honestGroups) * honestBatch // of those that the group has left
 		s.next += honestBatch
@@ -252,9 +253,8 @@ func (s *siege) deploy(ctx context.Context, span time.Duration) map[netip.Addr]h
 // were not told that they are drained.
 func overdue(got map[netip.Addr]hookAnswer, deregistered map[netip.Addr]time.Time) (late []time.Duration, failed int) {
 	for pod, a := range got {
-		var body struct{ Outcome string }
 		left, known := deregistered[pod]
-		if a.err != nil || json.Unmarshal(a.body, &body) != nil || body.Outcome != "drained" || !known {
+		if a.drained() == nil || !known {
 			failed++
 			continue
 		}

@@ -30,7 +30,6 @@ type options struct {
 	waits  int
 	memory int    // the limit of the server's memory, in MiB
 	goMem  int    // its GOMEMLIMIT, in MiB
-	bounds bool   // the server has --max-waits
 	dir    string // for binaries and files, deleted at the end
 }
 
@@ -118,18 +117,13 @@ func scaled[T any](short bool, whole, less T) T {
 	return whole
 }
 
-// prepare builds the server, and finds out what it and its manifest say.
+// prepare builds the server, and reads what its manifest says of memory.
 func (o *options) prepare(ctx context.Context) error {
 	build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", o.server(), "drainwait")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build the server: %w (call this from the root of the checkout)", err)
 	}
-	help, err := exec.CommandContext(ctx, o.server(), "serve", "--help").Output()
-	if err != nil {
-		return fmt.Errorf("read the server's flags: %w", err)
-	}
-	o.bounds = regexp.MustCompile(`--max-waits `).Match(help)
 	manifest, err := os.ReadFile("deploy/deployment.yaml")
 	if err != nil {
 		return err

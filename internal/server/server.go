@@ -182,33 +182,34 @@ func (c *call) reply(rw http.ResponseWriter) {
 		c.metrics.countWait("hung_up", took)
 		c.log.Info("caller hung up", "waited_seconds", api.InSeconds(took))
 	case c.err != nil:
-		c.refuse(rw, c.log, c.err, took, c.request.Warnings)
+		c.refuse(rw, took)
 	default:
-		c.Server.answer(rw, c.log, c.answer, took)
+		c.accept(rw, took)
 	}
 }
 
-func (s *Server) answer(rw http.ResponseWriter, log *slog.Logger, a *api.Answer, took time.Duration) {
-	s.metrics.countWait(string(a.Outcome), took)
+func (c *call) accept(rw http.ResponseWriter, took time.Duration) {
+	a := c.answer
+	c.metrics.countWait(string(a.Outcome), took)
 	level := slog.LevelInfo
 	if a.Outcome == api.SettleCut || a.Outcome == api.BudgetSpent {
 		level = slog.LevelWarn
 	}
-	log.Log(context.Background(), level, "wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
+	c.log.Log(context.Background(), level, "wait over", "outcome", a.Outcome, "namespace", a.Namespace, "pod", a.Pod,
 		"waited_seconds", a.WaitedSeconds, "budget_seconds", a.BudgetSeconds, "bounded_by", a.BoundedBy,
 		"targets", len(a.Targets), "warnings", a.Warnings, "last_error", a.LastError)
 	write(rw, http.StatusOK, a)
 }
 
-func (s *Server) refuse(rw http.ResponseWriter, log *slog.Logger, err error, took time.Duration, warnings []string) {
-	status, name := statusOf(err)
-	s.metrics.countWait(name, took)
-	log.Warn("wait refused", "status", status, "error", err, "warnings", warnings)
+func (c *call) refuse(rw http.ResponseWriter, took time.Duration) {
+	status, name := statusOf(c.err)
+	c.metrics.countWait(name, took)
+	c.log.Warn("wait refused", "status", status, "error", c.err, "warnings", c.request.Warnings)
 	if status == http.StatusServiceUnavailable {
 		rw.Header().Set("Retry-After", "1")
 	}
-	f := api.Failure{APIVersion: api.Version, Error: name, Message: err.Error(), Warnings: append([]string{}, warnings...)}
-	if cut, ok := errors.AsType[*drain.CutError](err); ok {
+	f := api.Failure{APIVersion: api.Version, Error: name, Message: c.err.Error(), Warnings: append([]string{}, c.request.Warnings...)}
+	if cut, ok := errors.AsType[*drain.CutError](c.err); ok {
 		f.BudgetSeconds = api.InSeconds(cut.Budget)
 	}
 	write(rw, status, f)

@@ -50,11 +50,11 @@ func (a *ages) oldest() (path string, age time.Duration) {
 	return path, age
 }
 
-// expected is which path a request watches; "" for none that counts. The API server
+// expected is the path of a watch; "" for one that does not count. The API server
 // can be behind a path of its own. The watch of our own replicas, which has a
 // selector, does not count.
 func (a *ages) expected(req *http.Request) string {
-	if q := req.URL.Query(); q.Get("watch") == "" || q.Get("labelSelector") != "" {
+	if req.URL.Query().Get("labelSelector") != "" {
 		return ""
 	}
 	a.mu.Lock()

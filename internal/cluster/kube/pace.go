@@ -10,10 +10,10 @@ import (
 )
 
 // Pauses between watches of one kind that end soon after they began: the first, and the
-// longest, to which they double. A watch that lasts for steadyAfter was a good one, even if a
-// proxy ends it: the next one begins at once. client-go pauses by itself where a request fails, but a watch that
-// ends with 410 Gone it begins anew at once, with the whole state: hundreds of times a
-// second.
+// longest, to which they double. A watch that lasts for steadyAfter was a good one, even
+// if a proxy ends it: the next one begins at once. client-go pauses by itself where a
+// request fails, but a watch that ends with 410 Gone it begins anew at once, with the
+// whole state: hundreds of times a second.
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 10 * time.Second
@@ -22,7 +22,7 @@ const (
 
 // pacer keeps watches apart.
 type pacer struct {
-	mu     sync.Mutex
+	mu     sync.Mutex       // guards pauses; held for a moment only
 	pauses map[string]pause // by what is watched
 }
 
