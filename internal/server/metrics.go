@@ -46,8 +46,12 @@ func newMetrics(reg prometheus.Registerer, version string, callers *atomic.Int64
 			Name: "drain_wait_panics_total", Help: "Waits that a bug has ended; the log has the stack.",
 		}),
 	}
+	// There from the start, so that the first one is an increase.
+	for _, outcome := range api.Outcomes {
+		m.waits.WithLabelValues(string(outcome))
+	}
 	for _, reason := range api.Reasons {
-		m.fallbacks.WithLabelValues(reason) // there from the start, so that the first one is an increase
+		m.fallbacks.WithLabelValues(reason)
 	}
 	return m
 }

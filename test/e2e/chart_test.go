@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	kubeyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 )
@@ -39,7 +41,7 @@ func chart(t *testing.T, values string) (objects []*unstructured.Unstructured) {
 		if err := errors.Join(err, yaml.UnmarshalStrict(document, &o.Object)); err != nil {
 			t.Fatal(err)
 		}
-		if o.Object != nil && o.GetKind() != "ServiceMonitor" { // the API server has no such kind
+		if o.Object != nil {
 			objects = append(objects, o)
 		}
 	}
@@ -52,6 +54,27 @@ func (tb *testbed) enforce(t *testing.T, namespace, standard string) {
 	o.SetName(namespace)
 	o.SetLabels(map[string]string{"pod-security.kubernetes.io/enforce": standard})
 	tb.apply(t, o)
+}
+
+// createServiceMonitors makes the cluster serve ServiceMonitors, if their definition is
+// there.
+func (tb *testbed) createServiceMonitors(t *testing.T) bool {
+	t.Helper()
+	text, err := os.ReadFile(program("servicemonitors.yaml"))
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Log("*** SKIPPED: ServiceMonitor ***")
+		return false
+	}
+	o := new(unstructured.Unstructured)
+	if err := errors.Join(err, yaml.Unmarshal(text, &o.Object)); err != nil {
+		t.Fatal(err)
+	}
+	tb.apply(t, o)
+	until(t, "ServiceMonitors", func() error {
+		_, err := tb.dynamic.Resource(schema.GroupVersionResource{Group: "monitoring.coreos.com", Version: "v1", Resource: "servicemonitors"}).List(t.Context(), metav1.ListOptions{})
+		return err
+	})
+	return true
 }
 
 // An API server that enforces the restricted policy accepts the fullest form of the
@@ -67,6 +90,9 @@ func TestChart(t *testing.T) {
 		tb.enforce(t, name, "restricted")
 	}
 	objects := chart(t, "../../charts/drain-wait/ci/full-values.yaml")
+	if !tb.createServiceMonitors(t) {
+		objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == "ServiceMonitor" })
+	}
 	tb.apply(t, objects...)
 	const name = "drain-wait-blue"
 	until(t, "pods of the Deployment", func() error {

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,15 +89,19 @@ type cluster struct {
 }
 
 // controllers are the controllers that the tests need: they roll Deployments and
-// StatefulSets, fill EndpointSlices, and make the service account for the pods of a
-// namespace.
-const controllers = "deployment-controller,replicaset-controller,statefulset-controller,endpointslice-controller,serviceaccount-controller"
+// StatefulSets, fill EndpointSlices, and make what the pods of a namespace need: a service
+// account and the certificate of the API server.
+const controllers = "deployment-controller,replicaset-controller,statefulset-controller,endpointslice-controller,serviceaccount-controller,root-ca-certificate-publisher-controller"
 
 // adminToken is the token of a user who may do everything.
 const adminToken = "e2e-admin"
 
+// cleaners are controllers that remove what is no longer wanted, as the pods of a
+// Deployment that was deleted, and the contents of a namespace.
+const cleaners = "namespace-controller,garbage-collector-controller"
+
 // startCluster starts etcd, the API server and the controllers.
-func startCluster(t *testing.T, dir string) *cluster {
+func startCluster(t *testing.T, dir, controllers string) *cluster {
 	t.Helper()
 	c := &cluster{dir: dir}
 	etcd := fmt.Sprintf("http://127.0.0.1:%d", freePort())
@@ -110,11 +115,11 @@ func startCluster(t *testing.T, dir string) *cluster {
 	write(t, accounts, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
 	tokens := filepath.Join(dir, "tokens.csv")
 	write(t, tokens, []byte(adminToken+",admin,admin,system:masters\n"))
-	port := freePort()
+	address := netip.AddrPortFrom(hostAddress, uint16(freePort()))
 	c.command = []string{
 		"kube-apiserver",
 		"--etcd-servers=" + etcd,
-		"--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port), "--advertise-address=" + hostAddress.String(),
+		"--bind-address=" + hostAddress.String(), fmt.Sprint("--secure-port=", address.Port()),
 		"--cert-dir=" + filepath.Join(dir, "apiserver"),
 		"--service-cluster-ip-range=10.78.0.0/16",
 		"--service-account-issuer=https://kubernetes.default.svc",
@@ -123,7 +128,7 @@ func startCluster(t *testing.T, dir string) *cluster {
 		"--authorization-mode=RBAC",
 	}
 	c.rest = &rest.Config{
-		Host:            fmt.Sprintf("https://127.0.0.1:%d", port),
+		Host:            "https://" + address.String(),
 		BearerToken:     adminToken,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(dir, "apiserver", "apiserver.crt")},
 		QPS:             -1,
@@ -137,7 +142,7 @@ func startCluster(t *testing.T, dir string) *cluster {
 	}
 	start(t, dir, "kube-controller-manager", exec.Command(program("kube"), "kube-controller-manager",
 		"--kubeconfig="+c.kubeconfig(t, "admin", adminToken), "--leader-elect=false", "--secure-port=0",
-		"--controllers="+controllers, "--service-account-private-key-file="+accounts))
+		"--controllers="+controllers, "--service-account-private-key-file="+accounts, "--root-ca-file="+c.rest.CAFile))
 	return c
 }
 

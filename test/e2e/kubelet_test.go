@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,7 +22,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// appImage marks the pods that the kubelet runs. Others stay pending.
+// appImage is the image of the application. The kubelet runs its pods, and those whose
+// image is in the registry of the tests. Others stay pending.
 const appImage = "e2e.example/app"
 
 // node is where all pods run.
@@ -103,7 +105,7 @@ func removed(p *corev1.Pod) *corev1.Pod {
 
 // see gives the newest state of a pod to its worker.
 func (k *kubelet) see(ctx context.Context, p *corev1.Pod) {
-	if p.Spec.Containers[0].Image != appImage {
+	if image := p.Spec.Containers[0].Image; image != appImage && !inRegistry(image) {
 		return
 	}
 	k.mu.Lock()
@@ -158,11 +160,12 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	if err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	mounts, err := w.prepare(ctx, p)
+	addr := nextAddress()
+	e, err := w.prepare(ctx, p, addr.Addr())
 	if err != nil {
 		return err
 	}
-	if w.process, err = startProcess(tb.dir, fmt.Sprintf("%s-%s-%.8s", p.Namespace, p.Name, p.UID), mounts); err != nil {
+	if w.process, err = startProcess(addr, tb.dir, fmt.Sprintf("%s-%s-%.8s", p.Namespace, p.Name, p.UID), e); err != nil {
 		return err
 	}
 	defer w.process.kill()
@@ -170,22 +173,32 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	if err := w.patch(ctx, p, false, false); err != nil {
 		return err
 	}
-	// The readiness probe.
-	err = tb.insist(ctx, func() error { return get(ctx, http.DefaultClient, "http://"+w.process.addr.String()+"/") })
-	if err != nil {
-		return fmt.Errorf("readiness probe: %w", err)
+	if probe := probe(p, addr); probe != "" {
+		if err := tb.insist(ctx, func() error { return get(ctx, http.DefaultClient, probe) }); err != nil {
+			return fmt.Errorf("readiness probe: %w", err)
+		}
 	}
-	if err := tb.listening(ctx, w.process.addr, true); err != nil {
+	if err := tb.listening(ctx, addr, true); err != nil {
 		return err
 	}
+	exited := w.process.exited
 	for patched, wasReady := false, false; ; {
 		select {
 		case p = <-w.updates:
+		case <-exited:
+			exited = nil
+			if err := w.complete(ctx, p); err != nil {
+				return err
+			}
+			continue
 		case <-ctx.Done():
 			return nil
 		}
 		if p.DeletionTimestamp != nil {
 			return w.terminate(ctx, p)
+		}
+		if exited == nil {
+			continue
 		}
 		if ready := gatesOpen(p); !patched || ready != wasReady {
 			patched, wasReady = true, ready
@@ -196,20 +209,72 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	}
 }
 
-// prepare makes the pod's volumes, lets its init containers fill them and says what is
-// mounted where. Every image holds the hook client as /prestop. Init containers run
-// nothing else.
-func (w *worker) prepare(ctx context.Context, p *corev1.Pod) (mounts map[string]string, err error) {
-	mounts = map[string]string{"/etc/hosts": w.k.tb.hosts, "/prestop": program("prestop")}
-	volumes := make(map[string]string)
-	for _, v := range p.Spec.Volumes {
-		if v.EmptyDir == nil {
-			continue // the token of the service account
-		}
-		if volumes[v.Name], err = os.MkdirTemp(w.k.tb.dir, "volume-"); err != nil {
-			return nil, err
+// probe is the URL that tells whether the pod's container is ready. A container without
+// a probe is ready at once, the application apart.
+func probe(p *corev1.Pod, addr netip.AddrPort) string {
+	c := p.Spec.Containers[0]
+	switch {
+	case c.Image == appImage:
+		return "http://" + addr.String() + "/"
+	case c.ReadinessProbe == nil:
+		return ""
+	}
+	for _, port := range c.Ports {
+		if get := c.ReadinessProbe.HTTPGet; port.Name == get.Port.StrVal {
+			return fmt.Sprintf("http://%s:%d%s", addr.Addr(), port.ContainerPort, get.Path)
 		}
 	}
+	return "the probe names no port of the container"
+}
+
+// complete says how a container ended that is not to be started again.
+func (w *worker) complete(ctx context.Context, p *corev1.Pod) error {
+	state := w.process.cmd.ProcessState
+	if p.Spec.RestartPolicy != corev1.RestartPolicyNever {
+		return fmt.Errorf("its container has ended: %v", state)
+	}
+	phase := corev1.PodSucceeded
+	if !state.Success() {
+		phase = corev1.PodFailed
+	}
+	return w.k.tb.patchStatus(ctx, p, corev1.PodStatus{Phase: phase})
+}
+
+// prepare makes the pod's volumes, lets its init containers fill them, and says what its
+// program finds.
+func (w *worker) prepare(ctx context.Context, p *corev1.Pod, addr netip.Addr) (e environment, err error) {
+	volumes := make(map[string]string)
+	for _, v := range p.Spec.Volumes {
+		if volumes[v.Name], err = os.MkdirTemp(w.k.tb.dir, "volume-"); err != nil {
+			return e, err
+		}
+		if v.Projected != nil {
+			if err := w.k.tb.project(ctx, p, v.Projected, volumes[v.Name]); err != nil {
+				return e, fmt.Errorf("volume %s: %w", v.Name, err)
+			}
+		}
+	}
+	if err := w.initialize(ctx, p, volumes); err != nil {
+		return e, err
+	}
+	if image := p.Spec.Containers[0].Image; image != appImage {
+		if e, err = w.k.tb.contained(p, addr); err != nil {
+			return e, fmt.Errorf("image %s: %w", image, err)
+		}
+		e.Mounts = make(map[string]string)
+	} else {
+		e.Image = "/"
+		e.Mounts = map[string]string{"/prestop": program("prestop")}
+	}
+	e.Mounts["/etc/hosts"] = w.k.tb.hosts
+	for _, m := range p.Spec.Containers[0].VolumeMounts {
+		e.Mounts[m.MountPath] = volumes[m.Name]
+	}
+	return e, nil
+}
+
+// initialize runs the init containers. They run nothing but the hook client.
+func (w *worker) initialize(ctx context.Context, p *corev1.Pod, volumes map[string]string) error {
 	for _, c := range p.Spec.InitContainers {
 		args := slices.Clone(c.Command)
 		for i := range args {
@@ -220,28 +285,23 @@ func (w *worker) prepare(ctx context.Context, p *corev1.Pod) (mounts map[string]
 			}
 		}
 		if args[0] != "/prestop" {
-			return nil, fmt.Errorf("init container %s: nothing is known of %s", c.Name, args[0])
+			return fmt.Errorf("init container %s: nothing is known of %s", c.Name, args[0])
 		}
 		if out, err := exec.CommandContext(ctx, program("prestop"), args[1:]...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("init container %s: %w: %s", c.Name, err, out)
+			return fmt.Errorf("init container %s: %w: %s", c.Name, err, out)
 		}
 	}
-	for _, m := range p.Spec.Containers[0].VolumeMounts {
-		if dir, ok := volumes[m.Name]; ok {
-			mounts[m.MountPath] = dir
-		}
-	}
-	return mounts, nil
+	return nil
 }
 
-// variables are the environment variables of the pod's container.
-func variables(p *corev1.Pod) []string {
-	vars := os.Environ()
+// variables are the environment variables that the specification of the pod's container
+// gives it.
+func variables(p *corev1.Pod, addr netip.Addr) (vars []string) {
 	for _, v := range p.Spec.Containers[0].Env {
 		value := v.Value
 		if v.ValueFrom != nil {
 			value = map[string]string{
-				"metadata.name": p.Name, "metadata.namespace": p.Namespace, "status.podIP": p.Status.PodIP,
+				"metadata.name": p.Name, "metadata.namespace": p.Namespace, "status.podIP": addr.String(),
 			}[v.ValueFrom.FieldRef.FieldPath]
 		}
 		vars = append(vars, v.Name+"="+value)
@@ -350,7 +410,7 @@ func (w *worker) hook(ctx context.Context, p *corev1.Pod, killAt time.Time) erro
 	defer cancel()
 	var out bytes.Buffer
 	cmd := w.process.exec(hookCtx, l.PreStop.Exec.Command...)
-	cmd.Env = variables(p)
+	cmd.Env = append(os.Environ(), variables(p, w.process.addr.Addr())...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	hookErr := cmd.Run()
 	ended := time.Now()

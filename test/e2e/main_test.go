@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -23,14 +24,14 @@ import (
 // These environment variables say what the test binary is started as.
 const (
 	envInside = "E2E_INSIDE" // the tests, in separate namespaces; the value is the directory with the programs
-	envApp    = "E2E_APP"    // the application of a pod
+	envPod    = "E2E_POD"    // the first process of a pod; the value is its environment
 	// envRequired makes the tests fail, not skip, if they cannot run here.
 	envRequired = "E2E_REQUIRED"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envApp) != "" {
-		os.Exit(app())
+	if pod := os.Getenv(envPod); pod != "" {
+		os.Exit(runPod(pod))
 	}
 	if os.Getenv(envInside) == "" {
 		os.Exit(enter())
@@ -113,6 +114,15 @@ func build(dir string) error {
 	if err := os.Symlink(strings.TrimSpace(string(out)), filepath.Join(dir, "kube")); err != nil {
 		return err
 	}
+	if out, err = command("../../tools/clients/build").Output(); err != nil {
+		return fmt.Errorf("build helm and kubectl: %w", err)
+	}
+	if err := os.Symlink(strings.TrimSpace(string(out)), filepath.Join(dir, "clients")); err != nil {
+		return err
+	}
+	if err := getServiceMonitors(filepath.Join(dir, "servicemonitors.yaml")); err != nil {
+		fmt.Fprintf(os.Stderr, "\n*** e2e: SKIPPED: the definition of ServiceMonitors cannot be had: %v ***\n\n", err)
+	}
 	for _, args := range [][]string{
 		{"-o", filepath.Join(dir, "drain-wait"), "."},
 		{"-tags", "nethttpomithttp2", "-o", filepath.Join(dir, "prestop"), "./cmd/prestop"},
@@ -124,6 +134,27 @@ func build(dir string) error {
 		}
 	}
 	return nil
+}
+
+// getServiceMonitors links the Prometheus Operator's definition of ServiceMonitors, of the
+// version that the chart is tested with, to a path.
+func getServiceMonitors(path string) error {
+	const module = "github.com/prometheus-operator/prometheus-operator"
+	cmd := command("go", "list", "-m", "-f", "{{.Version}}", module+"/pkg/apis/monitoring")
+	cmd.Dir = "../../tools/chart"
+	version, err := cmd.Output()
+	if err != nil {
+		return err
+	}
+	text, err := command("go", "mod", "download", "-json", module+"@"+strings.TrimSpace(string(version))).Output()
+	if err != nil {
+		return err
+	}
+	var got struct{ Dir string }
+	if err := json.Unmarshal(text, &got); err != nil {
+		return err
+	}
+	return os.Symlink(filepath.Join(got.Dir, "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"), path)
 }
 
 func command(name string, args ...string) *exec.Cmd {

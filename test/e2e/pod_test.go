@@ -53,8 +53,8 @@ func addHostAddress(a netip.Addr) error {
 
 var pods atomic.Uint32
 
-// process is the only container of a pod: the application in a network, a mount and a
-// process namespace, with its own address.
+// process is the only container of a pod: a program in a network, a mount and a process
+// namespace, with its own address.
 type process struct {
 	addr   netip.AddrPort
 	cmd    *exec.Cmd
@@ -65,17 +65,27 @@ type process struct {
 // appPort is where the application listens.
 const appPort = 8080
 
-// environment is what the application finds in its pod.
+// environment is what a pod's program finds there.
 type environment struct {
 	Root   string            // an empty directory that becomes its root
+	Image  string            // what it shows there: the files of an image, or / for the application
 	Mounts map[string]string // paths in the pod to what is mounted there
+	// What runs. Without arguments it is the application.
+	Args, Env []string
+	UID       int
+	ReadOnly  bool // the root, but not what is mounted
 }
 
-// startProcess runs the application. mounts is what is mounted where in the pod.
-func startProcess(dir, name string, mounts map[string]string) (*process, error) {
+// nextAddress is an address for a pod.
+func nextAddress() netip.AddrPort {
 	n := pods.Add(1)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, byte(1 + n>>8), byte(n)}), appPort)
+}
+
+// startProcess runs the program of a pod. It makes the root in dir.
+func startProcess(addr netip.AddrPort, dir, name string, e environment) (*process, error) {
 	p := &process{
-		addr:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, byte(1 + n>>8), byte(n)}), appPort),
+		addr:   addr,
 		log:    filepath.Join(dir, name+".log"),
 		exited: make(chan struct{}),
 	}
@@ -83,11 +93,11 @@ func startProcess(dir, name string, mounts map[string]string) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
-	root := filepath.Join(dir, name)
-	if err := os.Mkdir(root, 0o755); err != nil {
+	e.Root = filepath.Join(dir, name)
+	if err := os.Mkdir(e.Root, 0o755); err != nil {
 		return nil, err
 	}
-	pod, err := json.Marshal(environment{root, mounts})
+	pod, err := json.Marshal(e)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +107,7 @@ func startProcess(dir, name string, mounts map[string]string) (*process, error) 
 	}
 	defer out.Close()
 	p.cmd = exec.Command(self)
-	p.cmd.Env = append(os.Environ(), envApp+"="+string(pod))
+	p.cmd.Env = append(os.Environ(), envPod+"="+string(pod))
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
 	plugged, err := p.cmd.StdinPipe()
@@ -111,7 +121,7 @@ func startProcess(dir, name string, mounts map[string]string) (*process, error) 
 		defer close(p.exited)
 		_ = p.cmd.Wait()
 	}()
-	pid, cable := strconv.Itoa(p.cmd.Process.Pid), fmt.Sprint("veth", n)
+	pid, cable := strconv.Itoa(p.cmd.Process.Pid), fmt.Sprintf("veth%x", addr.Addr().As4())
 	inside := func(args ...string) error {
 		if out, err := exec.Command("nsenter", append([]string{"-t", pid, "-n", "ip"}, args...)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %q in pod: %w: %s", args, err, bytes.TrimSpace(out))
@@ -147,81 +157,111 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// app is the application of a pod. It waits until the pod has a network: that is when its
-// standard input ends. On SIGTERM it refuses new connections and finishes the requests
-// that it has.
-func app() int {
-	if err := serveApp(os.Getenv(envApp)); err != nil {
-		fmt.Fprintln(os.Stderr, "app:", err)
+// runPod is what the first process of a pod does. It waits until the pod has a network:
+// that is when its standard input ends.
+func runPod(pod string) int {
+	var e environment
+	err := json.Unmarshal([]byte(pod), &e)
+	if err == nil {
+		err = e.enter()
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, os.Stdin)
+	}
+	if err == nil {
+		err = e.run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pod:", err)
 		return 1
 	}
 	return 0
 }
 
-// enter makes the root of the pod: what the machine has, and what is mounted into the
-// pod. Nobody else sees those mounts.
+// run becomes what runs in the pod.
+func (e environment) run() error {
+	if len(e.Args) == 0 {
+		return serveApp()
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		return err
+	}
+	if err := syscall.Setgid(e.UID); err != nil {
+		return err
+	}
+	if err := syscall.Setuid(e.UID); err != nil {
+		return err
+	}
+	return fmt.Errorf("run %s: %w", e.Args[0], syscall.Exec(e.Args[0], e.Args, e.Env))
+}
+
+// enter makes the root of the pod: what its image has, its own /proc, and what is mounted
+// into the pod. Nobody else sees those mounts.
 func (e environment) enter() error {
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	entries, err := os.ReadDir("/")
+	if err := syscall.Mount(e.Root, e.Root, "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount the root: %w", err)
+	}
+	entries, err := os.ReadDir(e.Image)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		from, to := "/"+entry.Name(), filepath.Join(e.Root, entry.Name())
+		from, to := filepath.Join(e.Image, entry.Name()), filepath.Join(e.Root, entry.Name())
 		switch {
 		case entry.Type() == os.ModeSymlink:
 			var target string
 			if target, err = os.Readlink(from); err == nil {
 				err = os.Symlink(target, to)
 			}
-		case !entry.IsDir():
-		case from == "/proc":
-			err = errors.Join(os.Mkdir(to, 0o755), syscall.Mount("proc", to, "proc", 0, ""))
-		default:
-			err = errors.Join(os.Mkdir(to, 0o755), syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, ""))
+		case from != "/proc":
+			err = mount(from, to)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
 	}
+	proc := filepath.Join(e.Root, "proc")
+	if err := errors.Join(os.Mkdir(proc, 0o755), syscall.Mount("proc", proc, "proc", 0, "")); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
 	for path, from := range e.Mounts {
-		to := filepath.Join(e.Root, path)
-		if err := mountPoint(to, from); err != nil {
-			return err
-		}
-		if err := syscall.Mount(from, to, "", syscall.MS_BIND, ""); err != nil {
+		if err := mount(from, filepath.Join(e.Root, path)); err != nil {
 			return fmt.Errorf("mount %s: %w", path, err)
+		}
+	}
+	if e.ReadOnly {
+		if err := syscall.Mount("", e.Root, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+			return fmt.Errorf("make the root read-only: %w", err)
 		}
 	}
 	return errors.Join(syscall.Chroot(e.Root), os.Chdir("/"))
 }
 
-// mountPoint makes a file or a directory to mount another one onto, if it is missing.
-func mountPoint(path, other string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
+// mount shows a file or a directory at another path, which it makes if it is missing.
+func mount(from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
 	}
-	if info, err := os.Stat(other); err != nil || info.IsDir() {
-		return errors.Join(err, os.Mkdir(path, 0o755))
+	if info.IsDir() {
+		err = os.MkdirAll(to, 0o755)
+	} else if _, missing := os.Stat(to); missing != nil {
+		err = errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, nil, 0o755))
 	}
-	return os.WriteFile(path, nil, 0o755)
+	if err != nil {
+		return err
+	}
+	return syscall.Mount(from, to, "", syscall.MS_BIND|syscall.MS_REC, "")
 }
 
-func serveApp(pod string) error {
+// serveApp is the application. On SIGTERM it refuses new connections and finishes the
+// requests that it has.
+func serveApp() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	var e environment
-	if err := json.Unmarshal([]byte(pod), &e); err != nil {
-		return err
-	}
-	if err := e.enter(); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
-		return err
-	}
 	l, err := net.Listen("tcp", fmt.Sprint(":", appPort))
 	if err != nil {
 		return err

@@ -126,9 +126,15 @@ func (r *replica) checkRights(t *testing.T) {
 // rollUnderLoad carries out a rolling update, and says what the clients saw.
 func (tb *testbed) rollUnderLoad(t *testing.T, a *application) (requests int, failed []error) {
 	t.Helper()
+	return tb.underLoad(t, a, func() { tb.roll(t, a) })
+}
+
+// underLoad is rollUnderLoad with another way to start the rolling update.
+func (tb *testbed) underLoad(t *testing.T, a *application, roll func()) (requests int, failed []error) {
+	t.Helper()
 	tb.awaitRollout(t, a.name)
 	l := tb.startLoad(t, a.TargetGroup)
-	tb.roll(t, a)
+	roll()
 	tb.awaitRollout(t, a.name)
 	requests, failed = l.end()
 	for _, p := range tb.kubelet.pods(a.name) {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -10,8 +11,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-
-	"drainwait/internal/sim/aws"
 )
 
 // replica is one running drain-wait.
@@ -48,10 +47,7 @@ func (tb *testbed) startServiceIn(t *testing.T, environment []string, kubeconfig
 		"--listen-address", addr.String() + ":8080", "--admin-address", addr.String() + ":9090",
 		"--kubeconfig", kubeconfig, "--settle-alb", settleALB.String(), "--settle-nlb", settleNLB.String(),
 	}, args...)...)
-	cmd.Env = append(environment,
-		"AWS_ENDPOINT_URL="+tb.aws, "AWS_REGION="+aws.Region,
-		"AWS_ACCESS_KEY_ID="+aws.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+aws.SecretAccessKey,
-	)
+	cmd.Env = append(environment, tb.awsEnvironment()...)
 	r.daemon = start(t, tb.dir, name, cmd)
 	return r
 }
@@ -78,11 +74,27 @@ func (tb *testbed) startNamed(t *testing.T) *replica {
 // nameService lets the pods find the service by its name in the cluster.
 func (tb *testbed) nameService(t *testing.T, replicas ...*replica) {
 	t.Helper()
-	hosts := "127.0.0.1 localhost\n"
+	var addresses []string
 	for _, r := range replicas {
-		hosts += r.addr.String() + " drain-wait.drain-wait drain-wait.drain-wait.svc\n"
+		addresses = append(addresses, r.addr.String())
 	}
-	if err := os.WriteFile(tb.hosts, []byte(hosts), 0o644); err != nil {
+	tb.writeHosts(t, addresses)
+}
+
+// writeHosts gives the service's name these addresses, in the /etc/hosts of the pods.
+func (tb *testbed) writeHosts(t *testing.T, addresses []string) {
+	t.Helper()
+	hosts := "127.0.0.1 localhost\n"
+	for _, a := range addresses {
+		hosts += a + " drain-wait.drain-wait drain-wait.drain-wait.svc\n"
+	}
+	// One write of the same length, so that nobody reads half of a file.
+	f, err := os.OpenFile(tb.hosts, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(f, "%-2048s\n", hosts)
+	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

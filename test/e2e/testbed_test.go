@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,10 +57,16 @@ type testbed struct {
 // newTestbed starts everything. Everything ends with the test.
 func newTestbed(t *testing.T) *testbed {
 	t.Helper()
+	return newTestbedWith(t, controllers)
+}
+
+// newTestbedWith is newTestbed with other controllers of Kubernetes.
+func newTestbedWith(t *testing.T, controllers string) *testbed {
+	t.Helper()
 	tb := &testbed{T: t, dir: t.TempDir()}
 	tb.hosts = filepath.Join(tb.dir, "hosts")
-	write(t, tb.hosts, []byte("127.0.0.1 localhost\n"))
-	tb.cluster = startCluster(t, tb.dir)
+	tb.writeHosts(t, nil)
+	tb.cluster = startCluster(t, tb.dir, controllers)
 	tb.startAWS(t)
 	ctx := t.Context() // ends just before the cleanups
 	t.Cleanup(func() {
@@ -91,7 +98,7 @@ func (tb *testbed) tellLogs() {
 func (tb *testbed) startAWS(t *testing.T) {
 	t.Helper()
 	tb.world = sim.New(sim.Config{Seed: 1, Speed: speed, Assumptions: sim.DefaultAssumptions()})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", netip.AddrPortFrom(hostAddress, 0).String()) // where pods reach it
 	if err != nil {
 		t.Fatal(err)
 	}
