@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -384,6 +385,23 @@ func TestTerraform(t *testing.T) {
 	}
 	if strings.Contains(module, "elasticloadbalancing:") {
 		t.Error("the module has a policy of its own")
+	}
+}
+
+// TestInstallFiles checks that the files are there that the commands of install.md name.
+func TestInstallFiles(t *testing.T) {
+	text, err := os.ReadFile("../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := regexp.MustCompile(`(?:file://|[ \[])(deploy/[\w./-]+\w)`).FindAllStringSubmatch(string(text), -1)
+	if len(files) < 8 {
+		t.Errorf("only %q", files)
+	}
+	for _, f := range files {
+		if _, err := os.Stat("../" + f[1]); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
