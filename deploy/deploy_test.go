@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -275,9 +276,145 @@ func TestIAMPolicy(t *testing.T) {
 		t.Errorf("on %s (-called +granted):\n%s", s.Resource, diff)
 	}
 	s = readPolicy(t, "iam-policy-cross-account.json").Statement[0]
-	if s.Action != "sts:AssumeRole" || !strings.HasPrefix(s.Resource, "arn:aws:iam::") {
+	// The session tags of Pod Identity go along when a second role is assumed.
+	if !cmp.Equal(s.Action, any([]any{"sts:AssumeRole", "sts:TagSession"})) || !strings.HasPrefix(s.Resource, "arn:aws:iam::") {
 		t.Errorf("across accounts: %+v", s)
 	}
+}
+
+// eksctlConfig is what the files for eksctl use of a ClusterConfig.
+type eksctlConfig struct {
+	metav1.TypeMeta `json:",inline"`
+	Metadata        struct{ Name, Region string } `json:"metadata"`
+	IAM             struct {
+		PodIdentityAssociations []struct {
+			Namespace, ServiceAccountName, RoleName string
+			PermissionPolicy                        any
+		}
+		WithOIDC        bool
+		ServiceAccounts []struct {
+			Metadata     struct{ Name, Namespace string }
+			RoleName     string
+			RoleOnly     bool // the manifests have the account
+			AttachPolicy any
+		}
+	} `json:"iam"`
+}
+
+// TestEksctl checks that the roles that eksctl makes have the policy that the program
+// needs, for the account that it runs as.
+func TestEksctl(t *testing.T) {
+	account := manifest[corev1.ServiceAccount](t, "serviceaccount.yaml")
+	policy := readJSON(t, "iam-policy.json")
+	read := func(file string) (c eksctlConfig) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.UnmarshalStrict(text, &c); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if c.APIVersion != "eksctl.io/v1alpha5" || c.Kind != "ClusterConfig" || !strings.Contains(string(text), " -f deploy/"+file) {
+			t.Errorf("%s is a %s %s, or does not say how it is used", file, c.APIVersion, c.Kind)
+		}
+		return c
+	}
+	pods := read("iam/eksctl-pod-identity.yaml").IAM.PodIdentityAssociations
+	if len(pods) != 1 || pods[0].Namespace != account.Namespace || pods[0].ServiceAccountName != account.Name {
+		t.Fatalf("Pod Identity: %+v", pods)
+	}
+	if diff := cmp.Diff(policy, pods[0].PermissionPolicy); diff != "" {
+		t.Errorf("Pod Identity (-iam-policy.json +eksctl):\n%s", diff)
+	}
+	irsa := read("iam/eksctl-irsa.yaml").IAM
+	if len(irsa.ServiceAccounts) != 1 || !irsa.WithOIDC || !irsa.ServiceAccounts[0].RoleOnly ||
+		irsa.ServiceAccounts[0].Metadata.Namespace != account.Namespace || irsa.ServiceAccounts[0].Metadata.Name != account.Name {
+		t.Fatalf("IRSA: %+v", irsa)
+	}
+	if diff := cmp.Diff(policy, irsa.ServiceAccounts[0].AttachPolicy); diff != "" {
+		t.Errorf("IRSA (-iam-policy.json +eksctl):\n%s", diff)
+	}
+}
+
+// TestTrust checks who may assume the role.
+func TestTrust(t *testing.T) {
+	account := manifest[corev1.ServiceAccount](t, "serviceaccount.yaml")
+	statement := func(s map[string]any) any {
+		s["Effect"] = "Allow"
+		return map[string]any{"Version": "2012-10-17", "Statement": []any{s}}
+	}
+	for file, want := range map[string]any{
+		"iam/trust-pod-identity.json": statement(map[string]any{
+			"Principal": map[string]any{"Service": "pods.eks.amazonaws.com"},
+			"Action":    []any{"sts:AssumeRole", "sts:TagSession"},
+		}),
+		"iam/trust-irsa.json": statement(map[string]any{
+			"Principal": map[string]any{"Federated": "arn:PARTITION:iam::ACCOUNT:oidc-provider/PROVIDER"},
+			"Action":    "sts:AssumeRoleWithWebIdentity",
+			"Condition": map[string]any{"StringEquals": map[string]any{
+				"PROVIDER:aud": "sts.amazonaws.com",
+				"PROVIDER:sub": "system:serviceaccount:" + account.Namespace + ":" + account.Name,
+			}},
+		}),
+	} {
+		if diff := cmp.Diff(want, readJSON(t, file)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
+	}
+}
+
+// TestTerraform checks that the module takes its policies from the files, and that its
+// account is the one of the manifests.
+func TestTerraform(t *testing.T) {
+	text, err := os.ReadFile("iam/terraform/main.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module := strings.Join(strings.Fields(string(text)), " ")
+	account := manifest[corev1.ServiceAccount](t, "serviceaccount.yaml")
+	for _, part := range []string{
+		`policy = file("${path.module}/../../iam-policy.json")`,
+		`jsondecode(file("${path.module}/../../iam-policy-cross-account.json"))`,
+		`file("${path.module}/../trust-pod-identity.json")`,
+		`"The namespace of the service." type = string default = "` + account.Namespace + `"`,
+		`"The service account of the service." type = string default = "` + account.Name + `"`,
+	} {
+		if !strings.Contains(module, part) {
+			t.Errorf("the module does not have %s", part)
+		}
+	}
+	if strings.Contains(module, "elasticloadbalancing:") {
+		t.Error("the module has a policy of its own")
+	}
+}
+
+// TestInstallFiles checks that the files are there that the commands of install.md name.
+func TestInstallFiles(t *testing.T) {
+	text, err := os.ReadFile("../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := regexp.MustCompile(`(?:file://|[ \[])(deploy/[\w./-]+\w)`).FindAllStringSubmatch(string(text), -1)
+	if len(files) < 8 {
+		t.Errorf("only %q", files)
+	}
+	for _, f := range files {
+		if _, err := os.Stat("../" + f[1]); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func readJSON(t *testing.T, file string) (v any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return v
 }
 
 // TestHookExamples checks that each example's pod lives long enough for a wait behind

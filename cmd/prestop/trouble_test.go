@@ -21,6 +21,41 @@ func TestProxyRefusesInJSON(t *testing.T) {
 	})
 }
 
+// TestOtherVersions: the status decides, so that a service of another version can answer
+// and refuse for reasons, and with words, that this client does not know.
+func TestOtherVersions(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		replica replica
+		served  bool
+		took    time.Duration
+		said    string
+	}{
+		{
+			"an outcome and fields of a newer service", replica{after: 40 * time.Second, status: 200, body: `{"apiVersion": "v1", "outcome": "moved_away", "traffic": {"quietSeconds": 3.5}, "targets": [{"zone": "a", "timeline": [{"event": "seen", "by": {}}]}], "warnings": ["w"]}`},
+			true, 40 * time.Second, "moved_away after 40s; warning: w",
+		},
+		{
+			"a body of an older service", replica{after: 40 * time.Second, status: 200, body: `{"outcome": "drained"}`},
+			true, 40 * time.Second, "drained after 40s",
+		},
+		{
+			"an error of a newer service", replica{status: 451, body: `{"apiVersion": "v1", "error": "not_allowed", "message": "m", "because": ["x"]}`},
+			false, 25 * time.Second, "http://drain-wait.drain-wait:8080 answered 451: m; waiting 25s instead",
+		},
+		{
+			"a body of an older service without a message", replica{status: 404, body: `{"error": "not_found"}`},
+			false, 25 * time.Second, "http://drain-wait.drain-wait:8080 answered 404: ; waiting 25s instead",
+		},
+	} {
+		inBubble(t, nil, func(s *service, _ *hook) { s.add(tt.replica) }, func(s *service, r ran) {
+			if r.served != tt.served || r.took != tt.took || len(s.asked) != 1 || len(r.said) != 1 || r.said[0] != tt.said {
+				t.Errorf("%s: served %v after %s and %d questions, said %q", tt.name, r.served, r.took, len(s.asked), r.said)
+			}
+		})
+	}
+}
+
 // at makes one of the dials, counted from 1, another one.
 func (h *hook) at(n int, other func(ctx context.Context) (net.Conn, error)) {
 	dial := h.dial

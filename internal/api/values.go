@@ -30,22 +30,39 @@ func (d *Duration) Set(v string) error {
 func (*Duration) Type() string { return "duration" }
 
 // ParseDuration reads a time as every parameter, flag and variable takes it:
-// whole seconds or a Go duration, 0 or more. The error says what it wants.
+// whole seconds or a Go duration, 0 or more. Some thirty years are the most: what is
+// longer is cut to them. The error says what it wants.
 func ParseDuration(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
-	if err != nil {
-		s, notNumber := strconv.ParseFloat(v, 64)
-		if notNumber != nil || s != math.Trunc(s) {
-			return 0, errors.New("want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s")
-		}
-		if d = Seconds(s).Duration(); s < 0 {
+	if s, notNumber := strconv.ParseFloat(v, 64); err != nil && notNumber == nil && s == math.Trunc(s) {
+		d, err = Seconds(max(-1, s)).Duration(), nil
+	}
+	if err != nil && isDuration(v) {
+		d, err = math.MaxInt64, nil
+		if strings.HasPrefix(v, "-") {
 			d = -1
 		}
 	}
-	if d < 0 {
+	switch {
+	case err != nil:
+		return 0, errors.New("want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s")
+	case d < 0:
 		return 0, errors.New("want 0 or more")
 	}
-	return d, nil
+	return min(d, Seconds(math.Inf(1)).Duration()), nil
+}
+
+// isDuration says whether a text would be a Go duration if its numbers were smaller:
+// [time.ParseDuration] has one error for all that it refuses.
+func isDuration(v string) bool {
+	zeros := strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return '0'
+		}
+		return r
+	}, v)
+	_, err := time.ParseDuration(zeros)
+	return err == nil
 }
 
 // VariablePrefix begins the name of each environment variable that sets a flag.

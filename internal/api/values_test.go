@@ -9,13 +9,15 @@ func TestParseDuration(t *testing.T) {
 	for v, want := range map[string]time.Duration{
 		"0": 0, "20": 20 * time.Second, "20s": 20 * time.Second, "1m30s": 90 * time.Second, "1e3": 1000 * time.Second,
 		"1e300": Seconds(1e9).Duration(), "+Inf": Seconds(1e9).Duration(),
+		"9999999h": Seconds(1e9).Duration(), "2562047h": Seconds(1e9).Duration(), "99999999999999999999999.5m": Seconds(1e9).Duration(),
 	} {
 		if got, err := ParseDuration(v); err != nil || got != want {
 			t.Errorf("%q is %s, %v", v, got, err)
 		}
 	}
 	for v, want := range map[string]string{
-		"": "want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s", "soon": "", "1.5": "", "NaN": "", "-1": "want 0 or more", "-1s": "want 0 or more", "-Inf": "want 0 or more",
+		"": "want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s", "soon": "", "1.5": "", "NaN": "", "-1": "want 0 or more", "-1s": "want 0 or more", "-Inf": "want 0 or more", "-9999999h": "want 0 or more",
+		"9999999x": "want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s",
 	} {
 		got, err := ParseDuration(v)
 		if err == nil || want != "" && err.Error() != want {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"slices"
@@ -36,9 +37,12 @@ func Main(version string) int {
 		cancel()
 	}()
 	root := Root(version)
+	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") { // kubectl's rule for the names of its plugins
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl drain-wait"}
+	}
 	root.SetOut(os.Stdout)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "drain-wait:", err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", root.DisplayName(), err)
 		return 1
 	}
 	return 0
@@ -80,7 +84,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		known = append(known, c.Name())
 	}
-	return unknown("command", args[0], "", known)
+	return unknown(cmd, "command", args[0], "", known)
 }
 
 // explainFlag names the flag that was probably meant.
@@ -91,16 +95,16 @@ func explainFlag(cmd *cobra.Command, err error) error {
 	}
 	var known []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-	return unknown("flag", missing.GetSpecifiedName(), "--", known)
+	return unknown(cmd, "flag", missing.GetSpecifiedName(), "--", known)
 }
 
 // unknown is the error for a name that is not among the known ones.
-func unknown(what, name, prefix string, known []string) error {
+func unknown(cmd *cobra.Command, what, name, prefix string, known []string) error {
 	err := fmt.Errorf("unknown %s %s%s", what, prefix, name)
 	if nearest := api.Nearest(name, known); nearest != "" {
 		return fmt.Errorf("%w; did you mean %s%s?", err, prefix, nearest)
 	}
-	return fmt.Errorf("%w; drain-wait --help lists what there is", err)
+	return fmt.Errorf("%w; %s --help lists what there is", err, cmd.Root().DisplayName())
 }
 
 // serviceLink matches the variables that the kubelet adds to each container's
@@ -122,7 +126,7 @@ func fromEnvironment(root *cobra.Command, flags *pflag.FlagSet, environment []st
 		switch {
 		case !strings.HasPrefix(name, api.VariablePrefix), serviceLink.MatchString("_" + strings.TrimPrefix(name, api.VariablePrefix)):
 		case !known[name]:
-			return unknown("environment variable", name, "", slices.Sorted(maps.Keys(known)))
+			return unknown(root, "environment variable", name, "", slices.Sorted(maps.Keys(known)))
 		default:
 			given[name] = value
 		}
@@ -147,7 +151,7 @@ func newVersion(b build) *cobra.Command {
 		Short: "Print the version, the commit and the Go release it was built with",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "drain-wait version", b) // what --version prints
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s version %s\n", cmd.Root().DisplayName(), b) // what --version prints
 			return err
 		},
 	}

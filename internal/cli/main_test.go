@@ -9,5 +9,6 @@ import (
 
 func TestMain(m *testing.M) {
 	// Scripts run this as a program, in a separate process.
-	testscript.Main(m, map[string]func(){"drain-wait": func() { os.Exit(Main("")) }})
+	program := func() { os.Exit(Main("")) }
+	testscript.Main(m, map[string]func(){"drain-wait": program, "kubectl-drain_wait": program})
 }

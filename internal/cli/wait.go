@@ -68,7 +68,7 @@ func (p parameterValue) Type() string       { return "string" }
 func (o *waitOptions) validate() error {
 	switch {
 	case o.query.Get(api.IP) == "" && o.query.Get(api.Pod) == "" && o.server == "":
-		return errors.New("say which pod: --ip with --namespace, or --pod with --namespace")
+		return errors.New("say which pod: --ip, or --pod with --namespace")
 	case o.output != "text" && o.output != "json":
 		return fmt.Errorf("--output %q: want text or json", o.output)
 	}

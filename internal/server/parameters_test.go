@@ -14,7 +14,7 @@ import (
 func TestDurations(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"0": 0, "60": time.Minute, "90s": 90 * time.Second, "1m30s": 90 * time.Second, " 60 ": time.Minute,
-		"6e1": time.Minute, "1e9": longest, "inf": longest, "2h": longest,
+		"6e1": time.Minute, "1e9": longest, "inf": longest, "2h": longest, "9999999h": longest,
 	} {
 		req, err := parse(httptest.NewRequest("GET", "/drain-delay?max-delay="+strings.ReplaceAll(value, " ", "+"), nil))
 		if err != nil || req.MaxDelay == nil || *req.MaxDelay != want {

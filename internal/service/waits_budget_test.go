@@ -87,6 +87,10 @@ func budgetCases() []waitCase {
 			name: "a misspelt parameter", query: "ip=IP&namespaace=default&max-wait=60", outcome: "drained", event: deregistered, after: settleALB,
 			also: warned(`unknown parameter "namespaace" was ignored; did you mean namespace?`),
 		},
+		{
+			name: "parameters of a newer client", query: "ip=IP&namespace=default&max-delay=60&quiet-for=5&client=v9", outcome: "drained", event: deregistered, after: settleALB,
+			also: warned(`unknown parameter "quiet-for" was ignored`),
+		},
 		{name: "a value of 4,000 characters", query: "namespace=" + strings.Repeat("x", 4000), status: http.StatusBadRequest, after: 0, also: says("namespace", "…")},
 		{name: "an address of 4,000 characters", query: "ip=" + strings.Repeat("1", 4000), status: http.StatusBadRequest, after: 0, also: says("ip", "IPv4 or IPv6")},
 	}

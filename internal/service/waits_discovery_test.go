@@ -156,6 +156,19 @@ func discoveryCases() []waitCase {
 			},
 		},
 		{
+			// Nothing but the binding leads to the group: Gateways are not read.
+			name: "Gateway API", outcome: "drained", event: deregistered, after: settleALB,
+			prepare: func(s *scene) {
+				s.lb = s.AWS.AddLoadBalancer("gateway", aws.ALB)
+				s.service = s.Kube.AddService(web, "web", map[string]string{"app": "web"}, webPort)
+				s.group = s.AWS.AddTargetGroup("web", webPort, s.lb)
+				s.binding = s.LBC.AddBinding(web, "web", "web", s.group)
+				s.binding.Labels = map[string]string{"gateway.k8s.aws.alb/stack-namespace": web, "gateway.k8s.aws.alb/stack-name": "edge"}
+				s.Kube.Apply(s.binding)
+			},
+			also: targets(1),
+		},
+		{
 			name: "a binding that appears in the middle of the wait", outcome: "drained", after: 10*time.Second + settleALB,
 			stop: func(s *scene) {
 				group := s.AWS.AddTargetGroup("late", webPort, s.lb)

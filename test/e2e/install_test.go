@@ -82,6 +82,7 @@ func TestInstallByKubectl(t *testing.T) {
 	// Helm takes over what kubectl has applied.
 	in.run(t, commandIn("docs/install.md", "helm install --take-ownership", "registry.example.com/drain-wait", strings.TrimSuffix(in.image, ":v1")))
 	in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait rollout status"))
+	in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait delete deployment"))
 	in.run(t, "cd "+overlay+" && "+commandIn("docs/install.md", "kubectl delete -k ."))
 	in.nothingSince(t, before)
 }
