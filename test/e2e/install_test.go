@@ -41,12 +41,10 @@ func TestInstallByHelm(t *testing.T) {
 	in.run(t, commandIn("docs/install.md", "helm -n drain-wait test"))
 
 	in.createApplications(t)
-	roll := commandIn("README.md", "kubectl rollout restart")
-	in.rollApplications(t, roll, func() {
+	in.rollApplications(t, commandIn("README.md", "kubectl rollout restart"), func() {
 		in.run(t, strings.Replace(install, "helm install", "helm upgrade --reset-values", 1)+" -f "+world)
 		in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait rollout status"))
 	})
-	in.rollApplications(t, roll, func() {})
 	until(t, "first hooks in the metrics", func() error { // each replica has its own
 		out, err := in.shell(commandIn("README.md", "kubectl get --raw"))
 		if err == nil && (!strings.Contains(out, `{outcome="drained"} `) || strings.Contains(out, `{outcome="drained"} 0`)) {
