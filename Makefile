@@ -1,7 +1,8 @@
 # The linter's own module keeps its dependencies out of ours. It is built on
 # first use, which takes a minute or two.
 GOLANGCI := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
+# Where there is no git the version is unknown.
+VERSION  := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 
 # How the programs are built, for here and for an image.
 DRAIN_WAIT := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
