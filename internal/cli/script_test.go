@@ -140,10 +140,13 @@ func source(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, len(args) == 1 || len(args) == 2, "waitfor FILE, waitfor URL STATUS")
+	usage(ts, neg, 1 <= len(args) && len(args) <= 3, "waitfor FILE, waitfor URL STATUS [TEXT]")
 	until(ts, func() error {
-		if len(args) == 2 {
-			_, err := request(http.MethodGet, args[0], args[1], nil)
+		if len(args) > 1 {
+			body, err := request(http.MethodGet, args[0], args[1], nil)
+			if len(args) == 3 && err == nil && !strings.Contains(string(body), args[2]) {
+				err = fmt.Errorf("%s does not say %q", args[0], args[2])
+			}
 			return err
 		}
 		info, err := os.Stat(ts.MkAbs(args[0]))
