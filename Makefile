@@ -14,7 +14,7 @@ PROGRAMS ?= build/linux
 # An image is as old as its commit.
 image release-image: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: help check test lint dead chart e2e promises mutants controls fuzz load demo generate screenshot ci build programs image release-image release-check
+.PHONY: help check test lint dead shipped e2e matrix promises mutants controls fuzz load demo generate screenshot ci build programs image release-image release-check
 help: ## show this help
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1: /p' Makefile
 check: lint ## run this before a commit (two minutes, no root): lint, and the tests without the slow worlds
@@ -23,6 +23,11 @@ test: ## run the tests, with the race detector where cgo works
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then set -x; go test -race -timeout 15m ./...; else set -x; go test -timeout 15m ./...; fi
 e2e: ## test against a real API server and its controllers, as root; builds Kubernetes once
 	cd test/e2e && go test -count=1 -timeout 60m -parallel 4 .
+matrix: ## try each cell of the matrix with each version of Kubernetes, and write docs/compatibility.md; builds each version once
+	cd test/e2e && for version in 1.34 1.35 1.36 go; do \
+		E2E_REQUIRED=1 E2E_MATRIX=write E2E_KUBE=$$version go test -count=1 -run '^TestMatrix$$' . || exit 1; \
+	done
+	go run ./hack/docs
 lint: ## check the formatting, run go vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { echo "lint: not formatted; run gofmt -w on these:"; gofmt -l .; exit 1; }
 	go vet ./...
@@ -32,9 +37,11 @@ lint: ## check the formatting, run go vet and golangci-lint
 	cd test/e2e && go tool -modfile=../../tools/golangci-lint/go.mod golangci-lint run ./...
 dead: ## find functions that nothing calls
 	@dead=$$(go tool -modfile=tools/deadcode/go.mod deadcode -test ./...) && test -z "$$dead" || { echo "lint: nothing calls these:"; echo "$$dead"; exit 1; }
-chart: ## test the Helm chart, and that deploy/ is made from it
-	@cd tools/chart && if go mod download; then set -x; go vet ./... && go test ./...; \
-	else echo "chart: SKIPPED: Helm's library is not in the module cache, and cannot be fetched" >&2; fi
+shipped: ## test the Helm chart, that deploy/ is made from it, and the released image
+	@for module in chart image; do \
+		if go -C tools/$$module mod download; then (set -x; go -C tools/$$module vet ./... && go -C tools/$$module test ./...) || exit 1; \
+		else echo "shipped: SKIPPED: what tools/$$module needs is not in the module cache, and cannot be fetched" >&2; fi; \
+	done
 promises: ## play two hundred random worlds (two or three minutes)
 	cd internal/service && go test -count=1 -timeout 30m -run '^TestPromises' -seeds 200
 mutants: ## break the code one line at a time, and check that a test notices (three minutes)

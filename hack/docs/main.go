@@ -3,6 +3,7 @@
 //	docs/reference.md      tables made of the API's description, the flags, the
 //	                       metrics and the manual of the hook client
 //	docs/architecture.md   the table of packages
+//	docs/compatibility.md  the matrix of what was tried
 //	docs/install.md        the table of the chart's values
 //	docs/messages.md       every text that users can see
 //	docs/simulator.md      what the simulator assumes
@@ -15,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"drainwait/hack/matrix"
 )
 
 func main() {
@@ -45,8 +48,9 @@ func generate(root string) (map[string]string, error) {
 			"metrics":    files.metrics,
 			"prestop":    files.prestopManual,
 		},
-		"docs/architecture.md": {"packages": files.packageTable},
-		"docs/install.md":      {"values": func() (string, error) { return valuesTable(root) }},
+		"docs/architecture.md":  {"packages": files.packageTable},
+		"docs/compatibility.md": {"matrix": func() (string, error) { return matrixTables(root) }},
+		"docs/install.md":       {"values": func() (string, error) { return valuesTable(root) }},
 	}
 	simulator, err := simulatorPage(root)
 	if err != nil {
@@ -75,6 +79,12 @@ func generate(root string) (map[string]string, error) {
 		pages[path] = page
 	}
 	return pages, nil
+}
+
+// matrixTables are the results of make matrix.
+func matrixTables(root string) (string, error) {
+	all, err := matrix.Load(os.DirFS(filepath.Join(root, "test/e2e/testdata/matrix")))
+	return matrix.Tables(all), err
 }
 
 // replace puts content between the two markers of a section.

@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ import (
 const (
 	envInside = "E2E_INSIDE" // the tests, in separate namespaces; the value is the directory with the programs
 	envPod    = "E2E_POD"    // the first process of a pod; the value is its environment
+	// envKube is the version of Kubernetes, as 1.34, unless it is the newest.
+	envKube = "E2E_KUBE"
 	// envRequired makes the tests fail, not skip, if they cannot run here.
 	envRequired = "E2E_REQUIRED"
 )
@@ -107,7 +110,7 @@ func able() error {
 // build makes the programs in dir. It keeps the control plane, which takes minutes, from
 // one run to the next.
 func build(dir string) error {
-	out, err := command("../../tools/kube/build").Output()
+	out, err := command("../../tools/kube/build", cmp.Or(os.Getenv(envKube), "go")).Output()
 	if err != nil {
 		return fmt.Errorf("build the control plane: %w", err)
 	}
