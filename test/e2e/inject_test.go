@@ -1,0 +1,773 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// injection is what the chart's policy is told by the values of a form, and what follows
+// from them for a pod.
+type injection struct {
+	values    string
+	server    string
+	alb, nlb  int64
+	volume    corev1.VolumeSource
+	installer *corev1.Container // the init container, without what it takes from the pod
+	secrets   []corev1.LocalObjectReference
+	cases     []injectCase // of this form alone
+}
+
+// clientName is the name of the volume with the client, and of the init container that
+// fills it.
+const clientName = "drain-wait-client"
+
+var injections = map[string]injection{
+	"init container": {
+		values: `{image: {repository: registry.example.com/drain-wait, tag: v1}, inject: {enabled: true}}`,
+		server: "http://drain-wait.drain-wait:8080",
+		alb:    20, nlb: 120,
+		volume: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
+		installer: &corev1.Container{
+			Name: clientName, Image: "registry.example.com/drain-wait:v1", ImagePullPolicy: corev1.PullIfNotPresent,
+			Command:      []string{"/prestop", "install", "/drain-wait"},
+			VolumeMounts: []corev1.VolumeMount{{Name: clientName, MountPath: "/drain-wait"}},
+			SecurityContext: &corev1.SecurityContext{
+				RunAsNonRoot: new(true), AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+				Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		},
+		cases: []injectCase{
+			{"a container of the name", "asks", spec("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), none},
+			{"an init container of the name", "asks", spec("initContainers: [{name: drain-wait-client, image: a}]", plainApp), none},
+			{"an emptyDir of the name", "asks", spec("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), none},
+			{"a webhook that moves images", "asks", webhooked("mirror", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
+		},
+	},
+	"image volume": {
+		values: `{fullnameOverride: blue, image: {repository: registry.example.com/drain-wait, digest: "sha256:` + digest + `", pullPolicy: Always},
+			imagePullSecrets: [{name: registry}, {name: mirror}], settleSeconds: {alb: 30, nlb: 240}, terminationGracePeriodSeconds: 600,
+			inject: {enabled: true, client: imageVolume}}`,
+		server: "http://blue.drain-wait:8080",
+		alb:    30, nlb: 240,
+		volume:  corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "registry.example.com/drain-wait@sha256:" + digest, PullPolicy: corev1.PullAlways}},
+		secrets: []corev1.LocalObjectReference{{Name: "registry"}, {Name: "mirror"}},
+		cases: []injectCase{
+			{"a container of the name", "asks", spec("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), wish{hooks: []string{"app", clientName}}},
+			{"an init container of the name", "asks", spec("initContainers: [{name: drain-wait-client, image: a}]", plainApp), one},
+			{"an emptyDir of the name", "asks", spec("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), none},
+		},
+	},
+}
+
+const ()
+
+const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// wish is what should become of a pod. Without hooks it is what it would be without the
+// policy.
+type wish struct {
+	hooks  []string // the containers that get one
+	nlb    bool
+	settle string // that the pod asks for
+}
+
+// inject makes of a pod what the policy should make of it.
+func (in *injection) inject(p *corev1.Pod, w wish) {
+	if len(w.hooks) == 0 {
+		return
+	}
+	settle := in.alb
+	if w.nlb {
+		settle = in.nlb
+	}
+	if w.settle != "" {
+		_, _ = fmt.Sscan(w.settle, &settle)
+	}
+	hook := []string{"/drain-wait/prestop", "--server=" + in.server, fmt.Sprint("--fallback=", settle+5)}
+	if w.settle != "" {
+		hook = append(hook, "--settle="+w.settle)
+	}
+	*p.Spec.TerminationGracePeriodSeconds += settle + 30
+	if *p.Spec.TerminationGracePeriodSeconds < settle+30 { // the API server makes a second of less than none
+		*p.Spec.TerminationGracePeriodSeconds = settle + 30 + 1
+	}
+	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: clientName, VolumeSource: in.volume})
+	for _, s := range in.secrets {
+		if !slices.Contains(p.Spec.ImagePullSecrets, s) {
+			p.Spec.ImagePullSecrets = append(p.Spec.ImagePullSecrets, s)
+		}
+	}
+	for i := range p.Spec.Containers {
+		c := &p.Spec.Containers[i]
+		if slices.Contains(w.hooks, c.Name) {
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: clientName, MountPath: "/drain-wait", ReadOnly: true})
+			if c.Lifecycle == nil {
+				c.Lifecycle = new(corev1.Lifecycle)
+			}
+			c.Lifecycle.PreStop = &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: hook}}
+		}
+	}
+	if in.installer != nil {
+		in.install(p)
+	}
+}
+
+// install adds what the form with an init container adds besides.
+func (in *injection) install(p *corev1.Pod) {
+	c := in.installer.DeepCopy()
+	c.SecurityContext.RunAsUser = new(int64(65532))
+	if s := p.Spec.SecurityContext; s != nil && s.RunAsUser != nil && *s.RunAsUser != 0 {
+		c.SecurityContext.RunAsUser = s.RunAsUser
+	}
+	shared := func(of corev1.ResourceList) corev1.ResourceList {
+		of = maps.Clone(of)
+		maps.DeleteFunc(of, func(name corev1.ResourceName, _ resource.Quantity) bool {
+			return name != corev1.ResourceCPU && name != corev1.ResourceMemory && name != corev1.ResourceEphemeralStorage
+		})
+		return of
+	}
+	for _, m := range p.Spec.Containers[0].VolumeMounts {
+		if tokenVolume.MatchString(m.Name) { // from the API server, as for every container
+			c.VolumeMounts = append(c.VolumeMounts, m)
+		}
+	}
+	if p.Labels[webhookLabel] == "mirror" {
+		c.Image = moved(c.Image)
+	}
+	r := p.Spec.Containers[0].Resources
+	c.Resources = corev1.ResourceRequirements{Limits: shared(r.Limits), Requests: shared(r.Requests)}
+	p.Spec.InitContainers = append(p.Spec.InitContainers, *c)
+	const evictable = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+	if p.Annotations == nil {
+		p.Annotations = make(map[string]string)
+	}
+	p.Annotations[evictable] = strings.TrimPrefix(p.Annotations[evictable]+","+clientName, ",")
+}
+
+// The namespaces of the cases, with their labels and annotations, and with objects that
+// constrain the pods in them.
+var injectNamespaces = map[string]struct{ metadata, objects string }{
+	"asks":       {metadata: `labels: {drain-wait/inject: "true"}`},
+	"plain":      {},
+	"declines":   {metadata: `labels: {drain-wait/inject: "false"}`},
+	"nlb":        {metadata: `{labels: {drain-wait/inject: "true"}, annotations: {drain-wait/load-balancer: nlb}}`},
+	"alb":        {metadata: `{labels: {drain-wait/inject: "true"}, annotations: {drain-wait/load-balancer: alb}}`},
+	"restricted": {metadata: `labels: {drain-wait/inject: "true", pod-security.kubernetes.io/enforce: restricted}`},
+	serviceName:  {metadata: `labels: {drain-wait/inject: "true"}`},
+	"limited": {metadata: `labels: {drain-wait/inject: "true"}`, objects: `
+apiVersion: v1
+kind: LimitRange
+metadata: {name: limits}
+spec:
+  limits:
+  - type: Container
+    min: {cpu: 200m, memory: 100Mi, ephemeral-storage: 50Mi}
+    max: {cpu: "1", memory: 1Gi, ephemeral-storage: 1Gi}
+    maxLimitRequestRatio: {cpu: 2, memory: 2}
+  - type: Pod
+    max: {cpu: "1", memory: 1Gi}
+`},
+	"defaults": {metadata: `labels: {drain-wait/inject: "true"}`, objects: `
+apiVersion: v1
+kind: LimitRange
+metadata: {name: limits}
+spec:
+  limits:
+  - type: Container
+    defaultRequest: {cpu: 100m, memory: 64Mi}
+    default: {cpu: 200m, memory: 128Mi}
+`},
+	"quota": {metadata: `labels: {drain-wait/inject: "true"}`, objects: `
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: quota}
+spec: {hard: {requests.cpu: 100m, requests.memory: 64Mi, limits.cpu: 200m, limits.memory: 64Mi, pods: "1"}}
+`},
+	"secrets": {metadata: `labels: {drain-wait/inject: "true"}`, objects: `
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: app}
+imagePullSecrets: [{name: account}, {name: mirror}]
+`},
+}
+
+// injectCase is a pod to create in a namespace, and what should become of it. In its
+// specification, "app" and "web" are containers that have nothing but a name and an image.
+type injectCase struct {
+	name, namespace string
+	pod             string // its metadata and its specification
+	wish
+}
+
+var one, none = wish{hooks: []string{"app"}}, wish{}
+
+const (
+	plainApp = `{name: app, image: e2e.example/app}`
+	plainWeb = `{name: web, image: e2e.example/web}`
+	ownHook  = `{name: own, image: e2e.example/own, lifecycle: {preStop: {sleep: {seconds: 5}}}}`
+	asking   = `metadata: {labels: {drain-wait/inject: "true"}}`
+)
+
+// pod is a pod of containers. What comes before them belongs to its specification.
+func pod(metadata, spec string, containers ...string) string {
+	return fmt.Sprintf("{%s, spec: {%s, containers: [%s]}}", metadata, spec, strings.Join(containers, ", "))
+}
+
+// spec is a pod without anything in its metadata.
+func spec(spec string, containers ...string) string { return pod("metadata: {}", spec, containers...) }
+
+// annotated is a pod with annotations.
+func annotated(annotations string) string {
+	return pod("metadata: {annotations: {"+annotations+"}}", "hostname: a", plainApp)
+}
+
+var injectCases = []injectCase{
+	// Who asks.
+	{"the namespace asks", "asks", spec("hostname: a", plainApp), one},
+	{"the pod asks", "plain", pod(asking, "hostname: a", plainApp), one},
+	{"both ask", "asks", pod(asking, "hostname: a", plainApp), one},
+	{"nobody asks", "plain", spec("hostname: a", plainApp), none},
+	{"the pod declines", "asks", pod(`metadata: {labels: {drain-wait/inject: "false"}}`, "hostname: a", plainApp), none},
+	{"the pod says neither", "asks", pod(`metadata: {labels: {drain-wait/inject: "yes"}}`, "hostname: a", plainApp), none},
+	{"the pod says nothing at all", "asks", pod(`metadata: {labels: {drain-wait/inject: ""}}`, "hostname: a", plainApp), none},
+	{"the namespace declines", "declines", spec("hostname: a", plainApp), none},
+	{"the namespace declines and the pod asks", "declines", pod(asking, "hostname: a", plainApp), one},
+	{"an annotation is no label", "plain", annotated(`drain-wait/inject: "true"`), none},
+
+	// Who is left out.
+	{"host network", "asks", spec("hostNetwork: true", plainApp), none},
+	{"static pod", "asks", pod(`metadata: {annotations: {kubernetes.io/config.mirror: a}}`, "nodeName: node-1", plainApp), none},
+	{"Windows", "asks", spec("os: {name: windows}", plainApp), none},
+	{"Windows by its node", "asks", spec("nodeSelector: {kubernetes.io/os: windows}", plainApp), none},
+	{"Linux by name", "asks", spec("os: {name: linux}, nodeSelector: {kubernetes.io/os: linux}", plainApp), one},
+	{"the service itself", serviceName, pod(asking, "hostname: a", plainApp), none},
+	{"the system", "kube-system", pod(asking, "hostname: a", plainApp), none},
+	{"a job", "asks", spec("restartPolicy: Never", plainApp), none},
+	{"a job that restarts", "asks", spec("restartPolicy: OnFailure", plainApp), none},
+	{"a job that asks", "asks", pod(asking, "restartPolicy: Never", plainApp), one},
+
+	// Which containers.
+	{"two containers", "asks", spec("hostname: a", plainApp, plainWeb), wish{hooks: []string{"app", "web"}}},
+	{"an own hook", "asks", spec("hostname: a", ownHook, plainApp), one},
+	{"own hooks only", "asks", spec("hostname: a", ownHook), none},
+	{"an own hook of httpGet", "asks", spec("hostname: a", `{name: own, image: a, lifecycle: {preStop: {httpGet: {port: 80}}}}`), none},
+	{"a postStart", "asks", spec("hostname: a", `{name: app, image: a, lifecycle: {postStart: {exec: {command: [x]}}}}`), one},
+	{"a stop signal", "asks", spec("os: {name: linux}", `{name: app, image: a, lifecycle: {stopSignal: SIGQUIT}}`), one},
+	{"an empty lifecycle", "asks", spec("hostname: a", `{name: app, image: a, lifecycle: {}}`), one},
+	{"init containers and native sidecars", "asks", spec(
+		`initContainers: [{name: migrate, image: a}, {name: proxy, image: a, restartPolicy: Always}]`, plainApp), one},
+	{"a native sidecar with a hook", "asks", spec(
+		`initContainers: [{name: proxy, image: a, restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 5}}}}]`, plainApp), one},
+	{"a hundred containers", "asks", spec("hostname: a", many(100)...), wish{hooks: manyNames(100)}},
+
+	// How long.
+	{"no grace period", "asks", spec("terminationGracePeriodSeconds: 0", plainApp), one},
+	{"less than no grace period", "asks", spec("terminationGracePeriodSeconds: -1", plainApp), one},
+	{"a long grace period", "asks", spec("terminationGracePeriodSeconds: 86400", plainApp), one},
+	{"a grace period that cannot grow", "asks", spec("terminationGracePeriodSeconds: 9223372036854775807", plainApp), none},
+	{"a deadline and a probe's grace period", "asks", spec("activeDeadlineSeconds: 10",
+		`{name: app, image: a, livenessProbe: {httpGet: {port: 80}, terminationGracePeriodSeconds: 5}}`), one},
+
+	// Which load balancer.
+	{"NLB", "asks", annotated("drain-wait/load-balancer: nlb"), wish{hooks: one.hooks, nlb: true}},
+	{"NLB in other letters", "asks", annotated(`drain-wait/load-balancer: " NLB "`), wish{hooks: one.hooks, nlb: true}},
+	{"in doubt the longer time", "asks", annotated("drain-wait/load-balancer: both"), wish{hooks: one.hooks, nlb: true}},
+	{"ALB", "asks", annotated("drain-wait/load-balancer: ALB"), one},
+	{"no load balancer is named", "asks", annotated(`drain-wait/load-balancer: ""`), one},
+	{"NLB for the namespace", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
+	{"ALB in a namespace of NLBs", "nlb", annotated("drain-wait/load-balancer: alb"), one},
+	{"NLB in a namespace of ALBs", "alb", annotated("drain-wait/load-balancer: nlb"), wish{hooks: one.hooks, nlb: true}},
+	{"ALB for the namespace", "alb", spec("hostname: a", plainApp), one},
+	{"a settle time", "asks", annotated(`drain-wait/settle: "45"`), wish{hooks: one.hooks, settle: "45"}},
+	{"a settle time behind an NLB", "asks", annotated(`drain-wait/settle: "200", drain-wait/load-balancer: nlb`), wish{hooks: one.hooks, settle: "200"}},
+	{"a settle time of none", "asks", annotated(`drain-wait/settle: "0"`), wish{hooks: one.hooks, settle: "0"}},
+	{"a settle time with a unit", "asks", annotated(`drain-wait/settle: 45s`), one},
+	{"a settle time below zero", "asks", annotated(`drain-wait/settle: "-45"`), one},
+	{"a settle time beyond all numbers", "asks", annotated(`drain-wait/settle: "99999999999999999999"`), one},
+	{"a settle time that injects", "asks", annotated(`drain-wait/settle: "45 --strict"`), one},
+	{"a settle time on two lines", "asks", annotated(`drain-wait/settle: "45\n"`), one},
+
+	// What is there already.
+	{"other volumes and mounts", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+		`{name: app, image: a, volumeMounts: [{name: data, mountPath: /data}]}`, plainWeb), wish{hooks: []string{"app", "web"}}},
+	{"a volume of the name", "asks", spec("volumes: [{name: drain-wait-client, configMap: {name: a}}]", plainApp), none},
+	{"a mount at the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`, plainApp), one},
+	{"a mount at the path in other words", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: //drain-wait/.}]}`, plainApp), one},
+	{"a mount below the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait/data}]}`, plainApp), one},
+	{"a mount beside the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+		`{name: app, image: a, volumeMounts: [{name: data, mountPath: /drain-wait-data}]}`), one},
+	{"a device at the path", "asks", spec("volumes: [{name: data, persistentVolumeClaim: {claimName: a}}]",
+		`{name: own, image: a, volumeDevices: [{name: data, devicePath: /drain-wait}]}`, plainApp), one},
+	{"nothing but a mount at the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`), none},
+	{"volumes that stay on the node", "asks", pod(`metadata: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "data"}}`,
+		"volumes: [{name: data, emptyDir: {}}]", plainApp), one},
+	{"a pull secret", "asks", spec("imagePullSecrets: [{name: mirror}]", plainApp), one},
+	{"pull secrets of the account", "secrets", spec("serviceAccountName: app", plainApp), one},
+	{"a token", "asks", spec("automountServiceAccountToken: true", plainApp), one},
+	{"a pod of everything else", "asks", spec(`priority: 0, schedulingGates: [{name: a}], hostUsers: false, shareProcessNamespace: true,
+		dnsPolicy: Default, readinessGates: [{conditionType: a.example/b}], tolerations: [{operator: Exists}], topologySpreadConstraints: [],
+		securityContext: {fsGroup: 5, supplementalGroups: [6]}`, `{name: app, image: a, restartPolicy: OnFailure, restartPolicyRules: [], tty: true}`), one},
+
+	// Who must accept it.
+	{"pod security", "restricted", spec("securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}", restrictedApp("")), one},
+	{"pod security by container", "restricted", spec("hostname: a", restrictedApp("runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}, ")), one},
+	{"a user", "asks", spec("securityContext: {runAsUser: 1000}", plainApp), one},
+	{"root", "asks", spec("securityContext: {runAsUser: 0}", plainApp), one},
+	{"limits", "limited", spec("hostname: a", `{name: app, image: a, resources: {requests: {cpu: 300m, memory: 200Mi, ephemeral-storage: 60Mi},
+		limits: {cpu: 500m, memory: 300Mi, ephemeral-storage: 70Mi}}}`), one},
+	{"limits that two containers exhaust", "limited", spec("hostname: a", limited("app"), limited("web")), wish{hooks: []string{"app", "web"}}},
+	{"limits by default", "defaults", spec("hostname: a", plainApp), one},
+	{"a quota that the pod exhausts", "quota", spec("hostname: a",
+		`{name: app, image: a, resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 200m, memory: 64Mi}}}`), one},
+	{"a device and huge pages", "asks", spec("hostname: a",
+		`{name: app, image: a, resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi, hugepages-2Mi: 2Mi, example.com/gpu: "1"}}}`), one},
+	{"a claim", "asks", spec("resourceClaims: [{name: gpu, resourceClaimName: a}]", `{name: app, image: a, resources: {claims: [{name: gpu}]}}`), one},
+	{"resources of the pod", "asks", spec(`resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi}}`, limited("app"), plainWeb), wish{hooks: []string{"app", "web"}}},
+
+	// After a webhook.
+	{"a mesh's container", "asks", webhooked("sidecar", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
+	{"a mesh's container before the others", "asks", webhooked("sidecar first", plainApp), wish{hooks: []string{"istio-proxy", "app"}}},
+	{"a mesh's container beside an own hook", "asks", webhooked("sidecar", ownHook), wish{hooks: []string{"istio-proxy"}}},
+	{"a mesh's native sidecar", "asks", webhooked("native sidecar", plainApp), one},
+	{"a readiness gate", "asks", webhooked("gate", plainApp), one},
+}
+
+func many(n int) (out []string) {
+	for _, name := range manyNames(n) {
+		out = append(out, fmt.Sprintf("{name: %s, image: a}", name))
+	}
+	return out
+}
+
+func manyNames(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprint("c", i))
+	}
+	return out
+}
+
+func limited(name string) string {
+	return fmt.Sprintf(`{name: %s, image: a, resources: {requests: {cpu: 500m, memory: 512Mi}, limits: {cpu: 500m, memory: 512Mi}}}`, name)
+}
+
+func restrictedApp(more string) string {
+	return `{name: app, image: a, securityContext: {` + more + `allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}`
+}
+
+// webhooked is a pod to which a webhook does something.
+func webhooked(what string, containers ...string) string {
+	return pod(fmt.Sprintf("metadata: {labels: {%s: %q}}", webhookLabel, strings.ReplaceAll(what, " ", "-")), "hostname: a", containers...)
+}
+
+// webhookLabel is the label of pods to which the webhook of the tests does something, and
+// says what. A webhook comes after the policy, which is then invoked again.
+const webhookLabel = "e2e.example/webhook"
+
+// startWebhook makes the API server call a webhook for the pods that have its label.
+func (tb *testbed) startWebhook(t *testing.T) {
+	t.Helper()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		var review admissionv1.AdmissionReview
+		var p corev1.Pod
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = json.Unmarshal(body, &review)
+		}
+		if err == nil {
+			err = json.Unmarshal(review.Request.Object.Raw, &p)
+		}
+		if err != nil {
+			http.Error(rw, err.Error(), http.StatusBadRequest)
+			return
+		}
+		review.Response = &admissionv1.AdmissionResponse{
+			UID: review.Request.UID, Allowed: true, PatchType: new(admissionv1.PatchTypeJSONPatch), Patch: webhookPatch(&p),
+		}
+		_ = json.NewEncoder(rw).Encode(review)
+	}))
+	t.Cleanup(srv.Close)
+	_, err := tb.kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(t.Context(), &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "e2e"},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name:         "e2e.example.com",
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{URL: &srv.URL, CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+			ObjectSelector:          &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: webhookLabel, Operator: metav1.LabelSelectorOpExists}}},
+			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			AdmissionReviewVersions: []string{"v1"},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "webhook", func() error {
+		p, err := tb.createPod(t, "asks", webhooked("gate", plainApp), true)
+		if err == nil && len(p.Spec.ReadinessGates) == 0 {
+			err = fmt.Errorf("it was not called")
+		}
+		return err
+	})
+}
+
+// webhookPatch is what the webhook does to a pod.
+func webhookPatch(p *corev1.Pod) []byte {
+	proxy := corev1.Container{Name: "istio-proxy", Image: "e2e.example/proxy"}
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	var patch []operation
+	add := func(path string, value any) { patch = append(patch, operation{"add", path, value}) }
+	switch what := p.Labels[webhookLabel]; what {
+	case "sidecar": // a mesh's plain container
+		proxy.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"wait"}}}}
+		add("/spec/containers/-", proxy)
+	case "sidecar-first": // which the others have to wait for
+		add("/spec/containers/0", proxy)
+	case "native-sidecar":
+		proxy.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+		add("/spec/initContainers", slices.Concat([]corev1.Container{proxy}, p.Spec.InitContainers))
+	case "mirror": // moves images as they are then, and adds a container
+		for i, c := range p.Spec.InitContainers {
+			add(fmt.Sprintf("/spec/initContainers/%d/image", i), moved(c.Image))
+		}
+		add("/spec/containers/-", proxy)
+	default: // what LBC's webhook adds to a pod behind a load balancer
+		add("/spec/readinessGates", []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(webhookGates[what])}})
+	}
+	text, _ := json.Marshal(patch)
+	return text
+}
+
+// webhookGates are the readiness gates of LBC and of EKS Auto Mode, and some that only look
+// like one.
+var webhookGates = map[string]string{
+	"gate":           gatePrefix + "k8s-web-1",
+	"gate-auto-mode": "target-health.eks.amazonaws.com/k8s-web-1",
+	"gate-inside":    "a.example/target-health.elbv2.k8s.aws",
+	"gate-beside":    "target-health.elbv2.k8s.aws.example/k8s-web-1",
+}
+
+func moved(image string) string { return "mirror.example.com/" + image }
+
+// createPod creates a pod from its metadata and specification, and then deletes it. A dry
+// run goes as far as the end of admission.
+func (tb *testbed) createPod(t *testing.T, namespace, text string, dry bool) (*corev1.Pod, error) {
+	t.Helper()
+	p := new(corev1.Pod)
+	if err := yaml.UnmarshalStrict([]byte(text), p); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	if p.Spec.AutomountServiceAccountToken == nil {
+		p.Spec.AutomountServiceAccountToken = new(false)
+	}
+	return tb.create(t, namespace, p, dry)
+}
+
+func (tb *testbed) create(t *testing.T, namespace string, p *corev1.Pod, dry bool) (*corev1.Pod, error) {
+	t.Helper()
+	p.Name = "case"
+	var options metav1.CreateOptions
+	if dry {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	pods := tb.kube.CoreV1().Pods(namespace)
+	ctx := context.WithoutCancel(t.Context()) // which has ended where a policy's end is awaited
+	p, err := pods.Create(ctx, p, options)
+	if err != nil || dry {
+		return p, err
+	}
+	if err := pods.Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+		t.Fatal(err)
+	}
+	return p, nil
+}
+
+// tokenVolume is the name of the volume with a token, which is drawn for each pod.
+var tokenVolume = regexp.MustCompile(`kube-api-access-[a-z0-9]+`)
+
+// plainText is all of a pod that does not differ from one creation to the next.
+func plainText(t *testing.T, p *corev1.Pod) string {
+	t.Helper()
+	p = p.DeepCopy()
+	p.ObjectMeta = metav1.ObjectMeta{Labels: p.Labels, Annotations: p.Annotations}
+	p.Status.Conditions = nil
+	text, err := yaml.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokenVolume.ReplaceAllString(string(text), "kube-api-access")
+}
+
+// difference are the lines that only one of two texts has.
+func difference(want, got string) string {
+	var out strings.Builder
+	wanted, found := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for _, line := range wanted {
+		if !slices.Contains(found, line) {
+			fmt.Fprintf(&out, "- %s\n", line)
+		}
+	}
+	for _, line := range found {
+		if !slices.Contains(wanted, line) {
+			fmt.Fprintf(&out, "+ %s\n", line)
+		}
+	}
+	return out.String()
+}
+
+// policy are the objects with which the chart injects.
+func policy(t *testing.T, values string) (objects []*unstructured.Unstructured) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	write(t, file, []byte(values))
+	for _, o := range chart(t, file) {
+		if o.GroupVersionKind().Group == admissionregistrationv1.GroupName {
+			objects = append(objects, o)
+		}
+	}
+	if len(objects) != 3 {
+		t.Fatalf("%d objects inject, want the policy and its two bindings", len(objects))
+	}
+	return objects
+}
+
+// usePolicy applies the chart's policy, and returns when it acts: on a pod that asks, and on
+// one whose namespace does.
+func (tb *testbed) usePolicy(t *testing.T, values string, askingPod, silentPod string) {
+	t.Helper()
+	objects := policy(t, values)
+	acts := func(want bool) func() error {
+		return func() error {
+			for _, text := range []string{askingPod, silentPod} {
+				p, err := tb.createPod(t, "asks", text, true)
+				if err == nil && (p.Spec.Containers[0].Lifecycle != nil) != want {
+					err = fmt.Errorf("it acts: %t", !want)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	t.Cleanup(func() {
+		tb.remove(t, objects...)
+		until(t, "end of the policy", acts(false))
+	})
+	tb.apply(t, objects...)
+	until(t, "policy", acts(true))
+}
+
+// remove deletes a policy and its bindings.
+func (tb *testbed) remove(t *testing.T, objects ...*unstructured.Unstructured) {
+	t.Helper()
+	for _, o := range objects {
+		remove := tb.kube.AdmissionregistrationV1().MutatingAdmissionPolicyBindings().Delete
+		if o.GetKind() == "MutatingAdmissionPolicy" {
+			remove = tb.kube.AdmissionregistrationV1().MutatingAdmissionPolicies().Delete
+		}
+		if err := remove(context.WithoutCancel(t.Context()), o.GetName(), metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// startInjection starts a cluster with the namespaces of the cases and with the webhook.
+func startInjection(t *testing.T) *testbed {
+	t.Helper()
+	tb := &testbed{T: t, dir: t.TempDir()}
+	tb.cluster = startCluster(t, tb.dir)
+	for name, n := range injectNamespaces {
+		object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace"}}
+		var m metav1.ObjectMeta
+		if err := yaml.UnmarshalStrict([]byte(n.metadata), &m); err != nil {
+			t.Fatal(err)
+		}
+		object.SetName(name)
+		object.SetLabels(m.Labels)
+		object.SetAnnotations(m.Annotations)
+		tb.apply(t, object)
+		tb.createNamespace(t, name)
+		if n.objects != "" {
+			var u unstructured.Unstructured
+			if err := yaml.UnmarshalStrict([]byte(n.objects), &u.Object); err != nil {
+				t.Fatal(err)
+			}
+			u.SetNamespace(name)
+			tb.apply(t, &u)
+		}
+	}
+	tb.startWebhook(t)
+	return tb
+}
+
+// What becomes of pods, with the chart's policy and without it. Nothing else changes, and
+// none is refused.
+func TestInject(t *testing.T) {
+	t.Parallel()
+	tb := startInjection(t)
+	without := func(cases []injectCase) (out []*corev1.Pod) {
+		for _, c := range cases {
+			p, err := tb.createPod(t, c.namespace, c.pod, true)
+			if err != nil {
+				t.Fatalf("%s: refused without the policy: %v", c.name, err)
+			}
+			out = append(out, p)
+		}
+		return out
+	}
+	expressionErrors := 0
+	for _, name := range slices.Sorted(maps.Keys(injections)) {
+		in := injections[name]
+		cases := slices.Concat(injectCases, in.cases)
+		pods := without(cases)
+		t.Run(name, func(t *testing.T) {
+			tb.usePolicy(t, in.values, pod(asking, "hostname: a", plainApp), spec("hostname: a", plainApp))
+			for i, c := range cases {
+				t.Run(c.name, func(t *testing.T) {
+					in.inject(pods[i], c.wish)
+					tb.check(t, c, pods[i])
+				})
+			}
+		})
+		expressionErrors += 2 // by the grace period that cannot grow, in each of its creations
+		if got := tb.policyErrors(t); got != expressionErrors {
+			t.Errorf("%d expressions failed, want %d", got, expressionErrors)
+		}
+	}
+}
+
+// policyErrors is how often the API server says that a policy failed.
+func (tb *testbed) policyErrors(t *testing.T) (n int) {
+	t.Helper()
+	text, err := tb.kube.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const metric = "apiserver_mutating_admission_policy_check_total{"
+	for line := range strings.Lines(string(text)) {
+		labels, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		if strings.HasPrefix(labels, metric) && !strings.Contains(labels, `error_type="no_error"`) {
+			failed := 0
+			if _, err := fmt.Sscan(value, &failed); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			n += failed
+		}
+	}
+	return n
+}
+
+// With gatedOnly, the pods that have a readiness gate are injected, even if a webhook adds
+// it after the policy was invoked. With namespaces, only pods of these.
+func TestInjectSome(t *testing.T) {
+	t.Parallel()
+	tb := startInjection(t)
+	in := injections["init container"]
+	gated := func(gate string) string {
+		return spec(fmt.Sprintf("readinessGates: [{conditionType: %q}]", gate), plainApp)
+	}
+	askingAnd := func(label string) string {
+		return pod("metadata: {labels: {drain-wait/inject: \"true\", "+label+"}}", "hostname: a", plainApp)
+	}
+	for _, form := range []struct {
+		name, values string
+		cases        []injectCase
+	}{
+		{"gated", `{image: {repository: registry.example.com/drain-wait, tag: v1}, inject: {enabled: true, gatedOnly: true}}`, []injectCase{
+			{"no gate", "asks", spec("hostname: a", plainApp), none},
+			{"no gate but a label", "plain", pod(asking, "hostname: a", plainApp), none},
+			{"a gate", "asks", gated(webhookGates["gate"]), one},
+			{"a gate from a webhook", "asks", webhooked("gate", plainApp), one},
+			{"a gate from a webhook of Auto Mode", "asks", webhooked("gate-auto-mode", plainApp), one},
+			{"a gate and a label", "plain", askingAnd(webhookLabel + ": gate"), one},
+			{"a gate and no label", "plain", webhooked("gate", plainApp), none},
+			{"another gate", "asks", gated("a.example/b"), none},
+			{"a gate that names LBC", "asks", webhooked("gate-inside", plainApp), none},
+			{"a gate of a longer name", "asks", webhooked("gate-beside", plainApp), none},
+			{"a mesh without a gate", "asks", webhooked("sidecar", plainApp), none},
+		}},
+		{"namespaces", `{image: {repository: registry.example.com/drain-wait, tag: v1}, namespaces: [asks, nlb], inject: {enabled: true}}`, []injectCase{
+			{"a namespace that is served", "asks", spec("hostname: a", plainApp), one},
+			{"another one", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
+			{"a namespace that is not", "alb", spec("hostname: a", plainApp), none},
+			{"a pod that asks in one", "plain", pod(asking, "hostname: a", plainApp), none},
+		}},
+	} {
+		t.Run(form.name, func(t *testing.T) {
+			var pods []*corev1.Pod
+			for _, c := range form.cases {
+				p, err := tb.createPod(t, c.namespace, c.pod, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				pods = append(pods, p)
+			}
+			tb.usePolicy(t, form.values, askingAnd(webhookLabel+": gate"), webhooked("gate", plainApp))
+			for i, c := range form.cases {
+				t.Run(c.name, func(t *testing.T) {
+					in.inject(pods[i], c.wish)
+					tb.check(t, c, pods[i])
+				})
+			}
+		})
+	}
+	if n := tb.policyErrors(t); n > 0 {
+		t.Errorf("%d expressions failed", n)
+	}
+}
+
+// check creates the pod of a case, and what became of it once more, as a backup does that is
+// played back.
+func (tb *testbed) check(t *testing.T, c injectCase, want *corev1.Pod) {
+	t.Helper()
+	got, err := tb.createPod(t, c.namespace, c.pod, false)
+	if err != nil {
+		t.Fatalf("refused: %v", err)
+	}
+	compare := func(want, got *corev1.Pod) {
+		t.Helper()
+		if want, got := plainText(t, want), plainText(t, got); want != got {
+			t.Errorf("(-want +got)\n%s\ngot all of\n%s", difference(want, got), got)
+		}
+	}
+	compare(want, got)
+	again := got.DeepCopy()
+	again.ObjectMeta = metav1.ObjectMeta{Labels: maps.Clone(got.Labels), Annotations: got.Annotations}
+	delete(again.Labels, webhookLabel)
+	delete(got.Labels, webhookLabel)
+	if again, err = tb.create(t, c.namespace, again, false); err != nil {
+		t.Fatalf("refused when played back: %v", err)
+	}
+	compare(got, again)
+}
