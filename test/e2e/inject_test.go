@@ -4,16 +4,20 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -92,26 +96,27 @@ type wish struct {
 	settle string // that the pod asks for
 }
 
+// hook is what the containers of a pod should run, and the settle time, in seconds.
+func (in *injection) hook(w wish) (command []string, settle int64) {
+	settle = in.alb
+	if w.nlb {
+		settle = in.nlb
+	}
+	var own []string
+	if w.settle != "" {
+		_, _ = fmt.Sscan(w.settle, &settle)
+		own = []string{"--settle=" + w.settle}
+	}
+	return append([]string{"/drain-wait/prestop", "--server=" + in.server, fmt.Sprint("--fallback=", settle+5)}, own...), settle
+}
+
 // inject makes of a pod what the policy should make of it.
 func (in *injection) inject(p *corev1.Pod, w wish) {
 	if len(w.hooks) == 0 {
 		return
 	}
-	settle := in.alb
-	if w.nlb {
-		settle = in.nlb
-	}
-	if w.settle != "" {
-		_, _ = fmt.Sscan(w.settle, &settle)
-	}
-	hook := []string{"/drain-wait/prestop", "--server=" + in.server, fmt.Sprint("--fallback=", settle+5)}
-	if w.settle != "" {
-		hook = append(hook, "--settle="+w.settle)
-	}
+	hook, settle := in.hook(w)
 	*p.Spec.TerminationGracePeriodSeconds += settle + 30
-	if *p.Spec.TerminationGracePeriodSeconds < settle+30 { // the API server makes a second of less than none
-		*p.Spec.TerminationGracePeriodSeconds = settle + 30 + 1
-	}
 	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: clientName, VolumeSource: in.volume})
 	for _, s := range in.secrets {
 		if !slices.Contains(p.Spec.ImagePullSecrets, s) {
@@ -291,9 +296,9 @@ var injectCases = []injectCase{
 
 	// Which load balancer.
 	{"NLB", "asks", annotated("drain-wait/load-balancer: nlb"), wish{hooks: one.hooks, nlb: true}},
-	{"NLB in other letters", "asks", annotated(`drain-wait/load-balancer: " NLB "`), wish{hooks: one.hooks, nlb: true}},
+	{"NLB in other letters", "asks", annotated("drain-wait/load-balancer: NLB"), wish{hooks: one.hooks, nlb: true}},
 	{"in doubt the longer time", "asks", annotated("drain-wait/load-balancer: both"), wish{hooks: one.hooks, nlb: true}},
-	{"ALB", "asks", annotated("drain-wait/load-balancer: ALB"), one},
+	{"ALB", "asks", annotated(`drain-wait/load-balancer: " ALB "`), one},
 	{"no load balancer is named", "asks", annotated(`drain-wait/load-balancer: ""`), one},
 	{"NLB for the namespace", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
 	{"ALB in a namespace of NLBs", "nlb", annotated("drain-wait/load-balancer: alb"), one},
@@ -771,3 +776,66 @@ func (tb *testbed) check(t *testing.T, c injectCase, want *corev1.Pod) {
 	}
 	compare(got, again)
 }
+
+// The client knows the flags of the hook. With --help it does nothing else, and it fails if
+// another flag is wrong.
+func TestInjectedHook(t *testing.T) {
+	for name, in := range injections {
+		command, _ := in.hook(wish{settle: "45"})
+		cmd := exec.Command(program("prestop"), append(command[1:], "--help")...)
+		cmd.Env = append(os.Environ(), "DRAIN_WAIT_MAX_DELAY=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %q: %v: %s", name, command, err, out)
+		}
+	}
+}
+
+var injectPods = flag.Int("inject-pods", 0, "how many pods TestInjectCost creates, with the policy and without")
+
+// TestInjectCost prints what the policy costs: it creates pods by turns that it concerns and
+// that it does not.
+func TestInjectCost(t *testing.T) {
+	if *injectPods == 0 {
+		t.Skip("a measurement: give -inject-pods")
+	}
+	tb := startInjection(t)
+	for name, in := range injections {
+		t.Run(name, func(t *testing.T) { tb.measure(t, in.values) })
+	}
+}
+
+// measure creates the pods with a form.
+func (tb *testbed) measure(t *testing.T, values string) {
+	tb.usePolicy(t, values, pod(asking, "hostname: a", plainApp), spec("hostname: a", plainApp))
+	texts := map[string]string{
+		"injected": spec("hostname: a", plainApp, plainWeb),
+		"declined": pod(`metadata: {labels: {drain-wait/inject: "false"}}`, "hostname: a", plainApp, plainWeb),
+	}
+	took := make(map[string][]time.Duration)
+	for range *injectPods {
+		for which, text := range texts {
+			p := new(corev1.Pod)
+			if err := yaml.UnmarshalStrict([]byte(text), p); err != nil {
+				t.Fatal(err)
+			}
+			p.GenerateName = "cost-"
+			began := time.Now()
+			p, err := tb.kube.CoreV1().Pods("asks").Create(t.Context(), p, metav1.CreateOptions{})
+			took[which] = append(took[which], time.Since(began))
+			if err != nil || (p.Spec.Containers[0].Lifecycle != nil) != (which == "injected") {
+				t.Fatalf("%s: %v, %v", which, p, err)
+			}
+		}
+	}
+	for which, all := range took {
+		slices.Sort(all)
+		var sum time.Duration
+		for _, d := range all {
+			sum += d
+		}
+		t.Logf("%s: %d pods, mean %.2f ms, median %.2f ms, p99 %.2f ms", which, len(all),
+			ms(sum/time.Duration(len(all))), ms(all[len(all)/2]), ms(all[len(all)*99/100]))
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
