@@ -790,10 +790,10 @@ func TestInjectedHook(t *testing.T) {
 	}
 }
 
-var injectPods = flag.Int("inject-pods", 0, "how many pods TestInjectCost creates, with the policy and without")
+var injectPods = flag.Int("inject-pods", 0, "how many pods of each kind TestInjectCost creates")
 
-// TestInjectCost prints what the policy costs: it creates pods by turns that it concerns and
-// that it does not.
+// TestInjectCost prints what the policy costs. It creates pods by turns: that are injected,
+// that decline, and that decline but have all that the others are given.
 func TestInjectCost(t *testing.T) {
 	if *injectPods == 0 {
 		t.Skip("a measurement: give -inject-pods")
@@ -804,38 +804,42 @@ func TestInjectCost(t *testing.T) {
 	}
 }
 
-// measure creates the pods with a form.
+// measure creates the pods with a form of the chart.
 func (tb *testbed) measure(t *testing.T, values string) {
 	tb.usePolicy(t, values, pod(asking, "hostname: a", plainApp), spec("hostname: a", plainApp))
-	texts := map[string]string{
-		"injected": spec("hostname: a", plainApp, plainWeb),
-		"declined": pod(`metadata: {labels: {drain-wait/inject: "false"}}`, "hostname: a", plainApp, plainWeb),
+	injected := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "a"}, {Name: "web", Image: "a"}}}}
+	declined := injected.DeepCopy()
+	declined.Labels = map[string]string{"drain-wait/inject": "false"}
+	byHand, err := tb.create(t, "asks", injected.DeepCopy(), true)
+	if err != nil {
+		t.Fatal(err)
 	}
-	took := make(map[string][]time.Duration)
+	byHand.ObjectMeta = metav1.ObjectMeta{Labels: declined.Labels, Annotations: byHand.Annotations}
+	kinds := []struct {
+		name string
+		pod  *corev1.Pod
+		took []time.Duration
+	}{{name: "injected", pod: injected}, {name: "declined", pod: declined}, {name: "by hand", pod: byHand}}
 	for range *injectPods {
-		for which, text := range texts {
-			p := new(corev1.Pod)
-			if err := yaml.UnmarshalStrict([]byte(text), p); err != nil {
-				t.Fatal(err)
-			}
-			p.GenerateName = "cost-"
+		for i := range kinds {
+			k := &kinds[i]
+			k.pod.Name, k.pod.GenerateName = "", "cost-"
 			began := time.Now()
-			p, err := tb.kube.CoreV1().Pods("asks").Create(t.Context(), p, metav1.CreateOptions{})
-			took[which] = append(took[which], time.Since(began))
-			if err != nil || (p.Spec.Containers[0].Lifecycle != nil) != (which == "injected") {
-				t.Fatalf("%s: %v, %v", which, p, err)
+			got, err := tb.kube.CoreV1().Pods("asks").Create(t.Context(), k.pod, metav1.CreateOptions{})
+			k.took = append(k.took, time.Since(began))
+			if err != nil || (got.Spec.Containers[1].Lifecycle == nil) != (k.name == "declined") {
+				t.Fatalf("%s: %v, %v", k.name, got, err)
 			}
 		}
 	}
-	for which, all := range took {
-		slices.Sort(all)
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	for _, k := range kinds {
 		var sum time.Duration
-		for _, d := range all {
+		for _, d := range k.took {
 			sum += d
 		}
-		t.Logf("%s: %d pods, mean %.2f ms, median %.2f ms, p99 %.2f ms", which, len(all),
-			ms(sum/time.Duration(len(all))), ms(all[len(all)/2]), ms(all[len(all)*99/100]))
+		slices.Sort(k.took)
+		n := len(k.took)
+		t.Logf("%s: %d pods, mean %.2f ms, median %.2f ms, p99 %.2f ms", k.name, n, ms(sum/time.Duration(n)), ms(k.took[n/2]), ms(k.took[n*99/100]))
 	}
 }
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
