@@ -641,29 +641,14 @@ func startInjection(t *testing.T) *testbed {
 func TestInject(t *testing.T) {
 	t.Parallel()
 	tb := startInjection(t)
-	without := func(cases []injectCase) (out []*corev1.Pod) {
-		for _, c := range cases {
-			p, err := tb.createPod(t, c.namespace, c.pod, true)
-			if err != nil {
-				t.Fatalf("%s: refused without the policy: %v", c.name, err)
-			}
-			out = append(out, p)
-		}
-		return out
-	}
 	expressionErrors := 0
 	for _, name := range slices.Sorted(maps.Keys(injections)) {
 		in := injections[name]
 		cases := slices.Concat(injectCases, in.cases)
-		pods := without(cases)
+		pods := tb.unchanged(t, cases)
 		t.Run(name, func(t *testing.T) {
 			tb.usePolicy(t, in.values, pod(asking, "hostname: a", plainApp), spec("hostname: a", plainApp))
-			for i, c := range cases {
-				t.Run(c.name, func(t *testing.T) {
-					in.inject(pods[i], c.wish)
-					tb.check(t, c, pods[i])
-				})
-			}
+			tb.checkAll(t, &in, cases, pods)
 		})
 		expressionErrors += 2 // by the grace period that cannot grow, in each of its creations
 		if got := tb.policyErrors(t); got != expressionErrors {
@@ -693,62 +678,79 @@ func (tb *testbed) policyErrors(t *testing.T) (n int) {
 	return n
 }
 
+// gated is a pod with a readiness gate.
+func gated(gate string) string {
+	return spec(fmt.Sprintf("readinessGates: [{conditionType: %q}]", gate), plainApp)
+}
+
+// askingGate is a pod that asks, and to which the webhook adds a gate.
+const askingGate = `{metadata: {labels: {drain-wait/inject: "true", ` + webhookLabel + `: gate}}, spec: {containers: [` + plainApp + `]}}`
+
+// someForms are the forms in which the policy concerns only some of the pods that ask.
+var someForms = map[string]struct {
+	values string
+	cases  []injectCase
+}{
+	"gated": {`gatedOnly: true}}`, []injectCase{
+		{"no gate", "asks", spec("hostname: a", plainApp), none},
+		{"no gate but a label", "plain", pod(asking, "hostname: a", plainApp), none},
+		{"a gate", "asks", gated(webhookGates["gate"]), one},
+		{"a gate from a webhook", "asks", webhooked("gate", plainApp), one},
+		{"a gate from a webhook of Auto Mode", "asks", webhooked("gate-auto-mode", plainApp), one},
+		{"a gate and a label", "plain", askingGate, one},
+		{"a gate and no label", "plain", webhooked("gate", plainApp), none},
+		{"another gate", "asks", gated("a.example/b"), none},
+		{"a gate that names LBC", "asks", webhooked("gate-inside", plainApp), none},
+		{"a gate of a longer name", "asks", webhooked("gate-beside", plainApp), none},
+		{"a mesh without a gate", "asks", webhooked("sidecar", plainApp), none},
+	}},
+	"namespaces": {`client: initContainer}, namespaces: [asks, nlb]}`, []injectCase{
+		{"a namespace that is served", "asks", spec("hostname: a", plainApp), one},
+		{"another one", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
+		{"a namespace that is not", "alb", spec("hostname: a", plainApp), none},
+		{"a pod that asks in one", "plain", pod(asking, "hostname: a", plainApp), none},
+	}},
+}
+
 // With gatedOnly, the pods that have a readiness gate are injected, even if a webhook adds
 // it after the policy was invoked. With namespaces, only pods of these.
 func TestInjectSome(t *testing.T) {
 	t.Parallel()
 	tb := startInjection(t)
 	in := injections["init container"]
-	gated := func(gate string) string {
-		return spec(fmt.Sprintf("readinessGates: [{conditionType: %q}]", gate), plainApp)
-	}
-	askingAnd := func(label string) string {
-		return pod("metadata: {labels: {drain-wait/inject: \"true\", "+label+"}}", "hostname: a", plainApp)
-	}
-	for _, form := range []struct {
-		name, values string
-		cases        []injectCase
-	}{
-		{"gated", `{image: {repository: registry.example.com/drain-wait, tag: v1}, inject: {enabled: true, gatedOnly: true}}`, []injectCase{
-			{"no gate", "asks", spec("hostname: a", plainApp), none},
-			{"no gate but a label", "plain", pod(asking, "hostname: a", plainApp), none},
-			{"a gate", "asks", gated(webhookGates["gate"]), one},
-			{"a gate from a webhook", "asks", webhooked("gate", plainApp), one},
-			{"a gate from a webhook of Auto Mode", "asks", webhooked("gate-auto-mode", plainApp), one},
-			{"a gate and a label", "plain", askingAnd(webhookLabel + ": gate"), one},
-			{"a gate and no label", "plain", webhooked("gate", plainApp), none},
-			{"another gate", "asks", gated("a.example/b"), none},
-			{"a gate that names LBC", "asks", webhooked("gate-inside", plainApp), none},
-			{"a gate of a longer name", "asks", webhooked("gate-beside", plainApp), none},
-			{"a mesh without a gate", "asks", webhooked("sidecar", plainApp), none},
-		}},
-		{"namespaces", `{image: {repository: registry.example.com/drain-wait, tag: v1}, namespaces: [asks, nlb], inject: {enabled: true}}`, []injectCase{
-			{"a namespace that is served", "asks", spec("hostname: a", plainApp), one},
-			{"another one", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
-			{"a namespace that is not", "alb", spec("hostname: a", plainApp), none},
-			{"a pod that asks in one", "plain", pod(asking, "hostname: a", plainApp), none},
-		}},
-	} {
-		t.Run(form.name, func(t *testing.T) {
-			var pods []*corev1.Pod
-			for _, c := range form.cases {
-				p, err := tb.createPod(t, c.namespace, c.pod, true)
-				if err != nil {
-					t.Fatal(err)
-				}
-				pods = append(pods, p)
-			}
-			tb.usePolicy(t, form.values, askingAnd(webhookLabel+": gate"), webhooked("gate", plainApp))
-			for i, c := range form.cases {
-				t.Run(c.name, func(t *testing.T) {
-					in.inject(pods[i], c.wish)
-					tb.check(t, c, pods[i])
-				})
-			}
+	for name, form := range someForms {
+		pods := tb.unchanged(t, form.cases)
+		t.Run(name, func(t *testing.T) {
+			tb.usePolicy(t, "{image: {repository: registry.example.com/drain-wait, tag: v1}, inject: {enabled: true, "+form.values, askingGate, webhooked("gate", plainApp))
+			tb.checkAll(t, &in, form.cases, pods)
 		})
 	}
 	if n := tb.policyErrors(t); n > 0 {
 		t.Errorf("%d expressions failed", n)
+	}
+}
+
+// unchanged are the pods of cases where there is no policy.
+func (tb *testbed) unchanged(t *testing.T, cases []injectCase) (pods []*corev1.Pod) {
+	t.Helper()
+	for _, c := range cases {
+		p, err := tb.createPod(t, c.namespace, c.pod, true)
+		if err != nil {
+			t.Fatalf("%s: refused without the policy: %v", c.name, err)
+		}
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+// checkAll checks what becomes of pods that were unchanged without the policy.
+func (tb *testbed) checkAll(t *testing.T, in *injection, cases []injectCase, pods []*corev1.Pod) {
+	t.Helper()
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			in.inject(pods[i], c.wish)
+			tb.check(t, c, pods[i])
+		})
 	}
 }
 
