@@ -323,6 +323,18 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestInjectReused checks the values that `helm upgrade --reuse-values` has after a chart
+// that did not know the new ones.
+func TestInjectReused(t *testing.T) {
+	if f := newForm(t, map[string]any{"inject": nil}); len(all[*admissionregistrationv1.MutatingAdmissionPolicy](f)) > 0 {
+		t.Error("it injects")
+	}
+	f := newForm(t, map[string]any{"inject": map[string]any{"enabled": true, "client": nil, "gatedOnly": nil}})
+	if text := f.files["templates/inject.yaml"]; !strings.Contains(text, "/prestop', 'install'") || strings.Contains(text, "variables.gated") {
+		t.Errorf("the policy is not that of the default:\n%s", text)
+	}
+}
+
 // TestInjectNeeds checks that a cluster without the kind gets one sentence, and only if it
 // should inject.
 func TestInjectNeeds(t *testing.T) {
