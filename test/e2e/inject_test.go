@@ -22,6 +22,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -62,31 +63,31 @@ var injections = map[string]injection{
 			TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		},
 		cases: []injectCase{
-			{"a container of the name", "asks", spec("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), none},
-			{"an init container of the name", "asks", spec("initContainers: [{name: drain-wait-client, image: a}]", plainApp), none},
-			{"an emptyDir of the name", "asks", spec("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), none},
+			{"a container of the name", "asks", podWith("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), toNone},
+			{"an init container of the name", "asks", podWith("initContainers: [{name: drain-wait-client, image: a}]", plainApp), toNone},
+			{"an emptyDir of the name", "asks", podWith("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), toNone},
 			{"a webhook that moves images", "asks", webhooked("mirror", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
 		},
 	},
 	"image volume": {
-		values: `{fullnameOverride: blue, image: {repository: registry.example.com/drain-wait, digest: "sha256:` + digest + `", pullPolicy: Always},
+		values: `{fullnameOverride: blue, image: {repository: registry.example.com/drain-wait, digest: "sha256:` + imageDigest + `", pullPolicy: Always},
 			imagePullSecrets: [{name: registry}, {name: mirror}], settleSeconds: {alb: 30, nlb: 240}, terminationGracePeriodSeconds: 600,
 			inject: {enabled: true, client: imageVolume}}`,
 		server: "http://blue.drain-wait:8080",
 		alb:    30, nlb: 240,
-		volume:  corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "registry.example.com/drain-wait@sha256:" + digest, PullPolicy: corev1.PullAlways}},
+		volume:  corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "registry.example.com/drain-wait@sha256:" + imageDigest, PullPolicy: corev1.PullAlways}},
 		secrets: []corev1.LocalObjectReference{{Name: "registry"}, {Name: "mirror"}},
 		cases: []injectCase{
-			{"a container of the name", "asks", spec("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), wish{hooks: []string{"app", clientName}}},
-			{"an init container of the name", "asks", spec("initContainers: [{name: drain-wait-client, image: a}]", plainApp), one},
-			{"an emptyDir of the name", "asks", spec("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), none},
+			{"a container of the name", "asks", podWith("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), wish{hooks: []string{"app", clientName}}},
+			{"an init container of the name", "asks", podWith("initContainers: [{name: drain-wait-client, image: a}]", plainApp), toApp},
+			{"an emptyDir of the name", "asks", podWith("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), toNone},
 		},
 	},
 }
 
 const ()
 
-const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+const imageDigest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // wish is what should become of a pod. Without hooks it is what it would be without the
 // policy.
@@ -158,7 +159,7 @@ func (in *injection) install(p *corev1.Pod) {
 		}
 	}
 	if p.Labels[webhookLabel] == "mirror" {
-		c.Image = moved(c.Image)
+		c.Image = mirrored(c.Image)
 	}
 	r := p.Spec.Containers[0].Resources
 	c.Resources = corev1.ResourceRequirements{Limits: shared(r.Limits), Requests: shared(r.Requests)}
@@ -207,7 +208,11 @@ spec:
 apiVersion: v1
 kind: ResourceQuota
 metadata: {name: quota}
-spec: {hard: {requests.cpu: 100m, requests.memory: 64Mi, limits.cpu: 200m, limits.memory: 64Mi, pods: "1"}}
+spec:
+  hard: &hard {requests.cpu: 400m, requests.memory: 256Mi, limits.cpu: 800m, limits.memory: 256Mi, pods: "4"}
+status: # as by the controller, which does not run here
+  hard: *hard
+  used: {requests.cpu: "0", requests.memory: "0", limits.cpu: "0", limits.memory: "0", pods: "0"}
 `},
 	"secrets": {metadata: `labels: {drain-wait/inject: "true"}`, objects: `
 apiVersion: v1
@@ -225,7 +230,7 @@ type injectCase struct {
 	wish
 }
 
-var one, none = wish{hooks: []string{"app"}}, wish{}
+var toApp, toNone = wish{hooks: []string{"app"}}, wish{}
 
 const (
 	plainApp = `{name: app, image: e2e.example/app}`
@@ -234,135 +239,138 @@ const (
 	asking   = `metadata: {labels: {drain-wait/inject: "true"}}`
 )
 
-// pod is a pod of containers. What comes before them belongs to its specification.
-func pod(metadata, spec string, containers ...string) string {
+// podOf is a pod of containers. What comes before them belongs to its specification.
+func podOf(metadata, spec string, containers ...string) string {
 	return fmt.Sprintf("{%s, spec: {%s, containers: [%s]}}", metadata, spec, strings.Join(containers, ", "))
 }
 
-// spec is a pod without anything in its metadata.
-func spec(spec string, containers ...string) string { return pod("metadata: {}", spec, containers...) }
+// podWith is a pod without anything in its metadata.
+func podWith(spec string, containers ...string) string {
+	return podOf("metadata: {}", spec, containers...)
+}
 
 // annotated is a pod with annotations.
 func annotated(annotations string) string {
-	return pod("metadata: {annotations: {"+annotations+"}}", "hostname: a", plainApp)
+	return podOf("metadata: {annotations: {"+annotations+"}}", "hostname: a", plainApp)
 }
 
 var injectCases = []injectCase{
 	// Who asks.
-	{"the namespace asks", "asks", spec("hostname: a", plainApp), one},
-	{"the pod asks", "plain", pod(asking, "hostname: a", plainApp), one},
-	{"both ask", "asks", pod(asking, "hostname: a", plainApp), one},
-	{"nobody asks", "plain", spec("hostname: a", plainApp), none},
-	{"the pod declines", "asks", pod(`metadata: {labels: {drain-wait/inject: "false"}}`, "hostname: a", plainApp), none},
-	{"the pod says neither", "asks", pod(`metadata: {labels: {drain-wait/inject: "yes"}}`, "hostname: a", plainApp), none},
-	{"the pod says nothing at all", "asks", pod(`metadata: {labels: {drain-wait/inject: ""}}`, "hostname: a", plainApp), none},
-	{"the namespace declines", "declines", spec("hostname: a", plainApp), none},
-	{"the namespace declines and the pod asks", "declines", pod(asking, "hostname: a", plainApp), one},
-	{"an annotation is no label", "plain", annotated(`drain-wait/inject: "true"`), none},
+	{"the namespace asks", "asks", podWith("hostname: a", plainApp), toApp},
+	{"the pod asks", "plain", podOf(asking, "hostname: a", plainApp), toApp},
+	{"both ask", "asks", podOf(asking, "hostname: a", plainApp), toApp},
+	{"nobody asks", "plain", podWith("hostname: a", plainApp), toNone},
+	{"the pod declines", "asks", podOf(`metadata: {labels: {drain-wait/inject: "false"}}`, "hostname: a", plainApp), toNone},
+	{"the pod says neither", "asks", podOf(`metadata: {labels: {drain-wait/inject: "yes"}}`, "hostname: a", plainApp), toNone},
+	{"the pod says nothing at all", "asks", podOf(`metadata: {labels: {drain-wait/inject: ""}}`, "hostname: a", plainApp), toNone},
+	{"the namespace declines", "declines", podWith("hostname: a", plainApp), toNone},
+	{"the namespace declines and the pod asks", "declines", podOf(asking, "hostname: a", plainApp), toApp},
+	{"an annotation is no label", "plain", annotated(`drain-wait/inject: "true"`), toNone},
 
 	// Who is left out.
-	{"host network", "asks", spec("hostNetwork: true", plainApp), none},
-	{"static pod", "asks", pod(`metadata: {annotations: {kubernetes.io/config.mirror: a}}`, "nodeName: node-1", plainApp), none},
-	{"Windows", "asks", spec("os: {name: windows}", plainApp), none},
-	{"Windows by its node", "asks", spec("nodeSelector: {kubernetes.io/os: windows}", plainApp), none},
-	{"Linux by name", "asks", spec("os: {name: linux}, nodeSelector: {kubernetes.io/os: linux}", plainApp), one},
-	{"the service itself", serviceName, pod(asking, "hostname: a", plainApp), none},
-	{"the system", "kube-system", pod(asking, "hostname: a", plainApp), none},
-	{"a job", "asks", spec("restartPolicy: Never", plainApp), none},
-	{"a job that restarts", "asks", spec("restartPolicy: OnFailure", plainApp), none},
-	{"a job that asks", "asks", pod(asking, "restartPolicy: Never", plainApp), one},
+	{"host network", "asks", podWith("hostNetwork: true", plainApp), toNone},
+	{"static pod", "asks", podOf(`metadata: {annotations: {kubernetes.io/config.mirror: a}}`, "nodeName: node-1", plainApp), toNone},
+	{"Windows", "asks", podWith("os: {name: windows}", plainApp), toNone},
+	{"Windows by its node", "asks", podWith("nodeSelector: {kubernetes.io/os: windows}", plainApp), toNone},
+	{"Linux by name", "asks", podWith("os: {name: linux}, nodeSelector: {kubernetes.io/os: linux}", plainApp), toApp},
+	{"the service itself", serviceName, podOf(asking, "hostname: a", plainApp), toNone},
+	{"the system", "kube-system", podOf(asking, "hostname: a", plainApp), toNone},
+	{"a job", "asks", podWith("restartPolicy: Never", plainApp), toNone},
+	{"a job that restarts", "asks", podWith("restartPolicy: OnFailure", plainApp), toNone},
+	{"a job that asks", "asks", podOf(asking, "restartPolicy: Never", plainApp), toApp},
 
 	// Which containers.
-	{"two containers", "asks", spec("hostname: a", plainApp, plainWeb), wish{hooks: []string{"app", "web"}}},
-	{"an own hook", "asks", spec("hostname: a", ownHook, plainApp), one},
-	{"own hooks only", "asks", spec("hostname: a", ownHook), none},
-	{"an own hook of httpGet", "asks", spec("hostname: a", `{name: own, image: a, lifecycle: {preStop: {httpGet: {port: 80}}}}`), none},
-	{"a postStart", "asks", spec("hostname: a", `{name: app, image: a, lifecycle: {postStart: {exec: {command: [x]}}}}`), one},
-	{"a stop signal", "asks", spec("os: {name: linux}", `{name: app, image: a, lifecycle: {stopSignal: SIGQUIT}}`), one},
-	{"an empty lifecycle", "asks", spec("hostname: a", `{name: app, image: a, lifecycle: {}}`), one},
-	{"init containers and native sidecars", "asks", spec(
-		`initContainers: [{name: migrate, image: a}, {name: proxy, image: a, restartPolicy: Always}]`, plainApp), one},
-	{"a native sidecar with a hook", "asks", spec(
-		`initContainers: [{name: proxy, image: a, restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 5}}}}]`, plainApp), one},
-	{"a hundred containers", "asks", spec("hostname: a", many(100)...), wish{hooks: manyNames(100)}},
+	{"two containers", "asks", podWith("hostname: a", plainApp, plainWeb), wish{hooks: []string{"app", "web"}}},
+	{"an own hook", "asks", podWith("hostname: a", ownHook, plainApp), toApp},
+	{"own hooks only", "asks", podWith("hostname: a", ownHook), toNone},
+	{"an own hook of httpGet", "asks", podWith("hostname: a", `{name: own, image: a, lifecycle: {preStop: {httpGet: {port: 80}}}}`), toNone},
+	{"a postStart", "asks", podWith("hostname: a", `{name: app, image: a, lifecycle: {postStart: {exec: {command: [x]}}}}`), toApp},
+	{"a stop signal", "asks", podWith("os: {name: linux}", `{name: app, image: a, lifecycle: {stopSignal: SIGQUIT}}`), toApp},
+	{"an empty lifecycle", "asks", podWith("hostname: a", `{name: app, image: a, lifecycle: {}}`), toApp},
+	{"init containers and native sidecars", "asks", podWith(
+		`initContainers: [{name: migrate, image: a}, {name: proxy, image: a, restartPolicy: Always}]`, plainApp), toApp},
+	{"a native sidecar with a hook", "asks", podWith(
+		`initContainers: [{name: proxy, image: a, restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 5}}}}]`, plainApp), toApp},
+	{"a hundred containers", "asks", podWith("hostname: a", manyContainers(100)...), wish{hooks: manyNames(100)}},
 
 	// How long.
-	{"no grace period", "asks", spec("terminationGracePeriodSeconds: 0", plainApp), one},
-	{"less than no grace period", "asks", spec("terminationGracePeriodSeconds: -1", plainApp), one},
-	{"a long grace period", "asks", spec("terminationGracePeriodSeconds: 86400", plainApp), one},
-	{"a grace period that cannot grow", "asks", spec("terminationGracePeriodSeconds: 9223372036854775807", plainApp), none},
-	{"a deadline and a probe's grace period", "asks", spec("activeDeadlineSeconds: 10",
-		`{name: app, image: a, livenessProbe: {httpGet: {port: 80}, terminationGracePeriodSeconds: 5}}`), one},
+	{"no grace period", "asks", podWith("terminationGracePeriodSeconds: 0", plainApp), toApp},
+	{"less than no grace period", "asks", podWith("terminationGracePeriodSeconds: -1", plainApp), toApp},
+	{"a long grace period", "asks", podWith("terminationGracePeriodSeconds: 86400", plainApp), toApp},
+	{"a grace period that cannot grow", "asks", podWith("terminationGracePeriodSeconds: 9223372036854775807", plainApp), toNone},
+	{"a deadline and a probe's grace period", "asks", podWith("activeDeadlineSeconds: 10",
+		`{name: app, image: a, livenessProbe: {httpGet: {port: 80}, terminationGracePeriodSeconds: 5}}`), toApp},
 
 	// Which load balancer.
-	{"NLB", "asks", annotated("drain-wait/load-balancer: nlb"), wish{hooks: one.hooks, nlb: true}},
-	{"NLB in other letters", "asks", annotated("drain-wait/load-balancer: NLB"), wish{hooks: one.hooks, nlb: true}},
-	{"in doubt the longer time", "asks", annotated("drain-wait/load-balancer: both"), wish{hooks: one.hooks, nlb: true}},
-	{"ALB", "asks", annotated(`drain-wait/load-balancer: " ALB "`), one},
-	{"no load balancer is named", "asks", annotated(`drain-wait/load-balancer: ""`), one},
-	{"NLB for the namespace", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
-	{"ALB in a namespace of NLBs", "nlb", annotated("drain-wait/load-balancer: alb"), one},
-	{"NLB in a namespace of ALBs", "alb", annotated("drain-wait/load-balancer: nlb"), wish{hooks: one.hooks, nlb: true}},
-	{"ALB for the namespace", "alb", spec("hostname: a", plainApp), one},
-	{"a settle time", "asks", annotated(`drain-wait/settle: "45"`), wish{hooks: one.hooks, settle: "45"}},
-	{"a settle time behind an NLB", "asks", annotated(`drain-wait/settle: "200", drain-wait/load-balancer: nlb`), wish{hooks: one.hooks, settle: "200"}},
-	{"a settle time of none", "asks", annotated(`drain-wait/settle: "0"`), wish{hooks: one.hooks, settle: "0"}},
-	{"a settle time with a unit", "asks", annotated(`drain-wait/settle: 45s`), one},
-	{"a settle time below zero", "asks", annotated(`drain-wait/settle: "-45"`), one},
-	{"a settle time beyond all numbers", "asks", annotated(`drain-wait/settle: "99999999999999999999"`), one},
-	{"a settle time that injects", "asks", annotated(`drain-wait/settle: "45 --strict"`), one},
-	{"a settle time on two lines", "asks", annotated(`drain-wait/settle: "45\n"`), one},
+	{"NLB", "asks", annotated("drain-wait/load-balancer: nlb"), wish{hooks: toApp.hooks, nlb: true}},
+	{"NLB in other letters", "asks", annotated("drain-wait/load-balancer: NLB"), wish{hooks: toApp.hooks, nlb: true}},
+	{"in doubt the longer time", "asks", annotated("drain-wait/load-balancer: both"), wish{hooks: toApp.hooks, nlb: true}},
+	{"ALB", "asks", annotated(`drain-wait/load-balancer: " ALB "`), toApp},
+	{"no load balancer is named", "asks", annotated(`drain-wait/load-balancer: ""`), toApp},
+	{"NLB for the namespace", "nlb", podWith("hostname: a", plainApp), wish{hooks: toApp.hooks, nlb: true}},
+	{"ALB in a namespace of NLBs", "nlb", annotated("drain-wait/load-balancer: alb"), toApp},
+	{"NLB in a namespace of ALBs", "alb", annotated("drain-wait/load-balancer: nlb"), wish{hooks: toApp.hooks, nlb: true}},
+	{"ALB for the namespace", "alb", podWith("hostname: a", plainApp), toApp},
+	{"a settle time", "asks", annotated(`drain-wait/settle: "45"`), wish{hooks: toApp.hooks, settle: "45"}},
+	{"a settle time behind an NLB", "asks", annotated(`drain-wait/settle: "200", drain-wait/load-balancer: nlb`), wish{hooks: toApp.hooks, settle: "200"}},
+	{"a settle time of none", "asks", annotated(`drain-wait/settle: "0"`), wish{hooks: toApp.hooks, settle: "0"}},
+	{"a settle time with a unit", "asks", annotated(`drain-wait/settle: 45s`), toApp},
+	{"a settle time below zero", "asks", annotated(`drain-wait/settle: "-45"`), toApp},
+	{"a settle time beyond all numbers", "asks", annotated(`drain-wait/settle: "99999999999999999999"`), toApp},
+	{"a settle time that injects", "asks", annotated(`drain-wait/settle: "45 --strict"`), toApp},
+	{"a settle time on two lines", "asks", annotated(`drain-wait/settle: "45\n"`), toApp},
 
 	// What is there already.
-	{"other volumes and mounts", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
+	{"other volumes and mounts", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
 		`{name: app, image: a, volumeMounts: [{name: data, mountPath: /data}]}`, plainWeb), wish{hooks: []string{"app", "web"}}},
-	{"a volume of the name", "asks", spec("volumes: [{name: drain-wait-client, configMap: {name: a}}]", plainApp), none},
-	{"a mount at the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
-		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`, plainApp), one},
-	{"a mount at the path in other words", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
-		`{name: own, image: a, volumeMounts: [{name: data, mountPath: //drain-wait/.}]}`, plainApp), one},
-	{"a mount below the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
-		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait/data}]}`, plainApp), one},
-	{"a mount beside the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
-		`{name: app, image: a, volumeMounts: [{name: data, mountPath: /drain-wait-data}]}`), one},
-	{"a device at the path", "asks", spec("volumes: [{name: data, persistentVolumeClaim: {claimName: a}}]",
-		`{name: own, image: a, volumeDevices: [{name: data, devicePath: /drain-wait}]}`, plainApp), one},
-	{"nothing but a mount at the path", "asks", spec("volumes: [{name: data, emptyDir: {}}]",
-		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`), none},
-	{"volumes that stay on the node", "asks", pod(`metadata: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "data"}}`,
-		"volumes: [{name: data, emptyDir: {}}]", plainApp), one},
-	{"a pull secret", "asks", spec("imagePullSecrets: [{name: mirror}]", plainApp), one},
-	{"pull secrets of the account", "secrets", spec("serviceAccountName: app", plainApp), one},
-	{"a token", "asks", spec("automountServiceAccountToken: true", plainApp), one},
-	{"a pod of everything else", "asks", spec(`priority: 0, schedulingGates: [{name: a}], hostUsers: false, shareProcessNamespace: true,
+	{"a volume of the name", "asks", podWith("volumes: [{name: drain-wait-client, configMap: {name: a}}]", plainApp), toNone},
+	{"a mount at the path", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`, plainApp), toApp},
+	{"a mount at the path in other words", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: //drain-wait/.}]}`, plainApp), toApp},
+	{"a mount below the path", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait/data}]}`, plainApp), toApp},
+	{"a mount beside the path", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
+		`{name: app, image: a, volumeMounts: [{name: data, mountPath: /drain-wait-data}]}`), toApp},
+	{"a device at the path", "asks", podWith("volumes: [{name: data, persistentVolumeClaim: {claimName: a}}]",
+		`{name: own, image: a, volumeDevices: [{name: data, devicePath: /drain-wait}]}`, plainApp), toApp},
+	{"nothing but a mount at the path", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
+		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`), toNone},
+	{"volumes that stay on the node", "asks", podOf(`metadata: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "data"}}`,
+		"volumes: [{name: data, emptyDir: {}}]", plainApp), toApp},
+	{"a pull secret", "asks", podWith("imagePullSecrets: [{name: mirror}]", plainApp), toApp},
+	{"pull secrets of the account", "secrets", podWith("serviceAccountName: app", plainApp), toApp},
+	{"a token", "asks", podWith("automountServiceAccountToken: true", plainApp), toApp},
+	{"a pod of everything else", "asks", podWith(`priority: 0, schedulingGates: [{name: a}], hostUsers: false, shareProcessNamespace: true,
 		dnsPolicy: Default, readinessGates: [{conditionType: a.example/b}], tolerations: [{operator: Exists}], topologySpreadConstraints: [],
-		securityContext: {fsGroup: 5, supplementalGroups: [6]}`, `{name: app, image: a, restartPolicy: OnFailure, restartPolicyRules: [], tty: true}`), one},
+		securityContext: {fsGroup: 5, supplementalGroups: [6]}`, `{name: app, image: a, restartPolicy: OnFailure, restartPolicyRules: [], tty: true}`), toApp},
 
 	// Who must accept it.
-	{"pod security", "restricted", spec("securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}", restrictedApp("")), one},
-	{"pod security by container", "restricted", spec("hostname: a", restrictedApp("runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}, ")), one},
-	{"a user", "asks", spec("securityContext: {runAsUser: 1000}", plainApp), one},
-	{"root", "asks", spec("securityContext: {runAsUser: 0}", plainApp), one},
-	{"limits", "limited", spec("hostname: a", `{name: app, image: a, resources: {requests: {cpu: 300m, memory: 200Mi, ephemeral-storage: 60Mi},
-		limits: {cpu: 500m, memory: 300Mi, ephemeral-storage: 70Mi}}}`), one},
-	{"limits that two containers exhaust", "limited", spec("hostname: a", limited("app"), limited("web")), wish{hooks: []string{"app", "web"}}},
-	{"limits by default", "defaults", spec("hostname: a", plainApp), one},
-	{"a quota that the pod exhausts", "quota", spec("hostname: a",
-		`{name: app, image: a, resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 200m, memory: 64Mi}}}`), one},
-	{"a device and huge pages", "asks", spec("hostname: a",
-		`{name: app, image: a, resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi, hugepages-2Mi: 2Mi, example.com/gpu: "1"}}}`), one},
-	{"a claim", "asks", spec("resourceClaims: [{name: gpu, resourceClaimName: a}]", `{name: app, image: a, resources: {claims: [{name: gpu}]}}`), one},
-	{"resources of the pod", "asks", spec(`resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi}}`, limited("app"), plainWeb), wish{hooks: []string{"app", "web"}}},
+	{"pod security", "restricted", podWith("securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}", restrictedApp("")), toApp},
+	{"pod security by container", "restricted", podWith("hostname: a", restrictedApp("runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}, ")), toApp},
+	{"a user", "asks", podWith("securityContext: {runAsUser: 1000}", plainApp), toApp},
+	{"root", "asks", podWith("securityContext: {runAsUser: 0}", plainApp), toApp},
+	{"limits", "limited", podWith("hostname: a", `{name: app, image: a, resources: {requests: {cpu: 300m, memory: 200Mi, ephemeral-storage: 60Mi},
+		limits: {cpu: 500m, memory: 300Mi, ephemeral-storage: 70Mi}}}`), toApp},
+	{"limits that two containers exhaust", "limited", podWith("hostname: a", limited("app"), limited("web")), wish{hooks: []string{"app", "web"}}},
+	{"limits by default", "defaults", podWith("hostname: a", plainApp), toApp},
+	// Two forms create it twice each, which is all that the quota has.
+	{"a quota that the pods exhaust", "quota", podWith("hostname: a",
+		`{name: app, image: a, resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 200m, memory: 64Mi}}}`), toApp},
+	{"a device and huge pages", "asks", podWith("hostname: a",
+		`{name: app, image: a, resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi, hugepages-2Mi: 2Mi, example.com/gpu: "1"}}}`), toApp},
+	{"a claim", "asks", podWith("resourceClaims: [{name: gpu, resourceClaimName: a}]", `{name: app, image: a, resources: {claims: [{name: gpu}]}}`), toApp},
+	{"resources of the pod", "asks", podWith(`resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi}}`, limited("app"), plainWeb), wish{hooks: []string{"app", "web"}}},
 
 	// After a webhook.
 	{"a mesh's container", "asks", webhooked("sidecar", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
 	{"a mesh's container before the others", "asks", webhooked("sidecar first", plainApp), wish{hooks: []string{"istio-proxy", "app"}}},
 	{"a mesh's container beside an own hook", "asks", webhooked("sidecar", ownHook), wish{hooks: []string{"istio-proxy"}}},
-	{"a mesh's native sidecar", "asks", webhooked("native sidecar", plainApp), one},
-	{"a readiness gate", "asks", webhooked("gate", plainApp), one},
+	{"a mesh's native sidecar", "asks", webhooked("native sidecar", plainApp), toApp},
+	{"a readiness gate", "asks", webhooked("gate", plainApp), toApp},
 }
 
-func many(n int) (out []string) {
+func manyContainers(n int) (out []string) {
 	for _, name := range manyNames(n) {
 		out = append(out, fmt.Sprintf("{name: %s, image: a}", name))
 	}
@@ -386,7 +394,7 @@ func restrictedApp(more string) string {
 
 // webhooked is a pod to which a webhook does something.
 func webhooked(what string, containers ...string) string {
-	return pod(fmt.Sprintf("metadata: {labels: {%s: %q}}", webhookLabel, strings.ReplaceAll(what, " ", "-")), "hostname: a", containers...)
+	return podOf(fmt.Sprintf("metadata: {labels: {%s: %q}}", webhookLabel, strings.ReplaceAll(what, " ", "-")), "hostname: a", containers...)
 }
 
 // webhookLabel is the label of pods to which the webhook of the tests does something, and
@@ -463,7 +471,7 @@ func webhookPatch(p *corev1.Pod) []byte {
 		add("/spec/initContainers", slices.Concat([]corev1.Container{proxy}, p.Spec.InitContainers))
 	case "mirror": // moves images as they are then, and adds a container
 		for i, c := range p.Spec.InitContainers {
-			add(fmt.Sprintf("/spec/initContainers/%d/image", i), moved(c.Image))
+			add(fmt.Sprintf("/spec/initContainers/%d/image", i), mirrored(c.Image))
 		}
 		add("/spec/containers/-", proxy)
 	default: // what LBC's webhook adds to a pod behind a load balancer
@@ -482,7 +490,7 @@ var webhookGates = map[string]string{
 	"gate-beside":    "target-health.elbv2.k8s.aws.example/k8s-web-1",
 }
 
-func moved(image string) string { return "mirror.example.com/" + image }
+func mirrored(image string) string { return "mirror.example.com/" + image }
 
 // createPod creates a pod from its metadata and specification, and then deletes it. A dry
 // run goes as far as the end of admission.
@@ -550,8 +558,8 @@ func difference(want, got string) string {
 	return out.String()
 }
 
-// policy are the objects with which the chart injects.
-func policy(t *testing.T, values string) (objects []*unstructured.Unstructured) {
+// policyObjects are the objects with which the chart injects.
+func policyObjects(t *testing.T, values string) (objects []*unstructured.Unstructured) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "values.yaml")
 	write(t, file, []byte(values))
@@ -570,7 +578,7 @@ func policy(t *testing.T, values string) (objects []*unstructured.Unstructured) 
 // one whose namespace does.
 func (tb *testbed) usePolicy(t *testing.T, values string, askingPod, silentPod string) {
 	t.Helper()
-	objects := policy(t, values)
+	objects := policyObjects(t, values)
 	acts := func(want bool) func() error {
 		return func() error {
 			for _, text := range []string{askingPod, silentPod} {
@@ -630,7 +638,22 @@ func startInjection(t *testing.T) *testbed {
 			}
 			u.SetNamespace(name)
 			tb.apply(t, &u)
+			if u.GetKind() == "ResourceQuota" {
+				quotas := tb.dynamic.Resource(corev1.SchemeGroupVersion.WithResource("resourcequotas")).Namespace(name)
+				if _, err := quotas.ApplyStatus(t.Context(), u.GetName(), &u, metav1.ApplyOptions{FieldManager: "e2e"}); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
+	}
+	for _, namespace := range []string{"limited", "quota"} {
+		until(t, "refusal in "+namespace, func() error {
+			small := `{name: app, image: a, resources: {limits: {cpu: 10m}}}`
+			if _, err := tb.createPod(t, namespace, podWith("hostname: a", small), true); !apierrors.IsForbidden(err) {
+				return fmt.Errorf("%s: got %v", small, err)
+			}
+			return nil
+		})
 	}
 	tb.startWebhook(t)
 	return tb
@@ -647,7 +670,7 @@ func TestInject(t *testing.T) {
 		cases := slices.Concat(injectCases, in.cases)
 		pods := tb.unchanged(t, cases)
 		t.Run(name, func(t *testing.T) {
-			tb.usePolicy(t, in.values, pod(asking, "hostname: a", plainApp), spec("hostname: a", plainApp))
+			tb.usePolicy(t, in.values, podOf(asking, "hostname: a", plainApp), podWith("hostname: a", plainApp))
 			tb.checkAll(t, &in, cases, pods)
 		})
 		expressionErrors += 2 // by the grace period that cannot grow, in each of its creations
@@ -678,9 +701,9 @@ func (tb *testbed) policyErrors(t *testing.T) (n int) {
 	return n
 }
 
-// gated is a pod with a readiness gate.
-func gated(gate string) string {
-	return spec(fmt.Sprintf("readinessGates: [{conditionType: %q}]", gate), plainApp)
+// gatedPod is a pod with a readiness gate.
+func gatedPod(gate string) string {
+	return podWith(fmt.Sprintf("readinessGates: [{conditionType: %q}]", gate), plainApp)
 }
 
 // askingGate is a pod that asks, and to which the webhook adds a gate.
@@ -692,23 +715,23 @@ var someForms = map[string]struct {
 	cases  []injectCase
 }{
 	"gated": {`gatedOnly: true}}`, []injectCase{
-		{"no gate", "asks", spec("hostname: a", plainApp), none},
-		{"no gate but a label", "plain", pod(asking, "hostname: a", plainApp), none},
-		{"a gate", "asks", gated(webhookGates["gate"]), one},
-		{"a gate from a webhook", "asks", webhooked("gate", plainApp), one},
-		{"a gate from a webhook of Auto Mode", "asks", webhooked("gate-auto-mode", plainApp), one},
-		{"a gate and a label", "plain", askingGate, one},
-		{"a gate and no label", "plain", webhooked("gate", plainApp), none},
-		{"another gate", "asks", gated("a.example/b"), none},
-		{"a gate that names LBC", "asks", webhooked("gate-inside", plainApp), none},
-		{"a gate of a longer name", "asks", webhooked("gate-beside", plainApp), none},
-		{"a mesh without a gate", "asks", webhooked("sidecar", plainApp), none},
+		{"no gate", "asks", podWith("hostname: a", plainApp), toNone},
+		{"no gate but a label", "plain", podOf(asking, "hostname: a", plainApp), toNone},
+		{"a gate", "asks", gatedPod(webhookGates["gate"]), toApp},
+		{"a gate from a webhook", "asks", webhooked("gate", plainApp), toApp},
+		{"a gate from a webhook of Auto Mode", "asks", webhooked("gate-auto-mode", plainApp), toApp},
+		{"a gate and a label", "plain", askingGate, toApp},
+		{"a gate and no label", "plain", webhooked("gate", plainApp), toNone},
+		{"another gate", "asks", gatedPod("a.example/b"), toNone},
+		{"a gate that names LBC", "asks", webhooked("gate-inside", plainApp), toNone},
+		{"a gate of a longer name", "asks", webhooked("gate-beside", plainApp), toNone},
+		{"a mesh without a gate", "asks", webhooked("sidecar", plainApp), toNone},
 	}},
 	"namespaces": {`client: initContainer}, namespaces: [asks, nlb]}`, []injectCase{
-		{"a namespace that is served", "asks", spec("hostname: a", plainApp), one},
-		{"another one", "nlb", spec("hostname: a", plainApp), wish{hooks: one.hooks, nlb: true}},
-		{"a namespace that is not", "alb", spec("hostname: a", plainApp), none},
-		{"a pod that asks in one", "plain", pod(asking, "hostname: a", plainApp), none},
+		{"a namespace that is served", "asks", podWith("hostname: a", plainApp), toApp},
+		{"another one", "nlb", podWith("hostname: a", plainApp), wish{hooks: toApp.hooks, nlb: true}},
+		{"a namespace that is not", "alb", podWith("hostname: a", plainApp), toNone},
+		{"a pod that asks in one", "plain", podOf(asking, "hostname: a", plainApp), toNone},
 	}},
 }
 
@@ -808,7 +831,7 @@ func TestInjectCost(t *testing.T) {
 
 // measure creates the pods with a form of the chart.
 func (tb *testbed) measure(t *testing.T, values string) {
-	tb.usePolicy(t, values, pod(asking, "hostname: a", plainApp), spec("hostname: a", plainApp))
+	tb.usePolicy(t, values, podOf(asking, "hostname: a", plainApp), podWith("hostname: a", plainApp))
 	injected := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "a"}, {Name: "web", Image: "a"}}}}
 	declined := injected.DeepCopy()
 	declined.Labels = map[string]string{"drain-wait/inject": "false"}
