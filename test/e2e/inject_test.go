@@ -649,8 +649,11 @@ func startInjection(t *testing.T) *testbed {
 	for _, namespace := range []string{"limited", "quota"} {
 		until(t, "refusal in "+namespace, func() error {
 			small := `{name: app, image: a, resources: {limits: {cpu: 10m}}}`
-			if _, err := tb.createPod(t, namespace, podWith("hostname: a", small), true); !apierrors.IsForbidden(err) {
-				return fmt.Errorf("%s: got %v", small, err)
+			_, err := tb.createPod(t, namespace, podWith("hostname: a", small), true)
+			if err == nil {
+				return fmt.Errorf("%s is accepted", small)
+			} else if !apierrors.IsForbidden(err) {
+				return err
 			}
 			return nil
 		})
