@@ -161,7 +161,7 @@ func compare(t *testing.T, found matrix.Results, file string) {
 func (tb *testbed) inject(t *testing.T) {
 	t.Helper()
 	const namespace = "injected"
-	tb.apply(t, injection(t)...)
+	tb.apply(t, policyObjects(t, `{image: {repository: registry.example.com/drain-wait, tag: v1}, inject: {enabled: true}}`)...)
 	tb.createNamespace(t, namespace)
 	tb.ask(t, namespace, "alb")
 	until(t, "injection", func() error {

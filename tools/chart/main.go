@@ -91,14 +91,22 @@ func manifests(root string) (map[string]string, error) {
 }
 
 // render makes what the chart consists of with some values, which are checked by its
-// schema. The keys are the paths in the chart. Templates that make nothing are left out.
+// schema, for the newest cluster. The keys are the paths in the chart. Templates that make
+// nothing are left out.
 func render(root string, values map[string]any) (map[string]string, error) {
+	return renderFor(root, values, "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")
+}
+
+// renderFor renders for a cluster that serves some kinds, beside what every cluster does.
+func renderFor(root string, values map[string]any, kinds ...string) (map[string]string, error) {
 	chart, err := loader.Load(filepath.Join(root, "charts/drain-wait"))
 	if err != nil {
 		return nil, fmt.Errorf("load the chart: %w", err)
 	}
 	options := common.ReleaseOptions{Name: release, Namespace: release, Revision: 1, IsInstall: true}
-	top, err := util.ToRenderValues(chart, values, options, nil)
+	cluster := common.DefaultCapabilities.Copy()
+	cluster.APIVersions = slices.Concat(cluster.APIVersions, kinds)
+	top, err := util.ToRenderValues(chart, values, options, cluster)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -264,7 +265,13 @@ func TestValuesArrive(t *testing.T) {
 	if m := the[*monitoringv1.ServiceMonitor](t, f); m.Labels["release"] != "prometheus" || m.Spec.Endpoints[0].Port != "admin" || m.Spec.Endpoints[0].Interval != "15s" {
 		t.Errorf("the ServiceMonitor has %v, %v", m.Labels, m.Spec.Endpoints)
 	}
-	if notes := f.files["templates/NOTES.txt"]; !strings.Contains(notes, "may not read nodes") || strings.Contains(notes, "Pod Identity") {
+	p := the[*admissionregistrationv1.MutatingAdmissionPolicy](t, f)
+	for _, b := range all[*admissionregistrationv1.MutatingAdmissionPolicyBinding](f) {
+		if p.Name != d.Name || b.Spec.PolicyName != p.Name {
+			t.Errorf("%s binds %s, not %s", b.Name, b.Spec.PolicyName, p.Name)
+		}
+	}
+	if notes := f.files["templates/NOTES.txt"]; !strings.Contains(notes, "drain-wait/inject=true") || !strings.Contains(notes, "may not read nodes") || strings.Contains(notes, "Pod Identity") {
 		t.Errorf("the notes are\n%s", notes)
 	}
 }
@@ -301,6 +308,8 @@ func TestRefusals(t *testing.T) {
 		{"extraEnv: [{nam: A}]", "at '/extraEnv/0': missing property 'name'"},
 		{"resources: {limits: {memory: 0.5Gi}}", "at '/resources/limits/memory': '0.5Gi' does not match pattern"},
 		{"networkPolicy: {apiServer: {cidrs: [10.0.0.1]}}", "at '/networkPolicy/apiServer/cidrs/0': '10.0.0.1' does not match pattern"},
+		{"inject: true", "at '/inject': got boolean, want object"},
+		{"inject: {client: sidecar}", "at '/inject/client': value must be one of 'initContainer', 'imageVolume'"},
 		{"serviceMonitor: {interval: often}", "at '/serviceMonitor/interval': 'often' does not match pattern"},
 		{"settleSeconds: {nlb: 226}", "terminationGracePeriodSeconds is 300: want 301 or more, the longest of settleSeconds and 75"},
 	} {
@@ -311,5 +320,30 @@ func TestRefusals(t *testing.T) {
 		if _, err := render(root, values); err == nil || !strings.Contains(err.Error(), c.message) {
 			t.Errorf("%s: got %v, want %s", c.values, err, c.message)
 		}
+	}
+}
+
+// TestInjectReused checks the values that `helm upgrade --reuse-values` has after a chart
+// that did not know the new ones.
+func TestInjectReused(t *testing.T) {
+	if f := newForm(t, map[string]any{"inject": nil}); len(all[*admissionregistrationv1.MutatingAdmissionPolicy](f)) > 0 {
+		t.Error("it injects")
+	}
+	f := newForm(t, map[string]any{"inject": map[string]any{"enabled": true, "client": nil, "gatedOnly": nil}})
+	if text := f.files["templates/inject.yaml"]; !strings.Contains(text, "/prestop', 'install'") || strings.Contains(text, "variables.gated") {
+		t.Errorf("the policy is not that of the default:\n%s", text)
+	}
+}
+
+// TestInjectNeeds checks that a cluster without the kind gets one sentence, and only if it
+// should inject.
+func TestInjectNeeds(t *testing.T) {
+	if _, err := renderFor(root, nil); err != nil {
+		t.Errorf("the default values: %v", err)
+	}
+	_, err := renderFor(root, map[string]any{"inject": map[string]any{"enabled": true}}, "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy")
+	const want = "inject.enabled needs Kubernetes 1.36 or later: the cluster does not serve admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
