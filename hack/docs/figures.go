@@ -26,29 +26,30 @@ var imitations = []imitation{
 type figureRow struct{ Name, Value, Comment, Simulator, E2E string }
 
 // figures makes a row of each measured figure in a file. An imitation that neither has a
-// test for a figure nor says how it differs is an error.
-func figures(root, source string, values any) ([]figureRow, error) {
+// test for a figure nor says how it differs is an error. bed is the last paragraph of the
+// comment on all of them.
+func figures(root, source string, values any) (rows []figureRow, bed string, err error) {
 	file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var tests []map[string][]string // for each imitation, the tests by figure
 	for _, i := range imitations {
 		found, err := testsOfFigures(root, i.dirs)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		tests = append(tests, found)
 	}
-	var rows []figureRow
-	for _, f := range fieldsOf(file, "Figures") {
+	about, fields := structOf(file, "Figures")
+	for _, f := range fields {
 		comment, differs := paragraphs(f.Doc.Text())
 		for _, n := range f.Names {
 			var cells []string
 			for i, imitation := range imitations {
 				cell, err := figureCell(tests[i][n.Name], differs[imitation.mark])
 				if err != nil {
-					return nil, fmt.Errorf("%s: figure %s: %s %w", source, n.Name, imitation.mark, err)
+					return nil, "", fmt.Errorf("%s: figure %s: %s %w", source, n.Name, imitation.mark, err)
 				}
 				cells = append(cells, cell)
 			}
@@ -57,20 +58,25 @@ func figures(root, source string, values any) ([]figureRow, error) {
 		}
 	}
 	if len(rows) == 0 {
-		return nil, fmt.Errorf("%s: no figures", source)
+		return nil, "", fmt.Errorf("%s: no figures", source)
 	}
-	return rows, nil
+	return rows, prose(about[strings.LastIndex(about, "\n\n")+1:]), nil
 }
 
-// fieldsOf are the fields of a struct type.
-func fieldsOf(file *ast.File, name string) (fields []*ast.Field) {
-	ast.Inspect(file, func(n ast.Node) bool {
-		if t, ok := n.(*ast.TypeSpec); ok && t.Name.Name == name {
-			fields = t.Type.(*ast.StructType).Fields.List
+// structOf is the comment on a struct type, and its fields.
+func structOf(file *ast.File, name string) (comment string, fields []*ast.Field) {
+	for _, d := range file.Decls {
+		gen, ok := d.(*ast.GenDecl)
+		if !ok {
+			continue
 		}
-		return true
-	})
-	return fields
+		for _, s := range gen.Specs {
+			if t, ok := s.(*ast.TypeSpec); ok && t.Name.Name == name {
+				return gen.Doc.Text(), t.Type.(*ast.StructType).Fields.List
+			}
+		}
+	}
+	return "", nil
 }
 
 // paragraphs divides the comment of a figure into what it is and how imitations differ, by

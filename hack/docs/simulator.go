@@ -56,6 +56,7 @@ func simulatorPage(root string) (string, error) {
 		Rooms   []roomTable
 		Tails   []tailRow
 		Figures []figureRow
+		Bed     string // of the figures
 	}
 	for _, r := range assumptions {
 		source := filepath.Join(root, "internal/sim", r.dir, "assumptions.go")
@@ -72,7 +73,7 @@ func simulatorPage(root string) (string, error) {
 		return "", fmt.Errorf("found %d tails, want %d", len(data.Tails), len(tails))
 	}
 	var err error
-	if data.Figures, err = figures(root, filepath.Join(root, "internal/sim/measured/measured.go"), measured.LBC()); err != nil {
+	if data.Figures, data.Bed, err = figures(root, filepath.Join(root, "internal/sim/measured/measured.go"), measured.LBC()); err != nil {
 		return "", err
 	}
 	t, err := template.New("page").Parse(simulatorTemplate)
@@ -157,7 +158,7 @@ func format(value any) string {
 		switch {
 		case v != 0 && v%time.Second == 0:
 			return fmt.Sprintf("%d s", v/time.Second)
-		case v%time.Millisecond == 0 && v > 10*time.Second:
+		case v%time.Millisecond == 0 && v > time.Second:
 			return fmt.Sprintf("%g s", v.Seconds())
 		case v%time.Millisecond == 0:
 			return fmt.Sprintf("%d ms", v/time.Millisecond)
@@ -173,6 +174,11 @@ func format(value any) string {
 		return "`" + strings.Join(v, "`, `") + "`"
 	case measured.Spread:
 		return fmt.Sprintf("%s to %s, median %s", format(v.Min), format(v.Max), format(v.Median))
+	case string:
+		if !strings.Contains(v, " ") { // a name, or something like it
+			return "`" + v + "`"
+		}
+		return v
 	case aws.Tail:
 		return v.Name
 	default:

@@ -240,7 +240,7 @@ func TestPodEvents(t *testing.T) {
 		}
 		t.run(2 * time.Second)
 		if find(*log, "DescribeTargetHealth") == 0 || find(*log, "slice") > 0 {
-			t.Errorf("after a change of the pod: %v, want it %s", *log, want)
+			t.Errorf("after a change of the pod: %v, want that %s", *log, want)
 		}
 	})
 }

@@ -10,7 +10,7 @@ import "time"
 // test/e2e differs from it. Without such a paragraph, a test there has to use the figure,
 // and the row names that test. `make generate` fails if there is neither.
 //
-// Where nothing else is said, this was the bed: LBC's main branch at 225f44568, between
+// This was the bed, where nothing else is said: LBC's main branch at 225f44568, between
 // 3.5.0 and the next release; kube-apiserver and kube-controller-manager 1.37.2; moto in
 // place of AWS, behind a proxy that added latency (60 ms) and faults. There was no data
 // plane.
@@ -114,7 +114,7 @@ type Figures struct {
 	//
 	// e2e: Ingresses are only read. A test switches the binding or the selector instead.
 	BackendChanged string
-	// LBC's webhook lets `serviceRef` of a binding be edited. It refuses another target group.
+	// LBC's webhook lets `serviceRef` of a binding be edited.
 	//
 	// e2e: there is no webhook. `TestEditedAway` edits `serviceRef`.
 	ServiceRef string
@@ -163,7 +163,7 @@ func LBC() Figures {
 		GatedRolloutLag:     Spread{20 * ms, 540 * ms, 960 * ms},
 		RolloutDescribes:    30,
 		CacheLife:           5 * time.Minute,
-		PodEvents:           "reconciled",
+		PodEvents:           "it reconciles",
 		DeregisterTries:     []time.Duration{80 * ms, 130 * ms, 2870 * ms, 10400 * ms, 15860 * ms},
 		RegisterWait:        20 * time.Second,
 		RefusedWait:         5 * ms,
@@ -184,6 +184,6 @@ func LBC() Figures {
 		RuleRevoked:         50 * ms,
 		HostName:            "lower case",
 		EmptyAnswer:         "an empty output, no error",
-		Sockets:             "readable",
+		Sockets:             "can be read",
 	}
 }
