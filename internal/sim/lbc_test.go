@@ -566,7 +566,7 @@ func TestControllerAsks(t *testing.T) {
 		pod("c")
 		asks("another", 1) // for the one before
 		t.want("as LBC knows it", t.g, "10.0.0.2:8080 us-east-1c healthy", "10.0.0.3:8080 us-east-1a healthy")
-		t.run(measured.LBC().CacheLife)
+		t.run(t.w.LBC.Assumptions.Cache)
 		*at = nil
 		pod("d")
 		asks("after the cache has run out", 1)

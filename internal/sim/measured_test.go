@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -86,7 +87,7 @@ func find(log []step, what string) time.Duration {
 // look makes LBC look at the group's targets once more, so that it knows that they are
 // healthy.
 func (t *lbcTest) look() {
-	t.binding.Spec.VPCID = "vpc-1"
+	t.binding.Spec.VPCID = fmt.Sprint("vpc-", t.binding.Generation)
 	t.w.Kube.Apply(t.binding)
 	t.run(2 * time.Second)
 }
@@ -242,6 +243,29 @@ func TestPodEvents(t *testing.T) {
 		if find(*log, "DescribeTargetHealth") == 0 || find(*log, "slice") > 0 {
 			t.Errorf("after a change of the pod: %v, want that %s", *log, want)
 		}
+	})
+}
+
+// TestCacheLife: as long as LBC trusts its list, it does not learn that a healthy target
+// has gone.
+func TestCacheLife(t *testing.T) {
+	testWorld(t, nil, func(t *worldTest) {
+		var first time.Duration // list of all targets
+		t.w.LBC.Fail(func(op, _ string) *aws.Fault {
+			if op == "DescribeTargetHealth" && first == 0 {
+				first = t.w.Present()
+			}
+			return nil
+		})
+		x := newLBCTest(t)
+		x.look()
+		t.w.AWS.RemoveTarget(x.g, x.pod.IP, 8080)
+		t.w.Run(t.Context(), first+measured.LBC().CacheLife-3*time.Second)
+		x.look()
+		t.want("while LBC trusts its list", x.g)
+		t.run(2 * time.Second)
+		x.look()
+		t.want("after that", x.g, "10.0.0.1:8080 us-east-1b initial Elb.RegistrationInProgress")
 	})
 }
 
