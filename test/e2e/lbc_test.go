@@ -177,10 +177,10 @@ func (c *controller) lead() {
 	l := &leader{controller: c, limiter: newLimiter(c.as), lists: make(map[string]*targetList)}
 	l.ctx, l.end = context.WithCancel(c.ctx)
 	l.queue = workqueue.NewTypedRateLimitingQueue(l.limiter)
-	c.leader = l
 	for range c.as.Workers {
 		l.workers.Go(l.work)
 	}
+	c.leader = l
 	c.mu.Unlock()
 	c.note(event{what: eventLeads})
 	for _, key := range c.keys("") {
@@ -275,12 +275,13 @@ func (c *controller) changed(obj any) {
 		keys = []bindingKey{{Namespace: o.GetNamespace(), Name: o.GetName()}}
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.leader == nil {
+	l := c.leader
+	c.mu.Unlock()
+	if l == nil {
 		return
 	}
 	for _, key := range keys {
-		c.leader.queue.AddAfter(key, draw(c.as.Lag))
+		l.queue.AddAfter(key, draw(c.as.Lag))
 	}
 }
 
