@@ -18,6 +18,7 @@ import (
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/measured"
 	"drainwait/internal/sim/timeline"
 )
 
@@ -52,8 +53,10 @@ type roomTable struct {
 // their values and the comments that justify them.
 func simulatorPage(root string) (string, error) {
 	var data struct {
-		Rooms []roomTable
-		Tails []tailRow
+		Rooms   []roomTable
+		Tails   []tailRow
+		Figures []figureRow
+		Bed     string // of the figures
 	}
 	for _, r := range assumptions {
 		source := filepath.Join(root, "internal/sim", r.dir, "assumptions.go")
@@ -68,6 +71,10 @@ func simulatorPage(root string) (string, error) {
 	}
 	if len(data.Tails) != len(tails) {
 		return "", fmt.Errorf("found %d tails, want %d", len(data.Tails), len(tails))
+	}
+	var err error
+	if data.Figures, data.Bed, err = figures(root, filepath.Join(root, "internal/sim/measured/measured.go"), measured.LBC()); err != nil {
+		return "", err
 	}
 	t, err := template.New("page").Parse(simulatorTemplate)
 	if err != nil {
@@ -151,10 +158,27 @@ func format(value any) string {
 		switch {
 		case v != 0 && v%time.Second == 0:
 			return fmt.Sprintf("%d s", v/time.Second)
+		case v%time.Millisecond == 0 && v > time.Second:
+			return fmt.Sprintf("%g s", v.Seconds())
 		case v%time.Millisecond == 0:
 			return fmt.Sprintf("%d ms", v/time.Millisecond)
 		}
 		return v.String()
+	case []time.Duration:
+		var texts []string
+		for _, d := range v {
+			texts = append(texts, format(d))
+		}
+		return strings.Join(texts, ", ")
+	case []string:
+		return "`" + strings.Join(v, "`, `") + "`"
+	case measured.Spread:
+		return fmt.Sprintf("%s to %s, median %s", format(v.Min), format(v.Max), format(v.Median))
+	case string:
+		if !strings.Contains(v, " ") { // a name, or something like it
+			return "`" + v + "`"
+		}
+		return v
 	case aws.Tail:
 		return v.Name
 	default:

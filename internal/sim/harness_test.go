@@ -45,6 +45,11 @@ type worldTest struct {
 
 // testWorld runs f on the root goroutine of a bubble. The clients do not retry.
 func testWorld(t *testing.T, change func(*Assumptions), f func(*worldTest)) {
+	testSeed(t, 1, change, f)
+}
+
+// testSeed is testWorld with another seed.
+func testSeed(t *testing.T, seed uint64, change func(*Assumptions), f func(*worldTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		as := DefaultAssumptions()
 		as.AWS.APILatency = timeline.Between(100*time.Millisecond, 100*time.Millisecond)
@@ -52,7 +57,7 @@ func testWorld(t *testing.T, change func(*Assumptions), f func(*worldTest)) {
 		if change != nil {
 			change(&as)
 		}
-		w := New(Config{Seed: 1, Assumptions: as, Quiesce: synctest.Wait})
+		w := New(Config{Seed: seed, Assumptions: as, Quiesce: synctest.Wait})
 		defer w.Close()
 		cfg := sdkConfig("http://aws.invalid", &http.Client{Transport: memnet.Transport(w.AWS.Handler())})
 		f(&worldTest{t, w, elb.NewFromConfig(cfg)})

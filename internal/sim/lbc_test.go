@@ -19,6 +19,7 @@ import (
 	"drainwait/internal/sim/aws"
 	"drainwait/internal/sim/kube"
 	"drainwait/internal/sim/lbc"
+	"drainwait/internal/sim/measured"
 	"drainwait/internal/sim/memnet"
 	"drainwait/internal/sim/timeline"
 )
@@ -40,18 +41,20 @@ type lbcTest struct {
 
 func testLBC(t *testing.T, change func(*Assumptions), f func(*lbcTest)) {
 	t.Helper()
-	testWorld(t, change, func(t *worldTest) {
-		x := &lbcTest{worldTest: t, lb: t.w.AWS.AddLoadBalancer("web", aws.ALB)}
-		x.g = t.w.AWS.AddTargetGroup("web", 8080, x.lb)
-		labels := map[string]string{"app": "web"}
-		t.w.Kube.AddService("shop", "web", labels, 8080)
-		x.binding = t.w.LBC.AddBinding("shop", "web", "web", x.g)
-		t.w.LBC.AddIngress("shop", "web", "web", x.lb)
-		x.pod = t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
-		t.run(30 * time.Second)
-		t.want("at first", x.g, podHealthy)
-		f(x)
-	})
+	testWorld(t, change, func(t *worldTest) { f(newLBCTest(t)) })
+}
+
+func newLBCTest(t *worldTest) *lbcTest {
+	x := &lbcTest{worldTest: t, lb: t.w.AWS.AddLoadBalancer("web", aws.ALB)}
+	x.g = t.w.AWS.AddTargetGroup("web", 8080, x.lb)
+	labels := map[string]string{"app": "web"}
+	t.w.Kube.AddService("shop", "web", labels, 8080)
+	x.binding = t.w.LBC.AddBinding("shop", "web", "web", x.g)
+	t.w.LBC.AddIngress("shop", "web", "web", x.lb)
+	x.pod = t.w.AddPod(PodSpec{Namespace: "shop", Name: "a", Labels: labels, Port: 8080, Grace: time.Minute, Hook: Hook{Hold: true}})
+	t.run(30 * time.Second)
+	t.want("at first", x.g, podHealthy)
+	return x
 }
 
 // exists says whether the binding is there.
@@ -78,19 +81,19 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			stack, finalizer := measured.LBC().StackLabels[0], measured.LBC().Finalizer
 			got := fmt.Sprint(u.GetLabels(), u.GetFinalizers(), u.Object["status"], u.GetGeneration())
-			want := "map[ingress.k8s.aws/stack-name:web ingress.k8s.aws/stack-namespace:shop] [elbv2.k8s.aws/resources] map[observedGeneration:1] 1"
+			want := fmt.Sprintf("map[%[1]sname:web %[1]snamespace:shop] [%[2]s] map[observedGeneration:1] 1", stack, finalizer)
 			if got != want {
 				t.Errorf("the binding is %s, want %s", got, want)
 			}
-			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()["elbv2.k8s.aws/checkpoint-timestamp"] == "" {
+			if u.Object["spec"].(map[string]any)["networking"] == nil || u.GetAnnotations()[measured.LBC().CheckpointTimestamp] == "" {
 				t.Errorf("the binding lacks networking or a timestamp: %v", u.Object)
 			}
 			return nil
 		})
-		hash := regexp.MustCompile(`^[\w-]{43}/[\w-]{43}$`)
 		before := t.checkpoint()
-		if !hash.MatchString(before) {
+		if !regexp.MustCompile(measured.LBC().Checkpoint).MatchString(before) {
 			t.Errorf("the checkpoint is %q", before)
 		}
 		t.binding.Spec.VPCID = "vpc-1"
@@ -106,7 +109,8 @@ func TestBindingAsLBCMakesIt(t *testing.T) {
 	})
 	testWorld(t, nil, func(t *worldTest) {
 		nlb := lbc.NewBinding("shop", "tcp", "web", t.w.AWS.AddTargetGroup("tcp", 80, t.w.AWS.AddLoadBalancer("tcp", aws.NLB)))
-		if d := cmp.Diff(map[string]string{"service.k8s.aws/stack-namespace": "shop", "service.k8s.aws/stack-name": "web"}, nlb.Labels); d != "" {
+		stack := measured.LBC().StackLabels[1]
+		if d := cmp.Diff(map[string]string{stack + "namespace": "shop", stack + "name": "web"}, nlb.Labels); d != "" {
 			t.Errorf("labels for an NLB (-want +got):\n%s", d)
 		}
 		nlb.APIVersion = kube.GroupEKS + "/v1"
@@ -209,7 +213,7 @@ func TestSwitchedService(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.run(time.Second)
-		t.want("switched", t.g, podDraining, "10.0.0.2:8080 us-east-1c initial Elb.RegistrationInProgress")
+		t.want("serviceRef "+measured.LBC().ServiceRef, t.g, podDraining, "10.0.0.2:8080 us-east-1c initial Elb.RegistrationInProgress")
 	})
 }
 
@@ -233,6 +237,7 @@ func TestSwitchedGroup(t *testing.T) {
 // TestDeletedIngress follows LBC's calls one by one.
 func TestDeletedIngress(t *testing.T) {
 	const ms = time.Millisecond
+	deleted := measured.LBC().IngressDeleted
 	for _, tt := range []struct {
 		name string
 		do   func(t *lbcTest)
@@ -253,11 +258,11 @@ func TestDeletedIngress(t *testing.T) {
 					run  time.Duration
 					want string
 				}{
-					{99 * ms, "false 0, exists true, balancers 1, groups 1, ingress true, nodes true"},
+					{deleted[0] - ms, "false 0, exists true, balancers 1, groups 1, ingress true, nodes true"},
 					{2 * ms, "true 0.1, exists false, balancers 1, groups 1, ingress true, nodes true"},
-					{228 * ms, "true 0.1, exists false, balancers 1, groups 1, ingress true, nodes true"},
+					{deleted[1] - deleted[0] - 2*ms, "true 0.1, exists false, balancers 1, groups 1, ingress true, nodes true"},
 					{2 * ms, "true 0.1, exists false, balancers 0, groups 1, ingress true, nodes false"},
-					{208 * ms, "true 0.1, exists false, balancers 0, groups 1, ingress true, nodes false"},
+					{deleted[2] - deleted[1] - 2*ms, "true 0.1, exists false, balancers 0, groups 1, ingress true, nodes false"},
 					{2 * ms, "true 0.1, exists false, balancers 0, groups 0, ingress false, nodes false"},
 					{time.Minute, "true 0.1, exists false, balancers 0, groups 0, ingress false, nodes false"},
 				} {
@@ -323,7 +328,7 @@ func TestSwitchedBackend(t *testing.T) {
 		order := strings.Join(*log, "\n")
 		made, deleted := strings.Index(order, "ADDED green"), strings.Index(order, "MODIFIED web")
 		if made < 0 || deleted < made || !strings.Contains(order, "DELETED web") {
-			t.Errorf("the bindings went as\n%s", order)
+			t.Errorf("the bindings went as\n%s\nwant that right after the new one %s", order, measured.LBC().BackendChanged)
 		}
 		i, _ := kube.Get[networkingv1.Ingress](t.w.Kube, "shop", "web")
 		if to := i.Spec.Rules[0].HTTP.Paths[0].Backend.Service.Name; to != "green" {
@@ -377,8 +382,16 @@ func TestGaps(t *testing.T) {
 				t.Errorf("%s: gaps from %v to %v, want %v to %v", what, shortest, longest, lo, hi)
 			}
 		}
-		between("another leader", t.w.LBC.ChangeLeader, 22*time.Second, 29*time.Second)
-		between("a restart", t.w.LBC.Restart, 15*time.Second, 51*time.Second)
+		seen := measured.LBC()
+		between("another leader", t.w.LBC.ChangeLeader, slices.Min(seen.LeaderLag)-time.Second, slices.Max(seen.LeaderLag)+time.Second)
+		between("a restart", t.w.LBC.Restart, seen.LeaseWait[0], seen.RestartedLag.Round(time.Second))
+		as := t.w.cfg.Assumptions.LBC
+		if lo, hi := slices.Min(seen.LeaderLag), slices.Max(seen.LeaderLag); as.LeaderGap.Min > lo || as.LeaderGap.Max < hi {
+			t.Errorf("a change of leaders takes %v, want it to hold %v and %v", as.LeaderGap, lo, hi)
+		}
+		if most := seen.RestartedAfter + seen.LeaseWait[1]; as.RestartGap.Max < max(most, seen.RestartedLag) {
+			t.Errorf("a restart takes %v, want up to %v", as.RestartGap, max(most, seen.RestartedLag))
+		}
 		gap := t.w.LBC.Restart()
 		_ = t.w.DeletePod("shop", "a")
 		t.run(gap)
@@ -487,7 +500,7 @@ func TestRefusedController(t *testing.T) {
 		if len(*at) != 9 || t.pod.DeregisteredByController == 0 {
 			t.Fatalf("tried at %v", *at)
 		}
-		for i, want := 0, 5*time.Millisecond; i < 8; i, want = i+1, 2*want {
+		for i, want := 0, measured.LBC().RefusedWait; i < 8; i, want = i+1, 2*want {
 			if gap := ((*at)[i+1] - (*at)[i]).Round(time.Millisecond); gap != want {
 				t.Errorf("gap %d is %v, want %v", i, gap, want)
 			}
@@ -553,7 +566,7 @@ func TestControllerAsks(t *testing.T) {
 		pod("c")
 		asks("another", 1) // for the one before
 		t.want("as LBC knows it", t.g, "10.0.0.2:8080 us-east-1c healthy", "10.0.0.3:8080 us-east-1a healthy")
-		t.run(5 * time.Minute)
+		t.run(t.w.LBC.Assumptions.Cache)
 		*at = nil
 		pod("d")
 		asks("after the cache has run out", 1)
@@ -589,31 +602,6 @@ func TestControllerSkips(t *testing.T) {
 			t.Errorf("LBC asked at %v", *at)
 		}
 		t.want("deregistered by hand", t.g, podDraining)
-	})
-}
-
-// TestRolloutCostsCalls: a rollout of ten pods with gates costs LBC some 30 calls of
-// DescribeTargetHealth, as measured with LBC 3.5.
-func TestRolloutCostsCalls(t *testing.T) {
-	testWorld(t, nil, func(t *worldTest) {
-		d, g := t.w.AddApp(App{Namespace: "shop", Name: "web", Kind: aws.ALB, Replicas: 10, Port: 8080, Grace: time.Minute, Hook: Hook{Sleep: 20 * time.Second}})
-		calls := 0
-		t.w.LBC.Fail(func(op, resource string) *aws.Fault {
-			if op == "DescribeTargetHealth" && resource == g.ARN() {
-				calls++
-			}
-			return nil
-		})
-		over := false
-		t.w.WhenUp(d, nil, func() {
-			calls = 0
-			t.w.Rollout(d, nil, func() { over = true })
-		})
-		t.run(30 * time.Minute)
-		if !over || calls < 15 || calls > 150 {
-			t.Errorf("the rollout is over: %v; %d calls", over, calls)
-		}
-		t.Logf("%d calls", calls)
 	})
 }
 

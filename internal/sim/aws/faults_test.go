@@ -10,6 +10,7 @@ import (
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
+	"drainwait/internal/sim/measured"
 	"drainwait/internal/sim/memnet"
 )
 
@@ -72,7 +73,7 @@ func TestNonAnswers(t *testing.T) {
 					return nil
 				})
 				if got != want[n.Name] {
-					t.Errorf("the SDK makes %s of it, want %s", got, want[n.Name])
+					t.Errorf("the SDK makes %s of it, want %s; measured without a root element: %s", got, want[n.Name], measured.LBC().EmptyAnswer)
 				}
 				if calls := t.account.Calls()["DescribeTargetHealth Garbled"]; calls != 1 {
 					t.Errorf("%d calls are counted", calls)

@@ -3,14 +3,15 @@ package lbc
 import (
 	"time"
 
+	"drainwait/internal/sim/measured"
 	"drainwait/internal/sim/timeline"
 )
 
 // Assumptions are what we assume that LBC does.
 type Assumptions struct {
-	// How long LBC takes to act on a change of an EndpointSlice. Measured
-	// with LBC 3.5 on kube-apiserver 1.37: 5 ms on an idle cluster; the rest is
-	// allowance for its queue.
+	// How long LBC takes to act on a change of an EndpointSlice. The least is that of
+	// an idle cluster, see `OrderTimes` below, without the write of the checkpoint. The
+	// most is chosen so that a rollout comes out as in `RolloutLag`.
 	Lag timeline.Range
 	// How long LBC waits before it looks again at targets whose pods wait for
 	// their readiness gates. LBC, pkg/targetgroupbinding/resource_manager.go,
@@ -28,9 +29,8 @@ type Assumptions struct {
 	// How long LBC's SDK waits before it tries a throttled call again: anything from
 	// nothing to a limit. The limit is the first value before the second try, and
 	// doubles for each next one. Once it would be more than the second value, the
-	// wait is exactly the second value. AWS SDK for Go, aws/retry/jitter_backoff.go.
-	// With LBC 3.5 a DeregisterTargets was seen at 0.08, 0.13, 2.87, 10.4 and 15.86 s
-	// after a deletion.
+	// wait is exactly the second value. AWS SDK for Go, aws/retry/jitter_backoff.go. See
+	// `DeregisterTries` and `RegisterWait` below.
 	Retry timeline.Range
 	// How often LBC tries a call. LBC pkg/aws/aws_config.go.
 	Tries int
@@ -39,25 +39,24 @@ type Assumptions struct {
 	// pkg/targetgroupbinding/targets_manager.go, defaultTargetsCacheTTL.
 	Cache time.Duration
 	// How long no controller acts when LBC's leader is killed and there is another
-	// replica, see [Controller.ChangeLeader]: the lease has to run out. Measured with
-	// LBC 3.5: 22.9 and 28.2 s until the next DeregisterTargets. LBC
-	// docs/deploy/scaling.md says 15 s to 2 minutes.
+	// replica, see [Controller.ChangeLeader]: the lease has to run out. It is drawn around
+	// `LeaderLag` below. LBC docs/deploy/scaling.md says 15 s to 2 minutes.
 	LeaderGap timeline.Range
-	// The same if there is only one replica, see [Controller.Restart]: a new process
-	// waits 15 to 17 s for the lease after its own start. Measured with LBC 3.5:
-	// 50.9 s for a process that was started 30 s after the death of the old one.
+	// The same if there is only one replica, see [Controller.Restart]: from the least
+	// `LeaseWait` below, for a process that is started at once, to `RestartedLag`.
 	RestartGap timeline.Range
 	// When LBC makes the calls that delete the load balancer of an Ingress, counted
 	// from the deletion of the Ingress: DeregisterTargets, DeleteLoadBalancer,
-	// DeleteTargetGroup. Measured with LBC 3.5.
+	// DeleteTargetGroup. They are `IngressDeleted` below.
 	StackDeregister, StackDeleteBalancer, StackDeleteGroup time.Duration
 }
 
 // DefaultAssumptions is LBC as it ships.
 func DefaultAssumptions() Assumptions {
 	const ms = time.Millisecond
+	deleted := measured.LBC().IngressDeleted
 	return Assumptions{
-		Lag:        timeline.Between(5*ms, 300*ms),
+		Lag:        timeline.Between(3*ms, 600*ms),
 		Requeue:    15 * time.Second,
 		Batch:      200,
 		Workers:    3,
@@ -68,8 +67,8 @@ func DefaultAssumptions() Assumptions {
 		LeaderGap:  timeline.Between(22*time.Second, 29*time.Second),
 		RestartGap: timeline.Between(15*time.Second, 51*time.Second),
 
-		StackDeregister:     100 * ms,
-		StackDeleteBalancer: 330 * ms,
-		StackDeleteGroup:    540 * ms,
+		StackDeregister:     deleted[0],
+		StackDeleteBalancer: deleted[1],
+		StackDeleteGroup:    deleted[2],
 	}
 }

@@ -164,11 +164,20 @@ func temporary(e *query.Error) bool {
 
 // retryDelay is how long LBC's SDK waits after a number of tries.
 func (r *reconcile) retryDelay(tries int) time.Duration {
-	retry := r.l.Assumptions.Retry
-	if bound := retry.Min << (tries - 1); float64(retry.Min)*math.Pow(2, float64(tries-1)) <= float64(retry.Max) {
-		return r.l.line.Draw(timeline.Between(0, bound), "retry", r.binding.name)
+	limit, exact := RetryLimit(r.l.Assumptions.Retry, tries)
+	if exact {
+		return limit
 	}
-	return retry.Max
+	return r.l.line.Draw(timeline.Between(0, limit), "retry", r.binding.name)
+}
+
+// RetryLimit is the longest wait after a number of tries, see [Assumptions]. If it is
+// exact, the wait is never shorter.
+func RetryLimit(retry timeline.Range, tries int) (limit time.Duration, exact bool) {
+	if doubled := float64(retry.Min) * math.Pow(2, float64(tries-1)); doubled <= float64(retry.Max) {
+		return time.Duration(doubled), false
+	}
+	return retry.Max, true
 }
 
 // refused ends a pass whose call failed. If the binding is being deleted, a group that
