@@ -482,7 +482,7 @@ func webhookPatch(p *corev1.Pod) []byte {
 // webhookGates are the readiness gates of LBC and of EKS Auto Mode, and some that only look
 // like one.
 var webhookGates = map[string]string{
-	"gate":           gatePrefix + "k8s-web-1",
+	"gate":           string(gateOf(bindings.Group, "k8s-web-1")),
 	"gate-auto-mode": "target-health.eks.amazonaws.com/k8s-web-1",
 	"gate-inside":    "a.example/target-health.elbv2.k8s.aws",
 	"gate-beside":    "target-health.elbv2.k8s.aws.example/k8s-web-1",

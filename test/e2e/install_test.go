@@ -147,13 +147,13 @@ func (in *installation) followService(t *testing.T) {
 func (in *installation) createApplications(t *testing.T) {
 	t.Helper()
 	for name, kind := range map[string]aws.Kind{"shop": aws.ALB, "feed": aws.NLB} {
-		a := in.createExposed(t, kind, name)
+		a := in.createExposed(t, bindings.Group, kind, name)
 		in.apps = append(in.apps, a)
 		var template corev1.PodTemplateSpec
 		if err := yaml.UnmarshalStrict([]byte(block(document("README.md"), "yaml", "preStop")), &template); err != nil {
 			t.Fatal(err)
 		}
-		gate(&template, name)
+		gate(&template, gateOf(bindings.Group, name))
 		template, selector := labelled(template, name)
 		text, err := yaml.Marshal(map[string]any{
 			"apiVersion": "apps/v1", "kind": "Deployment",

@@ -53,15 +53,22 @@ const (
 	checkpointAnnotation = "elbv2.k8s.aws/checkpoint"
 	timestampAnnotation  = "elbv2.k8s.aws/checkpoint-timestamp"
 	bindingFinalizer     = "elbv2.k8s.aws/resources"
-	gatePrefix           = "target-health.elbv2.k8s.aws/"
 )
+
+// gateOf is the readiness gate for a binding of an API group. docs.aws.amazon.com does not
+// say what EKS Auto Mode's is: it is assumed to be named likewise.
+func gateOf(group, binding string) corev1.PodConditionType {
+	return corev1.PodConditionType("target-health." + group + "/" + binding)
+}
 
 // controller plays the AWS Load Balancer Controller. Through the real SDK it makes the
 // targets of each TargetGroupBinding's group follow the EndpointSlices of its Service. It
 // handles finalizers, checkpoints and readiness gates in the same order as LBC, in client-go's
-// work queue. Its times are in the simulator's Assumptions.
+// work queue. Its times are in the simulator's Assumptions. With bindings of another API
+// group it writes no checkpoints.
 type controller struct {
 	tb       *testbed
+	resource schema.GroupVersionResource
 	ctx      context.Context // of the test
 	as       lbc.Assumptions
 	elb      *elbv2.Client
@@ -106,11 +113,12 @@ type leader struct {
 	lists map[string]*targetList
 }
 
-func startController(ctx context.Context, t *testing.T, tb *testbed) *controller {
+// startController starts a controller for the bindings of an API group.
+func startController(ctx context.Context, t *testing.T, tb *testbed, group string) *controller {
 	t.Helper()
 	f := informers.NewSharedInformerFactory(tb.kube, 0)
 	c := &controller{
-		tb: tb, ctx: ctx, as: sim.DefaultAssumptions().LBC,
+		tb: tb, resource: bindingsOf(group), ctx: ctx, as: sim.DefaultAssumptions().LBC,
 		slices: f.Discovery().V1().EndpointSlices().Lister(),
 		pods:   f.Core().V1().Pods().Lister(),
 	}
@@ -119,9 +127,9 @@ func startController(ctx context.Context, t *testing.T, tb *testbed) *controller
 		Credentials: credentials.NewStaticCredentialsProvider(simaws.AccessKeyID, simaws.SecretAccessKey, ""),
 	})
 	d := dynamicinformer.NewDynamicSharedInformerFactory(tb.dynamic, 0)
-	c.bindings = d.ForResource(bindings).Lister()
+	c.bindings = d.ForResource(c.resource).Lister()
 	for _, inf := range []cache.SharedIndexInformer{
-		f.Discovery().V1().EndpointSlices().Informer(), f.Core().V1().Pods().Informer(), d.ForResource(bindings).Informer(),
+		f.Discovery().V1().EndpointSlices().Informer(), f.Core().V1().Pods().Informer(), d.ForResource(c.resource).Informer(),
 	} {
 		if _, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: c.changed,
@@ -492,7 +500,7 @@ func (l *leader) change(ctx context.Context, b *unstructured.Unstructured, have 
 // openGates sets the readiness condition of each healthy pod. pending says that another
 // pod is not healthy yet.
 func (l *leader) openGates(ctx context.Context, b *unstructured.Unstructured, have map[string]types.TargetHealthStateEnum, want map[string]*corev1.Pod) (pending bool, err error) {
-	gate := corev1.PodConditionType(gatePrefix + b.GetName())
+	gate := gateOf(l.resource.Group, b.GetName())
 	for ip, p := range want {
 		if conditionTrue(p, gate) || !slices.Contains(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: gate}) {
 			continue
@@ -551,7 +559,7 @@ func checkpoint(want map[string]*corev1.Pod, b *unstructured.Unstructured) strin
 
 // annotate writes the checkpoint unless it is there already.
 func (l *leader) annotate(ctx context.Context, b *unstructured.Unstructured, value string) error {
-	if old, ok := b.GetAnnotations()[checkpointAnnotation]; ok && old == value {
+	if old, ok := b.GetAnnotations()[checkpointAnnotation]; ok && old == value || l.resource != bindings {
 		return nil
 	}
 	if err := l.patchMeta(ctx, b, map[string]any{"annotations": map[string]string{
@@ -582,7 +590,7 @@ func (l *leader) patchMeta(ctx context.Context, b *unstructured.Unstructured, me
 	if err != nil {
 		return err
 	}
-	after, err := l.tb.dynamic.Resource(bindings).Namespace(b.GetNamespace()).Patch(ctx, b.GetName(), apitypes.MergePatchType, patch, metav1.PatchOptions{})
+	after, err := l.tb.dynamic.Resource(l.resource).Namespace(b.GetNamespace()).Patch(ctx, b.GetName(), apitypes.MergePatchType, patch, metav1.PatchOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil

@@ -183,7 +183,7 @@ func TestControllerAsMeasured(t *testing.T) {
 	for _, name := range []string{"order", "throttled", "refused", "leader"} {
 		apps[name] = tb.createApplication(t, aws.ALB, name, 2, withHook(120, plainHook...))
 	}
-	tcp := tb.createExposed(t, aws.NLB, "tcp")
+	tcp := tb.createExposed(t, bindings.Group, aws.NLB, "tcp")
 	for _, a := range apps {
 		tb.awaitRollout(t, a.name)
 	}
@@ -303,7 +303,7 @@ func TestControllerAsMeasured(t *testing.T) {
 func (tb *testbed) registerLate(t *testing.T, f *faults) time.Duration {
 	t.Helper()
 	since := time.Now()
-	a := tb.createExposed(t, aws.ALB, "late")
+	a := tb.createExposed(t, bindings.Group, aws.ALB, "late")
 	f.set(a, "RegisterTargets", "Throttling", many)
 	template := withHook(60)
 	template.Spec.Containers[0].Lifecycle = nil
@@ -331,7 +331,7 @@ func (tb *testbed) registerLate(t *testing.T, f *faults) time.Duration {
 // returns when the pod was deregistered.
 func (tb *testbed) leavePublished(t *testing.T) (report, time.Time) {
 	t.Helper()
-	a := tb.createExposed(t, aws.ALB, "published")
+	a := tb.createExposed(t, bindings.Group, aws.ALB, "published")
 	publish := []byte(`{"spec":{"publishNotReadyAddresses":true}}`)
 	if _, err := tb.kube.CoreV1().Services(a.name).Patch(t.Context(), a.name, types.MergePatchType, publish, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)

@@ -87,8 +87,8 @@ func TestStatefulSet(t *testing.T) {
 // ALB.
 func (tb *testbed) createStatefulSet(t *testing.T, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
-	a := tb.createExposed(t, aws.ALB, name)
-	gate(&template, name)
+	a := tb.createExposed(t, bindings.Group, aws.ALB, name)
+	gate(&template, gateOf(bindings.Group, name))
 	template, selector := labelled(template, name)
 	_, err := tb.kube.AppsV1().StatefulSets(name).Create(t.Context(), &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: name},

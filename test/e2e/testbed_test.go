@@ -76,7 +76,7 @@ func newTestbedWith(t *testing.T, controllers string) *testbed {
 		}
 	})
 	tb.createDefinition(t, bindings.Group, bindings.Version)
-	tb.lbc = startController(ctx, t, tb)
+	tb.lbc = startController(ctx, t, tb, bindings.Group)
 	tb.kubelet = startKubelet(ctx, t, tb)
 	return tb
 }
@@ -185,16 +185,22 @@ type application struct {
 // LBC needs and makes to put it behind a load balancer.
 func (tb *testbed) createApplication(t *testing.T, kind aws.Kind, name string, replicas int32, template corev1.PodTemplateSpec) *application {
 	t.Helper()
-	a := tb.createExposed(t, kind, name)
-	gate(&template, name)
+	return tb.createApplicationOf(t, bindings.Group, kind, name, replicas, template)
+}
+
+// createApplicationOf is createApplication with a binding of another API group.
+func (tb *testbed) createApplicationOf(t *testing.T, group string, kind aws.Kind, name string, replicas int32, template corev1.PodTemplateSpec) *application {
+	t.Helper()
+	a := tb.createExposed(t, group, kind, name)
+	gate(&template, gateOf(group, name))
 	tb.createDeployment(t, name, name, replicas, template)
 	return a
 }
 
 // createExposed makes everything of an application except what runs in it: its namespace,
 // its Service, its Ingress (for an ALB), the load balancer that these name in their
-// status, and its TargetGroupBinding.
-func (tb *testbed) createExposed(t *testing.T, kind aws.Kind, name string) *application {
+// status, and its TargetGroupBinding of an API group.
+func (tb *testbed) createExposed(t *testing.T, group string, kind aws.Kind, name string) *application {
 	t.Helper()
 	tb.createNamespace(t, name)
 	g, lb := tb.createGroup(t, kind, name)
@@ -214,7 +220,7 @@ func (tb *testbed) createExposed(t *testing.T, kind aws.Kind, name string) *appl
 	} else {
 		tb.createIngress(t, name, name, lb)
 	}
-	tb.createBinding(t, binding{api: bindings.Group, namespace: name, name: name, service: name, kind: kind, TargetGroup: g, labels: stack(kind, name, name)})
+	tb.createBinding(t, binding{api: group, namespace: name, name: name, service: name, kind: kind, TargetGroup: g, labels: stack(kind, name, name)})
 	return &application{g, name}
 }
 
@@ -232,8 +238,8 @@ func (tb *testbed) createGroup(t *testing.T, kind aws.Kind, name string) (g *aws
 
 // gate makes the pods of a template wait until they are healthy in the group of a
 // binding.
-func gate(template *corev1.PodTemplateSpec, binding string) {
-	template.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(gatePrefix + binding)}}
+func gate(template *corev1.PodTemplateSpec, gate corev1.PodConditionType) {
+	template.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: gate}}
 }
 
 // appLabel is the label by which pods are selected.
