@@ -110,7 +110,7 @@ func (r Results) Check() error {
 		err = errors.Join(err, fmt.Errorf("%s: there is no such cell", unknown))
 	}
 	if err != nil {
-		return fmt.Errorf("Kubernetes %s: %w", r.Kubernetes, err)
+		return fmt.Errorf("results of Kubernetes %s: %w", r.Kubernetes, err)
 	}
 	return nil
 }

@@ -1009,7 +1009,8 @@ func server() []mutant {
 	whole(server, "s.cut(fmt.Errorf(\"%w: shutting down; retry\", drain.ErrUnavailable))", "", "waits that are cut get no answer", "^TestGoingAway$")
 	whole(server, "end := time.Now().Add(s.cfg.Grace)", "end := time.Now().Add(s.cfg.Quiet)", "a replica that goes away cuts all waits", "^TestGoingAway$")
 	whole(server, "if wait <= 0 {", "if true {", "a replica that goes away turns new callers down at once", "^TestGoingAway$")
-	whole(metrics, "m.fallbacks.WithLabelValues(reason) // there", "_ = reason // there", "the first fallback raises no alert", "^TestFallbackReport$")
+	whole(metrics, "m.waits.WithLabelValues(string(outcome))", "_ = outcome", "the first wait that is cut is no increase", "^TestMetrics$")
+	whole(metrics, "m.fallbacks.WithLabelValues(reason)", "_ = reason", "the first fallback raises no alert", "^TestFallbackReport$")
 	whole(metrics, "m.waited.WithLabelValues(outcome).Observe(took.Seconds())", "", "nobody learns how long waits take", "^TestMetrics$")
 
 	whole(loglimit, "if a.refill(now); a.records < 1 {", "if a.refill(now); false {", "strangers fill the log", "^TestLogLimit")

@@ -182,6 +182,7 @@ func TestMetrics(t *testing.T) {
 		body := s.metrics(t)
 		for _, want := range []string{
 			`drain_wait_waits_total{outcome="drained"} 1`,
+			`drain_wait_waits_total{outcome="settle_cut"} 0`,
 			`drain_wait_waits_total{outcome="bad_request"} 1`,
 			`drain_wait_wait_duration_seconds_count{outcome="drained"} 1`,
 			`drain_wait_aws_calls_total{code="OK",operation="DescribeTargetHealth"}`,

@@ -120,7 +120,7 @@ func (y *try) checkHooks(t *testing.T, r *replica) (err error) {
 			err = errors.Join(err, fmt.Errorf("pod %s: its hook: %w %s; may get requests: %v", p.Name, p.HookErr, p.Output, p.MaySend))
 		}
 	}
-	if n := r.outcomes(t, y.name, "drained"); n != gone || gone == 0 {
+	if n := r.drained(t, y.name); n != gone || gone == 0 {
 		err = errors.Join(err, fmt.Errorf("%d of %d hooks were told that their pod is drained", n, gone))
 	}
 	return err

@@ -58,7 +58,7 @@ func TestRollingUpdate(t *testing.T) {
 				for _, p := range tb.kubelet.pods(a.name) {
 					p.checkHook(t, c.settle)
 				}
-				if n := r.outcomes(t, a.name, "drained"); n != int(c.replicas) {
+				if n := r.drained(t, a.name); n != int(c.replicas) {
 					t.Errorf("%d of %d hooks were told that their pod is drained", n, c.replicas)
 				}
 			})
@@ -94,9 +94,8 @@ func (r report) checkHook(t *testing.T, settle time.Duration) {
 	}
 }
 
-// outcomes counts the calls for pods of a namespace that a replica answered with
-// an outcome.
-func (r *replica) outcomes(t *testing.T, namespace, outcome string) (n int) {
+// drained counts the calls for pods of a namespace that a replica answered with drained.
+func (r *replica) drained(t *testing.T, namespace string) (n int) {
 	t.Helper()
 	text, err := os.ReadFile(r.log)
 	if err != nil {
@@ -104,7 +103,7 @@ func (r *replica) outcomes(t *testing.T, namespace, outcome string) (n int) {
 	}
 	for line := range bytes.Lines(text) {
 		var entry struct{ Namespace, Outcome string }
-		if json.Unmarshal(line, &entry) == nil && entry.Namespace == namespace && entry.Outcome == outcome {
+		if json.Unmarshal(line, &entry) == nil && entry.Namespace == namespace && entry.Outcome == "drained" {
 			n++
 		}
 	}

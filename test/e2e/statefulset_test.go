@@ -54,7 +54,7 @@ func TestStatefulSet(t *testing.T) {
 		if held := got.HookEnded.Sub(got.Deleted); held < fallback {
 			t.Errorf("old hook ended after %v; want its fallback of %v", held, fallback)
 		}
-		if n := r.outcomes(t, a.name, "drained"); n != 0 {
+		if n := r.drained(t, a.name); n != 0 {
 			t.Errorf("%d calls were told that the pod is drained", n)
 		}
 	})
@@ -71,7 +71,7 @@ func TestStatefulSet(t *testing.T) {
 				p.checkHook(t, settleALB)
 			}
 		}
-		if n := r.outcomes(t, a.name, "drained"); n != replicas {
+		if n := r.drained(t, a.name); n != replicas {
 			t.Errorf("%d of %d hooks were told that their pod is drained", n, replicas)
 		}
 	})
