@@ -35,6 +35,7 @@ func TestInstallByHelm(t *testing.T) {
 	other := filepath.Join(in.dir, "other.yaml")
 	write(t, other, []byte("replicas: 3\ncommonLabels: {team: edge}\nmaxWaits: 5000\nnetworkPolicy: {monitoringNamespace: monitoring}\n"))
 
+	in.run(t, "helm lint --strict charts/drain-wait")
 	install := commandIn("README.md", "helm install", "registry.example.com/drain-wait", strings.TrimSuffix(in.image, ":v1"))
 	in.run(t, install+" -f "+world+" -f "+other)
 	in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait rollout status"))
