@@ -123,6 +123,11 @@ func build(dir string) error {
 	if err := os.Symlink(strings.TrimSpace(string(out)), filepath.Join(dir, "clients")); err != nil {
 		return err
 	}
+	for _, module := range []string{"chart", "image"} { // where the tests run there is no network
+		if err := command("go", "-C", "../../tools/"+module, "mod", "download").Run(); err != nil {
+			return fmt.Errorf("get what tools/%s needs: %w", module, err)
+		}
+	}
 	if err := getServiceMonitors(filepath.Join(dir, "servicemonitors.yaml")); err != nil {
 		fmt.Fprintf(os.Stderr, "\n*** e2e: SKIPPED: the definition of ServiceMonitors cannot be had: %v ***\n\n", err)
 	}
