@@ -1,10 +1,9 @@
 // Docs writes the generated parts of the documentation:
 //
-//	docs/reference.md      tables made of the API's description, the flags, the
-//	                       metrics and the manual of the hook client
+//	docs/reference.md      tables made of the API's description, the flags, the chart's
+//	                       values, the metrics and the manual of the hook client
 //	docs/architecture.md   the table of packages
 //	docs/compatibility.md  the matrix of what was tried
-//	docs/install.md        the table of the chart's values
 //	docs/messages.md       every text that users can see
 //	docs/simulator.md      what the simulator assumes
 //
@@ -45,12 +44,12 @@ func generate(root string) (map[string]string, error) {
 			"statuses":   func() (string, error) { return statuses(root) },
 			"body":       func() (string, error) { return bodies(root) },
 			"flags":      flagTables,
+			"values":     func() (string, error) { return valuesTable(root) },
 			"metrics":    files.metrics,
 			"prestop":    files.prestopManual,
 		},
 		"docs/architecture.md":  {"packages": files.packageTable},
 		"docs/compatibility.md": {"matrix": func() (string, error) { return matrixTables(root) }},
-		"docs/install.md":       {"values": func() (string, error) { return valuesTable(root) }},
 	}
 	simulator, err := simulatorPage(root)
 	if err != nil {
