@@ -227,11 +227,12 @@ func (in *installation) writeOverlay(t *testing.T, overlay, base string) {
 	write(t, filepath.Join(overlay, "kustomization.yaml"), []byte(text))
 }
 
-// oldDeploy is deploy as it was before its last change, or as it is where git cannot tell.
+// oldDeploy is deploy as it was before its manifests were changed last, or as it is where
+// git cannot tell.
 func (in *installation) oldDeploy(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(in.dir, "old")
-	out, err := in.shell(`commit=$(git log -1 --skip=1 --format=%H -- deploy) && test -n "$commit" && mkdir -p ` + dir +
+	out, err := in.shell(`commit=$(git log -1 --skip=1 --format=%H -- ':(glob)deploy/*.yaml') && test -n "$commit" && mkdir -p ` + dir +
 		` && git archive "$commit" deploy | tar -x -C ` + dir + ` && echo "$commit"`)
 	if err != nil {
 		t.Logf("*** SKIPPED: the upgrade from an earlier deploy: git does not have it: %v ***", err)
