@@ -53,8 +53,8 @@ var injections = map[string]injection{
 		volume: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
 		installer: &corev1.Container{
 			Name: clientName, Image: "registry.example.com/drain-wait:v1", ImagePullPolicy: corev1.PullIfNotPresent,
-			Command:      []string{"/prestop", "install", "/drain-wait"},
-			VolumeMounts: []corev1.VolumeMount{{Name: clientName, MountPath: "/drain-wait"}},
+			Command:      []string{"/prestop", "install", "/client"},
+			VolumeMounts: []corev1.VolumeMount{{Name: clientName, MountPath: "/client"}},
 			SecurityContext: &corev1.SecurityContext{
 				RunAsNonRoot: new(true), AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 				Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
