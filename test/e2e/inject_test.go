@@ -64,6 +64,7 @@ var injections = map[string]injection{
 		},
 		cases: []injectCase{
 			{"a container of the name", "asks", podWith("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), toNone},
+			{"annotations that cannot grow", "asks", annotated("a: " + strings.Repeat("ü", 1<<17-20)), toNone},
 			{"an init container of the name", "asks", podWith("initContainers: [{name: drain-wait-client, image: a}]", plainApp), toNone},
 			{"an emptyDir of the name", "asks", podWith("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), toNone},
 			{"a webhook that moves images", "asks", webhooked("mirror", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
@@ -270,6 +271,12 @@ var injectCases = []injectCase{
 	{"static pod", "asks", podOf(`metadata: {annotations: {kubernetes.io/config.mirror: a}}`, "nodeName: node-1", plainApp), toNone},
 	{"Windows", "asks", podWith("os: {name: windows}", plainApp), toNone},
 	{"Windows by its node", "asks", podWith("nodeSelector: {kubernetes.io/os: windows}", plainApp), toNone},
+	{"Windows by its affinity", "asks", podWith(`affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+		{matchExpressions: [{key: kubernetes.io/os, operator: In, values: [windows]}]}]}}}`, plainApp), toNone},
+	{"Windows by its options", "asks", podWith("securityContext: {windowsOptions: {runAsUserName: ContainerUser}}", plainApp), toNone},
+	{"Windows by a container's options", "asks", podWith("hostname: a", `{name: app, image: a, securityContext: {windowsOptions: {runAsUserName: ContainerUser}}}`), toNone},
+	{"not Windows by its affinity", "asks", podWith(`affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+		{matchExpressions: [{key: kubernetes.io/os, operator: NotIn, values: [windows]}, {key: kubernetes.io/arch, operator: Exists}]}]}}}`, plainApp), toApp},
 	{"Linux by name", "asks", podWith("os: {name: linux}, nodeSelector: {kubernetes.io/os: linux}", plainApp), toApp},
 	{"the service itself", serviceName, podOf(asking, "hostname: a", plainApp), toNone},
 	{"the system", "kube-system", podOf(asking, "hostname: a", plainApp), toNone},
@@ -295,6 +302,7 @@ var injectCases = []injectCase{
 	{"no grace period", "asks", podWith("terminationGracePeriodSeconds: 0", plainApp), toApp},
 	{"less than no grace period", "asks", podWith("terminationGracePeriodSeconds: -1", plainApp), toApp},
 	{"a long grace period", "asks", podWith("terminationGracePeriodSeconds: 86400", plainApp), toApp},
+	{"a grace period that no double holds", "asks", podWith("terminationGracePeriodSeconds: 9007199254740992", plainApp), toNone},
 	{"a grace period that cannot grow", "asks", podWith("terminationGracePeriodSeconds: 9223372036854775807", plainApp), toNone},
 	{"a deadline and a probe's grace period", "asks", podWith("activeDeadlineSeconds: 10",
 		`{name: app, image: a, livenessProbe: {httpGet: {port: 80}, terminationGracePeriodSeconds: 5}}`), toApp},
@@ -665,7 +673,6 @@ func startInjection(t *testing.T) *testbed {
 func TestInject(t *testing.T) {
 	t.Parallel()
 	tb := startInjection(t)
-	expressionErrors := 0
 	for _, name := range slices.Sorted(maps.Keys(injections)) {
 		in := injections[name]
 		cases := slices.Concat(injectCases, in.cases)
@@ -674,9 +681,8 @@ func TestInject(t *testing.T) {
 			tb.usePolicy(t, in.values, podOf(asking, "hostname: a", plainApp), podWith("hostname: a", plainApp))
 			tb.checkAll(t, &in, cases, pods)
 		})
-		expressionErrors += 2 // by the grace period that cannot grow, in each of its creations
-		if got := tb.policyErrors(t); got != expressionErrors {
-			t.Errorf("%d expressions failed, want %d", got, expressionErrors)
+		if got := tb.policyErrors(t); got > 0 {
+			t.Errorf("%d expressions failed", got)
 		}
 	}
 }
