@@ -52,7 +52,7 @@ var injections = map[string]injection{
 		alb:    20, nlb: 120,
 		volume: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
 		installer: &corev1.Container{
-			Name: clientName, Image: "registry.example.com/drain-wait:v1", ImagePullPolicy: corev1.PullIfNotPresent,
+			Name: clientName, Image: "registry.example.com/drain-wait:v1", ImagePullPolicy: corev1.PullAlways,
 			Command:      []string{"/prestop", "install", "/client"},
 			VolumeMounts: []corev1.VolumeMount{{Name: clientName, MountPath: "/client"}},
 			SecurityContext: &corev1.SecurityContext{
@@ -159,6 +159,9 @@ func (in *injection) install(p *corev1.Pod) {
 	}
 	if p.Labels[webhookLabel] == "mirror" {
 		c.Image = mirrored(c.Image)
+	}
+	if slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.ImagePullPolicy != corev1.PullAlways }) {
+		c.ImagePullPolicy = corev1.PullIfNotPresent
 	}
 	r := p.Spec.Containers[0].Resources
 	c.Resources = corev1.ResourceRequirements{Limits: shared(r.Limits), Requests: shared(r.Requests)}
@@ -367,6 +370,8 @@ var injectCases = []injectCase{
 		`{name: app, image: a, resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi, hugepages-2Mi: 2Mi, example.com/gpu: "1"}}}`), toApp},
 	{"a claim", "asks", podWith("resourceClaims: [{name: gpu, resourceClaimName: a}]", `{name: app, image: a, resources: {claims: [{name: gpu}]}}`), toApp},
 	{"resources of the pod", "asks", podWith(`resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi}}`, limited("app"), plainWeb), wish{hooks: []string{"app", "web"}}},
+
+	{"images that are pulled if not present", "asks", podWith("hostname: a", `{name: app, image: a, imagePullPolicy: IfNotPresent}`, ownHook), toApp},
 
 	// After a webhook.
 	{"a mesh's container", "asks", webhooked("sidecar", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
