@@ -52,9 +52,9 @@ var injections = map[string]injection{
 		alb:    20, nlb: 120,
 		volume: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
 		installer: &corev1.Container{
-			Name: clientName, Image: "registry.example.com/drain-wait:v1", ImagePullPolicy: corev1.PullIfNotPresent,
-			Command:      []string{"/prestop", "install", "/drain-wait"},
-			VolumeMounts: []corev1.VolumeMount{{Name: clientName, MountPath: "/drain-wait"}},
+			Name: clientName, Image: "registry.example.com/drain-wait:v1", ImagePullPolicy: corev1.PullAlways,
+			Command:      []string{"/prestop", "install", "/client"},
+			VolumeMounts: []corev1.VolumeMount{{Name: clientName, MountPath: "/client"}},
 			SecurityContext: &corev1.SecurityContext{
 				RunAsNonRoot: new(true), AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 				Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
@@ -64,6 +64,7 @@ var injections = map[string]injection{
 		},
 		cases: []injectCase{
 			{"a container of the name", "asks", podWith("hostname: a", plainApp, `{name: drain-wait-client, image: a}`), toNone},
+			{"annotations that cannot grow", "asks", annotated("a: " + strings.Repeat("ü", 1<<17-20)), toNone},
 			{"an init container of the name", "asks", podWith("initContainers: [{name: drain-wait-client, image: a}]", plainApp), toNone},
 			{"an emptyDir of the name", "asks", podWith("volumes: [{name: drain-wait-client, emptyDir: {}}]", plainApp), toNone},
 			{"a webhook that moves images", "asks", webhooked("mirror", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
@@ -158,6 +159,9 @@ func (in *injection) install(p *corev1.Pod) {
 	}
 	if p.Labels[webhookLabel] == "mirror" {
 		c.Image = mirrored(c.Image)
+	}
+	if slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.ImagePullPolicy != corev1.PullAlways }) {
+		c.ImagePullPolicy = corev1.PullIfNotPresent
 	}
 	r := p.Spec.Containers[0].Resources
 	c.Resources = corev1.ResourceRequirements{Limits: shared(r.Limits), Requests: shared(r.Requests)}
@@ -270,6 +274,12 @@ var injectCases = []injectCase{
 	{"static pod", "asks", podOf(`metadata: {annotations: {kubernetes.io/config.mirror: a}}`, "nodeName: node-1", plainApp), toNone},
 	{"Windows", "asks", podWith("os: {name: windows}", plainApp), toNone},
 	{"Windows by its node", "asks", podWith("nodeSelector: {kubernetes.io/os: windows}", plainApp), toNone},
+	{"Windows by its affinity", "asks", podWith(`affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+		{matchExpressions: [{key: kubernetes.io/os, operator: In, values: [windows]}]}]}}}`, plainApp), toNone},
+	{"Windows by its options", "asks", podWith("securityContext: {windowsOptions: {runAsUserName: ContainerUser}}", plainApp), toNone},
+	{"Windows by a container's options", "asks", podWith("hostname: a", `{name: app, image: a, securityContext: {windowsOptions: {runAsUserName: ContainerUser}}}`), toNone},
+	{"not Windows by its affinity", "asks", podWith(`affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+		{matchExpressions: [{key: kubernetes.io/os, operator: NotIn, values: [windows]}, {key: kubernetes.io/arch, operator: Exists}]}]}}}`, plainApp), toApp},
 	{"Linux by name", "asks", podWith("os: {name: linux}, nodeSelector: {kubernetes.io/os: linux}", plainApp), toApp},
 	{"the service itself", serviceName, podOf(asking, "hostname: a", plainApp), toNone},
 	{"the system", "kube-system", podOf(asking, "hostname: a", plainApp), toNone},
@@ -295,6 +305,7 @@ var injectCases = []injectCase{
 	{"no grace period", "asks", podWith("terminationGracePeriodSeconds: 0", plainApp), toApp},
 	{"less than no grace period", "asks", podWith("terminationGracePeriodSeconds: -1", plainApp), toApp},
 	{"a long grace period", "asks", podWith("terminationGracePeriodSeconds: 86400", plainApp), toApp},
+	{"a grace period that no double holds", "asks", podWith("terminationGracePeriodSeconds: 9007199254740992", plainApp), toNone},
 	{"a grace period that cannot grow", "asks", podWith("terminationGracePeriodSeconds: 9223372036854775807", plainApp), toNone},
 	{"a deadline and a probe's grace period", "asks", podWith("activeDeadlineSeconds: 10",
 		`{name: app, image: a, livenessProbe: {httpGet: {port: 80}, terminationGracePeriodSeconds: 5}}`), toApp},
@@ -332,6 +343,7 @@ var injectCases = []injectCase{
 		`{name: app, image: a, volumeMounts: [{name: data, mountPath: /drain-wait-data}]}`), toApp},
 	{"a device at the path", "asks", podWith("volumes: [{name: data, persistentVolumeClaim: {claimName: a}}]",
 		`{name: own, image: a, volumeDevices: [{name: data, devicePath: /drain-wait}]}`, plainApp), toApp},
+	{"a container of our image, where the path is a program", "asks", podWith("hostname: a", `{name: own, image: "registry.example.com/drain-wait:v0"}`, plainApp), toApp},
 	{"nothing but a mount at the path", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
 		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`), toNone},
 	{"volumes that stay on the node", "asks", podOf(`metadata: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "data"}}`,
@@ -359,6 +371,8 @@ var injectCases = []injectCase{
 		`{name: app, image: a, resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi, hugepages-2Mi: 2Mi, example.com/gpu: "1"}}}`), toApp},
 	{"a claim", "asks", podWith("resourceClaims: [{name: gpu, resourceClaimName: a}]", `{name: app, image: a, resources: {claims: [{name: gpu}]}}`), toApp},
 	{"resources of the pod", "asks", podWith(`resources: {requests: {cpu: "1"}, limits: {cpu: "1", memory: 1Gi}}`, limited("app"), plainWeb), wish{hooks: []string{"app", "web"}}},
+
+	{"images that are pulled if not present", "asks", podWith("hostname: a", `{name: app, image: a, imagePullPolicy: IfNotPresent}`, ownHook), toApp},
 
 	// After a webhook.
 	{"a mesh's container", "asks", webhooked("sidecar", plainApp), wish{hooks: []string{"app", "istio-proxy"}}},
@@ -665,7 +679,6 @@ func startInjection(t *testing.T) *testbed {
 func TestInject(t *testing.T) {
 	t.Parallel()
 	tb := startInjection(t)
-	expressionErrors := 0
 	for _, name := range slices.Sorted(maps.Keys(injections)) {
 		in := injections[name]
 		cases := slices.Concat(injectCases, in.cases)
@@ -674,9 +687,8 @@ func TestInject(t *testing.T) {
 			tb.usePolicy(t, in.values, podOf(asking, "hostname: a", plainApp), podWith("hostname: a", plainApp))
 			tb.checkAll(t, &in, cases, pods)
 		})
-		expressionErrors += 2 // by the grace period that cannot grow, in each of its creations
-		if got := tb.policyErrors(t); got != expressionErrors {
-			t.Errorf("%d expressions failed, want %d", got, expressionErrors)
+		if got := tb.policyErrors(t); got > 0 {
+			t.Errorf("%d expressions failed", got)
 		}
 	}
 }

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"testing"
@@ -248,6 +248,11 @@ func (w *worker) prepare(ctx context.Context, p *corev1.Pod, addr netip.Addr) (e
 		if volumes[v.Name], err = os.MkdirTemp(w.k.tb.dir, "volume-"); err != nil {
 			return e, err
 		}
+		if v.EmptyDir != nil { // anybody may write there
+			if err := os.Chmod(volumes[v.Name], 0o777); err != nil {
+				return e, err
+			}
+		}
 		if v.Projected != nil {
 			if err := w.k.tb.project(ctx, p, v.Projected, volumes[v.Name]); err != nil {
 				return e, fmt.Errorf("volume %s: %w", v.Name, err)
@@ -273,22 +278,27 @@ func (w *worker) prepare(ctx context.Context, p *corev1.Pod, addr netip.Addr) (e
 	return e, nil
 }
 
-// initialize runs the init containers. They run nothing but the hook client.
+// initialize runs the init containers. They run nothing but the hook client, from what our
+// image has.
 func (w *worker) initialize(ctx context.Context, p *corev1.Pod, volumes map[string]string) error {
 	for _, c := range p.Spec.InitContainers {
-		args := slices.Clone(c.Command)
-		for i := range args {
-			for _, m := range c.VolumeMounts {
-				if args[i] == m.MountPath {
-					args[i] = volumes[m.Name]
-				}
-			}
+		e := environment{Image: program("image"), Args: c.Command, UID: 65532, ReadOnly: true, Mounts: make(map[string]string)}
+		for _, m := range c.VolumeMounts {
+			e.Mounts[m.MountPath] = volumes[m.Name]
 		}
-		if args[0] != "/prestop" {
-			return fmt.Errorf("init container %s: nothing is known of %s", c.Name, args[0])
+		init, err := startProcess(nextAddress(), w.k.tb.dir, fmt.Sprintf("%s-%s-%.8s-%s", p.Namespace, p.Name, p.UID, c.Name), e)
+		if err != nil {
+			return err
 		}
-		if out, err := exec.CommandContext(ctx, program("prestop"), args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("init container %s: %w: %s", c.Name, err, out)
+		select {
+		case <-init.exited:
+		case <-ctx.Done():
+			init.kill()
+			return ctx.Err()
+		}
+		if state := init.cmd.ProcessState; !state.Success() {
+			log, err := os.ReadFile(init.log)
+			return errors.Join(fmt.Errorf("init container %s: %v: %s", c.Name, state, log), err)
 		}
 	}
 	return nil

@@ -141,7 +141,12 @@ func build(dir string) error {
 			return fmt.Errorf("build the programs: %w", err)
 		}
 	}
-	return nil
+	image := filepath.Join(dir, "image") // what our image has
+	err = os.Mkdir(image, 0o755)
+	for _, name := range []string{"drain-wait", "prestop"} {
+		err = errors.Join(err, os.Link(filepath.Join(dir, name), filepath.Join(image, name)))
+	}
+	return err
 }
 
 // getServiceMonitors links the Prometheus Operator's definition of ServiceMonitors, of the

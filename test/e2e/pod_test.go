@@ -137,7 +137,8 @@ func startProcess(addr netip.AddrPort, dir, name string, e environment) (*proces
 	)
 	if err != nil {
 		p.kill()
-		return nil, err
+		log, _ := os.ReadFile(p.log) // says why, if the process has ended early
+		return nil, fmt.Errorf("%w; its log: %s", err, log)
 	}
 	return p, plugged.Close()
 }

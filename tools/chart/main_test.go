@@ -159,6 +159,17 @@ func TestForms(t *testing.T) {
 		"one replica":   {"replicas": 1},
 		"nothing extra": {"networkPolicy": map[string]any{"enabled": false}, "serviceAccount": map[string]any{"create": false, "name": "mine"}, "rbac": map[string]any{"create": false}},
 		"no limits":     {"resources": map[string]any{"limits": nil}},
+		"null":          {"commonLabels": nil, "podLabels": nil, "podAnnotations": nil, "serviceAccount": map[string]any{"annotations": nil}, "serviceMonitor": map[string]any{"enabled": true, "labels": nil}},
+		"names that YAML takes for something else": {
+			"namespaces": []any{"007", "true"}, "priorityClassName": "1e3", "serviceAccount": map[string]any{"name": "0x1f"},
+			"networkPolicy": map[string]any{"monitoringNamespace": "1e3"}, "imagePullSecrets": []any{map[string]any{"name": "1"}},
+		},
+		"keys of ours or of another value": {
+			"commonLabels": map[string]any{"team": "a", "release": "b"}, "podLabels": map[string]any{"team": "c"},
+			"serviceMonitor": map[string]any{"enabled": true, "labels": map[string]any{"release": "prometheus"}},
+			"serviceAccount": map[string]any{"roleArn": "arn:aws:iam::123456789012:role/a", "annotations": map[string]any{"eks.amazonaws.com/role-arn": "b"}},
+			"extraEnv":       []any{map[string]any{"name": "GOMEMLIMIT", "value": "1GiB"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newForm(t, values)
@@ -305,6 +316,13 @@ func TestRefusals(t *testing.T) {
 		{"settleSeconds: {nlb: 2m}", "at '/settleSeconds/nlb': got string, want integer"},
 		{"maxWaits: 0", "at '/maxWaits': minimum: got 0, want 1"},
 		{"extraArgs: [log-level=debug]", "at '/extraArgs/0': 'log-level=debug' does not match pattern"},
+		{"extraArgs: [--settle-nlb=240s]", "at '/extraArgs/0': 'not' failed"},
+		{"extraArgs: [--namespaces]", "at '/extraArgs/0': 'not' failed"},
+		{"fullnameOverride: 'on'", "at '/fullnameOverride': 'not' failed"},
+		{"podLabels: {app.kubernetes.io/name: a}", "at '/podLabels/app.kubernetes.io~1name': false schema"},
+		{"podLabels: {sidecar.istio.io/inject: 'true'}", "at '/podLabels/sidecar.istio.io~1inject': false schema"},
+		{"commonLabels: {app.kubernetes.io/name: a}", "at '/commonLabels/app.kubernetes.io~1name': false schema"},
+		{"podAnnotations: {linkerd.io/inject: enabled}", "at '/podAnnotations/linkerd.io~1inject': false schema"},
 		{"extraEnv: [{nam: A}]", "at '/extraEnv/0': missing property 'name'"},
 		{"resources: {limits: {memory: 0.5Gi}}", "at '/resources/limits/memory': '0.5Gi' does not match pattern"},
 		{"networkPolicy: {apiServer: {cidrs: [10.0.0.1]}}", "at '/networkPolicy/apiServer/cidrs/0': '10.0.0.1' does not match pattern"},

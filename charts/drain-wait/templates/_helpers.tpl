@@ -4,7 +4,7 @@
 {{- end }}
 
 {{- define "drain-wait.serviceAccount" -}}
-{{ .Values.serviceAccount.name | default (include "drain-wait.name" .) }}
+{{ .Values.serviceAccount.name | default (include "drain-wait.name" .) | toYaml }}
 {{- end }}
 
 {{- define "drain-wait.selector" -}}
