@@ -1013,11 +1013,11 @@ func server() []mutant {
 	whole(metrics, "m.fallbacks.WithLabelValues(reason)", "_ = reason", "the first fallback raises no alert", "^TestFallbackReport$")
 	whole(metrics, "m.waited.WithLabelValues(outcome).Observe(took.Seconds())", "", "nobody learns how long waits take", "^TestMetrics$")
 
-	whole(loglimit, "if a.refill(now); a.records < 1 {", "if a.refill(now); false {", "strangers fill the log", "^TestLogLimit")
-	whole(loglimit, "a.records -= weight", "a.records--", "large records fill the log", "^TestLogLimit")
+	whole(loglimit, "if a.TokensAt(now) < 1 {", "if false {", "strangers fill the log", "^TestLogLimit")
+	whole(loglimit, "a.ReserveN(now, weight)", "a.ReserveN(now, 1)", "large records fill the log", "^TestLogLimit")
 	whole(loglimit, "if leftOut > 0 {", "if false {", "nobody learns that the log lacks lines", "^TestLogLimit")
 	whole(loglimit, "kind = logKind{}\n", "", "messages that are never the same fill log and memory", "^TestLogLimit")
-	whole(loglimit, "logRate*now.Sub(a.at).Seconds()", "0*now.Sub(a.at).Seconds()", "after a flood the log is silent for good", "^TestLogLimit")
+	whole(loglimit, "rate.NewLimiter(logRate, logBurst)", "rate.NewLimiter(0, logBurst)", "after a flood the log is silent for good", "^TestLogLimit")
 	return all
 }
 
