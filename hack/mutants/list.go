@@ -602,7 +602,6 @@ func copies() []mutant {
 	add(replicas, "n != last {", "n >= 0 || n != last {", "each heartbeat of a slice sets the rate anew")
 	add(replicas, "var name string\n", "if e.Conditions.Ready != nil && !*e.Conditions.Ready {\ncontinue\n}\nvar name string\n", "a replica that goes away has no share of the rate: AWS throttles the controller")
 	add(replicas, "running[cmp.Or(name, e.Addresses[0])] = true", "running[cmp.Or(e.Addresses[0], name)] = true", "a dual-stack Service halves the rate")
-	add(replicas, "!ok || namespace == \"\" || name == \"\"", "!ok", "a mistyped --own-service goes unnoticed")
 
 	add(stores, "if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {", "if unknown, ok := obj.(cache.DeletedFinalStateUnknown); false && ok {", "a deletion that the watch missed goes unnoticed")
 	add(stores, "Labels: pick(m.Labels, keys), Annotations: pick(m.Annotations, keys),", "Labels: m.Labels, Annotations: m.Annotations,", "all annotations of all objects are kept: memory grows")

@@ -229,15 +229,6 @@ func parse(t *testing.T, text string) []metav1.Object {
 	}
 }
 
-func TestNewRefusesBadOwnService(t *testing.T) {
-	for _, own := range []string{"drain-wait", "/drain-wait", "drain-wait/"} {
-		_, err := New(Config{REST: &rest.Config{Host: "http://cluster"}, OwnService: own, OnReplicas: func(int) {}})
-		if err == nil || !strings.Contains(err.Error(), own) {
-			t.Errorf("OwnService %q: error %v, want one that names it", own, err)
-		}
-	}
-}
-
 func TestNewLeavesCallersConfigAlone(t *testing.T) {
 	config := &rest.Config{Host: "http://cluster"}
 	if _, err := New(Config{REST: config}); err != nil {
