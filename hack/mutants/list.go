@@ -876,6 +876,7 @@ func answers() []mutant {
 	add(clients, "cmp.Or(region, g.Region(), cfg.Region)", "cmp.Or(region, cfg.Region)", "a group of another Region is not found")
 	add(clients, "cmp.Or(region, g.Region(), cfg.Region)", "cmp.Or(g.Region(), region, cfg.Region)", "--aws-region does not count")
 	add(clients, "if clients[a] == nil {", "if true {", "each call assumes the role anew: STS throttles")
+	add(clients, "if len(clients) >= maxAnswers {", "if false {", "roles that people make up fill the memory")
 	add(clients, "if a.roleARN != \"\" {", "if false {", "a group of another account is read without its role")
 	add(clients, "if a.externalID != \"\" {", "if false {", "a role that asks for an external ID is not assumed")
 	add(clients, "return aws.NopRetryer{} }", "return aws.NopRetryer{} }\n\tcfg.Retryer = nil", "the SDK retries by itself: more calls than the rate allows")
