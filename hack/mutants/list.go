@@ -954,7 +954,6 @@ func server() []mutant {
 	whole(connections, "MaxHeaderBytes:    16 << 10,", "", "headers of a megabyte are read", "^TestQueryBounds$")
 
 	add(sources, "different >= s.limit && from.equal[query] == 0 ||", "different >= s.limit ||", "the hooks of one pod's containers refuse each other")
-	add(sources, "s.limit > 0 && (", "(", "--max-waits-per-source=0 refuses all")
 	add(sources, "different >= s.limit && from.equal[query] == 0 || ", "", "one address holds four times as many waits as it may")
 	add(sources, "different >= s.limit", "different > s.limit", "one address holds one wait more than it may")
 	whole(sources, " || from.all >= mostEqual*s.limit", "", "one address takes all waits that there may be", "^TestOneSourceCannotTakeAllWaits$")

@@ -56,17 +56,3 @@ func TestEmptyParameters(t *testing.T) {
 		}
 	}
 }
-
-// TestEqualCallAtTheLimit: the hook of a pod's second container is not one wait too many.
-func TestEqualCallAtTheLimit(t *testing.T) {
-	s := newSources(1)
-	if _, err := s.acquire("a", "1"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.acquire("a", "1"); err != nil {
-		t.Errorf("an equal call at the limit: %v", err)
-	}
-	if _, err := s.acquire("a", "2"); err == nil {
-		t.Error("another call beyond the limit is taken")
-	}
-}

@@ -37,7 +37,7 @@ type Settings struct {
 	// names and addresses, and a profile costs time.
 	Pprof bool
 	// WaitsPerSource is how many waits one source address may hold; equal ones count
-	// once, and 0 means any number. A proxy can hide a whole node behind one address.
+	// once. A proxy can hide a whole node behind one address.
 	WaitsPerSource int
 	// MaxWaits is how many waits there may be in all; 0 means any number. The memory
 	// that they need is known; see deploy/deployment.yaml.
