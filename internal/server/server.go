@@ -237,9 +237,9 @@ func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 // statusOf is the one place where an error becomes a status. The name is the "error"
 // of the JSON body.
 func statusOf(err error) (status int, name string) {
-	var bad *badParameter
+	_, bad := errors.AsType[*badParameter](err)
 	switch {
-	case errors.As(err, &bad):
+	case bad:
 		return http.StatusBadRequest, "bad_request"
 	case errors.Is(err, drain.ErrNotFound):
 		return http.StatusNotFound, "not_found"
