@@ -26,9 +26,8 @@ type Config struct {
 	// OwnService is the namespace/name of the Service in front of this program's own
 	// replicas; empty where there is none.
 	OwnService string
-	// OnCheckpoint, which may be nil, is told the checkpoint annotation of each binding
-	// with an ARN whenever it is read; ok is false where there is none (any more). It
-	// must not block.
+	// OnCheckpoint is told the checkpoint annotation of each binding with an ARN whenever
+	// it is read; ok is false where there is none (any more). It must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
 	// OnReplicas is told how many replicas of OwnService, if there is one, are running,
 	// ready or not: when that is first known, and when it changes. It must not block.

@@ -69,6 +69,9 @@ func inWorld(t *testing.T, cfg Config, f func(t *testing.T, w *world)) {
 			return api.RoundTrip(r)
 		})}
 		cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+		if cfg.OnCheckpoint == nil {
+			cfg.OnCheckpoint = func(_, _ string, _ bool) {}
+		}
 		x, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
