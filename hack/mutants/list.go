@@ -919,7 +919,6 @@ func server() []mutant {
 	add(parameters, "caller.Addr().Unmap().WithZone(\"\"), forwarded(r.Header)", "caller.Addr().Unmap().WithZone(\"\"), false", "a caller behind a proxy is answered for the proxy's pod")
 	add(parameters, "err != nil || req.Pod != \"\" || req.IP.IsValid() {", "err != nil || req.IP.IsValid() {", "the address of a kubelet or a proxy goes with pod=: 404")
 	add(parameters, "err != nil || req.Pod != \"\" || req.IP.IsValid() {", "err != nil || req.Pod != \"\" {", "ip= does not count")
-	add(parameters, "if notAddress != nil {\n\t\treturn req, &bad", "if false {\n\t\treturn req, &bad", "a caller without an address is not told what is missing")
 	add(parameters, "req.IP, req.Inferred = req.Caller, true", "req.IP, req.Inferred = req.Caller, false", "an address that nobody named is looked for in all groups")
 	add(parameters, "h.Get(\"Via\") != \"\" ||", "", "a caller behind a proxy is answered for the proxy's pod")
 	add(parameters, "|| h.Get(\"X-Forwarded-For\") != \"\"", "", "a caller behind an old proxy is answered for the proxy's pod")

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -20,15 +19,6 @@ func TestCallersAddress(t *testing.T) {
 		if req, err := parse(r); err != nil || req.Caller.String() != want || req.IP != req.Caller || !req.Inferred {
 			t.Errorf("%s: called by %s, for %s (inferred: %t), error %v; want %s", remote, req.Caller, req.IP, req.Inferred, err, want)
 		}
-	}
-	r := httptest.NewRequest(http.MethodGet, "/drain-delay", http.NoBody)
-	r.RemoteAddr = "@" // of a Unix socket
-	if _, err := parse(r); err == nil || !strings.Contains(err.Error(), "the caller's is not known") {
-		t.Errorf("a caller without an address: error %v", err)
-	}
-	r.URL.RawQuery = "ip=10.0.0.1"
-	if req, err := parse(r); err != nil || req.IP.String() != "10.0.0.1" {
-		t.Errorf("a caller without an address that names one: %v, error %v", req, err)
 	}
 }
 
