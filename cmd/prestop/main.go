@@ -110,7 +110,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 func runHook(args []string, stdout, stderr io.Writer) int {
 	h := newHook(os.Getenv)
 	flags := h.flags()
-	err := parse(flags, args, os.LookupEnv)
+	err := parse(flags, args, os.Getenv)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(stdout, "prestop waits until the pod may stop. Flags:")
 		flags.SetOutput(stdout)
@@ -152,38 +152,27 @@ func (h *hook) flags() *flag.FlagSet {
 	return f
 }
 
-// parse sets the flags from the environment and the command line. A bad variable
-// does not keep the rest from being set.
-func parse(f *flag.FlagSet, args []string, lookup func(string) (string, bool)) (failed error) {
+// parse sets the flags from the command line, and those that are not there from the
+// environment: it must not add to a flag that may be repeated. A mistake does not keep
+// the rest from being set.
+func parse(f *flag.FlagSet, args []string, getenv func(string) string) error {
+	failed := f.Parse(args)
+	if failed == nil && f.NArg() > 0 {
+		failed = fmt.Errorf("unknown argument %q", f.Arg(0))
+	}
+	given := make(map[string]bool)
+	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	f.VisitAll(func(fl *flag.Flag) {
 		name := api.Variable(fl.Name)
-		value, ok := lookup(name)
-		if !ok || value == "" || onCommandLine(args, fl.Name) {
+		value := getenv(name)
+		if value == "" || given[fl.Name] {
 			return
 		}
 		if err := f.Set(fl.Name, value); err != nil {
-			failed = fmt.Errorf("environment variable %s: %w", name, err)
+			failed = cmp.Or(failed, fmt.Errorf("environment variable %s: %w", name, err))
 		}
 	})
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("unknown argument %q", f.Arg(0))
-	}
 	return failed
-}
-
-// onCommandLine says whether a flag is given there: the environment must not add
-// to a flag that may be repeated.
-func onCommandLine(args []string, name string) bool {
-	for _, a := range args {
-		a, _, _ = strings.Cut(a, "=")
-		if a == "-"+name || a == "--"+name {
-			return true
-		}
-	}
-	return false
 }
 
 // newHook makes a hook with the defaults, which knows of its pod what the

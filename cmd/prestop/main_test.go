@@ -25,6 +25,7 @@ func TestFlags(t *testing.T) {
 		"all":           {"--server http://[::1]:81/x --max-delay 90 --fallback=1m30s -settle 15 --ingress a --ingress b --strict", nil, "http://[::1]:81/x 1m30s 1m30s [15] [a b] true"},
 		"environment":   {"", map[string]string{"DRAIN_WAIT_SERVER": "http://h", "DRAIN_WAIT_MAX_DELAY": "5", "DRAIN_WAIT_INGRESS": "a", "DRAIN_WAIT_STRICT": "true"}, "http://h 5s 25s [] [a] true"},
 		"the line wins": {"--max-delay=6 --ingress b", map[string]string{"DRAIN_WAIT_MAX_DELAY": "5", "DRAIN_WAIT_INGRESS": "a"}, "http://drain-wait.drain-wait:8080 6s 25s [] [b] false"},
+		"a value":       {"--log-file --ingress", map[string]string{"DRAIN_WAIT_INGRESS": "a"}, "http://drain-wait.drain-wait:8080 none 25s [] [a] false"},
 		"empty":         {"", map[string]string{"DRAIN_WAIT_MAX_DELAY": ""}, "http://drain-wait.drain-wait:8080 none 25s [] [] false"},
 		"service links": {"", map[string]string{"DRAIN_WAIT_PORT": "tcp://10.0.0.1:8080", "DRAIN_WAIT_SERVICE_HOST": "10.0.0.1"}, "http://drain-wait.drain-wait:8080 none 25s [] [] false"},
 		"unknown":       {"--max-dealy 5", nil, "flag provided but not defined: -max-dealy"},
@@ -36,7 +37,7 @@ func TestFlags(t *testing.T) {
 		"bad variable":  {"", map[string]string{"DRAIN_WAIT_FALLBACK": "soon"}, "environment variable DRAIN_WAIT_FALLBACK: want whole seconds, as in 60, or a duration with a unit, as in 90s or 1m30s"},
 	} {
 		h := newHook(func(string) string { return "" })
-		err := parse(h.flags(), strings.Fields(tt.args), func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
+		err := parse(h.flags(), strings.Fields(tt.args), func(name string) string { return tt.env[name] })
 		maxDelay := "none"
 		if h.maxDelay != unlimited {
 			maxDelay = h.maxDelay.String()
@@ -81,7 +82,7 @@ func TestExamples(t *testing.T) {
 			t.Fatalf("%s has no hook", file)
 		}
 		args := strings.FieldsFunc(string(found[1]), func(r rune) bool { return r == ',' || r == ' ' })
-		if err := parse(newHook(os.Getenv).flags(), args, os.LookupEnv); err != nil {
+		if err := parse(newHook(os.Getenv).flags(), args, os.Getenv); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

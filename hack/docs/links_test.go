@@ -87,14 +87,10 @@ func checkLinks(root fs.FS) (pages []string, errs []error) {
 		}
 		return err
 	})
-	return pages, append(errs, errOrNone(err)...)
-}
-
-func errOrNone(err error) []error {
-	if err == nil {
-		return nil
+	if err != nil {
+		errs = append(errs, err)
 	}
-	return []error{err}
+	return pages, errs
 }
 
 func checkLink(root fs.FS, page, target string) error {

@@ -11,10 +11,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
 
 	"drainwait/hack/matrix"
 )
@@ -34,26 +37,27 @@ func main() {
 
 // generate makes all pages of the module in a directory. The keys are their paths.
 func generate(root string) (map[string]string, error) {
-	files, err := parseModule(root)
-	if err != nil {
+	files, err1 := parseModule(root)
+	packages, err2 := files.packageTable()
+	contract, err3 := openapi3.NewLoader().LoadFromFile(filepath.Join(root, "internal/server/openapi.yaml"))
+	results, err4 := matrix.Load(os.DirFS(filepath.Join(root, "test/e2e/testdata/matrix")))
+	values, err5 := valuesTable(root)
+	simulator, err6 := simulatorPage(root)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, err
 	}
-	sections := map[string]map[string]func() (string, error){
+	sections := map[string]map[string]string{
 		"docs/reference.md": {
-			"parameters": func() (string, error) { return parameters(root) },
-			"statuses":   func() (string, error) { return statuses(root) },
-			"body":       func() (string, error) { return bodies(root) },
-			"flags":      flagTables,
-			"values":     func() (string, error) { return valuesTable(root) },
-			"metrics":    files.metrics,
-			"prestop":    files.prestopManual,
+			"parameters": parameters(contract),
+			"statuses":   statuses(contract),
+			"body":       bodies(contract),
+			"flags":      flagTables(),
+			"values":     values,
+			"metrics":    files.metrics(),
+			"prestop":    files.prestopManual(),
 		},
-		"docs/architecture.md":  {"packages": files.packageTable},
-		"docs/compatibility.md": {"matrix": func() (string, error) { return matrixTables(root) }},
-	}
-	simulator, err := simulatorPage(root)
-	if err != nil {
-		return nil, err
+		"docs/architecture.md":  {"packages": packages},
+		"docs/compatibility.md": {"matrix": matrix.Tables(results)},
 	}
 	pages := map[string]string{
 		filepath.Join(root, "docs/messages.md"):  files.messages(),
@@ -66,11 +70,7 @@ func generate(root string) (map[string]string, error) {
 			return nil, err
 		}
 		page := string(text)
-		for name, render := range parts {
-			content, err := render()
-			if err != nil {
-				return nil, err
-			}
+		for name, content := range parts {
 			if page, err = replace(page, name, content); err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
@@ -78,12 +78,6 @@ func generate(root string) (map[string]string, error) {
 		pages[path] = page
 	}
 	return pages, nil
-}
-
-// matrixTables are the results of make matrix.
-func matrixTables(root string) (string, error) {
-	all, err := matrix.Load(os.DirFS(filepath.Join(root, "test/e2e/testdata/matrix")))
-	return matrix.Tables(all), err
 }
 
 // replace puts content between the two markers of a section.

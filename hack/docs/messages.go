@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"go/ast"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -41,12 +42,7 @@ func (m module) messages() string {
 	var out strings.Builder
 	out.WriteString("# Messages\n\nEvery text that a user can see: errors, warnings, log lines and output, as they stand in\n" +
 		"the code. Made by `make generate`, to be read from top to bottom.\n")
-	dirs := make([]string, 0, len(texts))
-	for dir := range texts {
-		dirs = append(dirs, dir)
-	}
-	slices.Sort(dirs)
-	for _, dir := range dirs {
+	for _, dir := range slices.Sorted(maps.Keys(texts)) {
 		slices.Sort(texts[dir])
 		fmt.Fprintf(&out, "\n## %s\n\n```text\n%s\n```\n", dir, strings.Join(texts[dir], "\n"))
 	}

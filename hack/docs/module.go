@@ -28,34 +28,18 @@ type file struct {
 type module []*file
 
 func parseModule(root string) (files module, err error) {
-	for _, top := range []string{"*.go", "cmd", "internal"} {
-		names := []string{}
-		if top == "*.go" {
-			names, err = filepath.Glob(filepath.Join(root, top))
-		} else {
-			err = filepath.WalkDir(filepath.Join(root, top), func(p string, _ fs.DirEntry, err error) error {
-				if filepath.Ext(p) == ".go" {
-					names = append(names, p)
-				}
+	for _, top := range []string{"main.go", "cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(p string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(p) != ".go" || strings.HasSuffix(p, "_test.go") {
 				return err
-			})
-		}
+			}
+			f, err := parse(root, p)
+			files = append(files, f)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range names {
-			if strings.HasSuffix(p, "_test.go") {
-				continue
-			}
-			f, err := parse(root, p)
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, f)
-		}
-	}
-	if len(files) < 20 {
-		return nil, fmt.Errorf("only %d files in %s", len(files), root)
 	}
 	return files, nil
 }

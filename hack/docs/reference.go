@@ -5,9 +5,7 @@ import (
 	"go/ast"
 	"go/doc/comment"
 	"go/token"
-	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -19,54 +17,34 @@ import (
 	"drainwait/internal/cli"
 )
 
-func contract(root string) (*openapi3.T, error) {
-	return openapi3.NewLoader().LoadFromFile(filepath.Join(root, "internal/server/openapi.yaml"))
+func drainDelay(contract *openapi3.T) *openapi3.Operation {
+	return contract.Paths.Value(api.DrainDelayPath).Get
 }
 
-func drainDelay(root string) (*openapi3.Operation, error) {
-	c, err := contract(root)
-	if err != nil {
-		return nil, err
-	}
-	return c.Paths.Value(api.DrainDelayPath).Get, nil
-}
-
-func parameters(root string) (string, error) {
-	op, err := drainDelay(root)
-	if err != nil {
-		return "", err
-	}
+func parameters(contract *openapi3.T) string {
 	var rows [][]string
-	for _, p := range op.Parameters {
+	for _, p := range drainDelay(contract).Parameters {
 		meaning, standard, _ := strings.Cut(p.Value.Description, " Default: ")
 		rows = append(rows, []string{"`" + p.Value.Name + "`", meaning, strings.TrimSuffix(standard, ".")})
 	}
-	return table("parameter|meaning|default", rows), nil
+	return table("parameter|meaning|default", rows)
 }
 
-func statuses(root string) (string, error) {
-	op, err := drainDelay(root)
-	if err != nil {
-		return "", err
-	}
+func statuses(contract *openapi3.T) string {
 	var rows [][]string
-	for status, r := range op.Responses.Map() {
+	for status, r := range drainDelay(contract).Responses.Map() {
 		if name, meaning, ok := strings.Cut(*r.Value.Description, ": "); ok && status != "200" {
 			rows = append(rows, []string{status, "`" + name + "`", meaning})
 		}
 	}
-	sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
-	return table("status|`error`|meaning", rows), nil
+	slices.SortFunc(rows, slices.Compare)
+	return table("status|`error`|meaning", rows)
 }
 
-func bodies(root string) (string, error) {
-	c, err := contract(root)
-	if err != nil {
-		return "", err
-	}
+func bodies(contract *openapi3.T) string {
 	var out strings.Builder
 	for _, name := range []string{"Answer", "Target", "Step", "Failure"} {
-		schema := c.Components.Schemas[name].Value
+		schema := contract.Components.Schemas[name].Value
 		fmt.Fprintf(&out, "**%s.** %s\n\n", name, schema.Description)
 		var rows [][]string
 		for field, p := range schema.Properties {
@@ -76,10 +54,10 @@ func bodies(root string) (string, error) {
 			}
 			rows = append(rows, []string{"`" + field + "`", strings.TrimSpace(meaning)})
 		}
-		sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
+		slices.SortFunc(rows, slices.Compare)
 		out.WriteString(table("field|meaning", rows) + "\n")
 	}
-	return out.String(), nil
+	return out.String()
 }
 
 func quoted(values []any) string {
@@ -91,25 +69,19 @@ func quoted(values []any) string {
 }
 
 // flagTables makes a section for each command, with a table of its flags.
-func flagTables() (string, error) {
+func flagTables() string {
 	var out strings.Builder
 	for _, c := range cli.Root("").Commands() {
-		if !c.IsAvailableCommand() || c.Name() == "help" || c.Name() == "completion" {
-			continue
-		}
 		fmt.Fprintf(&out, "### `%s`\n\n%s.\n\n", c.CommandPath(), c.Short)
 		if rows := flagRows(c); len(rows) > 0 {
 			out.WriteString(table("flag|default|meaning", rows) + "\n")
 		}
 	}
-	return out.String(), nil
+	return out.String()
 }
 
 func flagRows(c *cobra.Command) (rows [][]string) {
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
-			return
-		}
 		value := ""
 		if f.DefValue != "" && f.DefValue != "[]" {
 			value = "`" + f.DefValue + "`"
@@ -121,7 +93,7 @@ func flagRows(c *cobra.Command) (rows [][]string) {
 
 // metrics finds the metrics in the calls that make them:
 // NewX(prometheus.XOpts{…}, labels).
-func (m module) metrics() (string, error) {
+func (m module) metrics() string {
 	var rows [][]string
 	m.calls(func(_ *file, call *ast.CallExpr) {
 		_, kind, _ := strings.Cut(calleeOf(call), "New")
@@ -153,23 +125,20 @@ func (m module) metrics() (string, error) {
 		kind = strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(kind, "Vec"), "Func"))
 		rows = append(rows, []string{"`" + field["Name"] + "`", kind, strings.Join(labels, ", "), field["Help"]})
 	})
-	if len(rows) == 0 {
-		return "", fmt.Errorf("no metrics found")
-	}
-	slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
-	return table("metric|type|labels|meaning", rows), nil
+	slices.SortFunc(rows, slices.Compare)
+	return table("metric|type|labels|meaning", rows)
 }
 
 // prestopManual is the package comment of the client.
-func (m module) prestopManual() (string, error) {
+func (m module) prestopManual() string {
 	for _, f := range m {
 		if f.dir == "cmd/prestop" && f.ast.Doc != nil {
 			var p comment.Parser
 			printer := comment.Printer{HeadingLevel: 3, HeadingID: func(*comment.Heading) string { return "" }}
-			return string(printer.Markdown(p.Parse(f.ast.Doc.Text()))), nil
+			return string(printer.Markdown(p.Parse(f.ast.Doc.Text())))
 		}
 	}
-	return "", fmt.Errorf("cmd/prestop has no manual")
+	return ""
 }
 
 // literal is the text of a string, or of several that are joined by +. It is empty for

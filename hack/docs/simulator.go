@@ -92,37 +92,31 @@ func readAssumptions(source string, values any) (rows []row, tails []tailRow, er
 	if err != nil {
 		return nil, nil, err
 	}
+	_, list := structOf(file, "Assumptions")
+	if rows, err = fields(list, values); err != nil {
+		return nil, nil, err
+	}
 	for _, d := range file.Decls {
 		gen, ok := d.(*ast.GenDecl)
-		if !ok {
+		if !ok || gen.Tok != token.VAR {
 			continue
 		}
-		for _, s := range gen.Specs {
-			switch s := s.(type) {
-			case *ast.TypeSpec:
-				if s.Name.Name == "Assumptions" {
-					rows, err = fields(s.Type.(*ast.StructType), values)
-				}
-			case *ast.ValueSpec:
-				if name := s.Names[0].Name; strings.HasSuffix(name, "Tail") {
-					var r tailRow
-					r, err = tail(name, gen.Doc.Text())
-					tails = append(tails, r)
-				}
-			}
+		if name := gen.Specs[0].(*ast.ValueSpec).Names[0].Name; strings.HasSuffix(name, "Tail") {
+			r, err := tail(name, gen.Doc.Text())
 			if err != nil {
 				return nil, nil, err
 			}
+			tails = append(tails, r)
 		}
 	}
 	return rows, tails, nil
 }
 
 // fields makes a row of each group of fields that share a comment.
-func fields(s *ast.StructType, values any) ([]row, error) {
+func fields(list []*ast.Field, values any) ([]row, error) {
 	var rows []row
 	v := reflect.ValueOf(values)
-	for _, f := range s.Fields.List {
+	for _, f := range list {
 		if x, ok := f.Type.(*ast.SelectorExpr); ok && x.Sel.Name == "Assumptions" {
 			continue // of another room
 		}

@@ -153,30 +153,29 @@ func tighten(_, _ string, raw syscall.RawConn) error {
 // neverRead sends requests whose answers are large, or many, and reads none. The first ones
 // fill the kernel's buffers, so that the server has to wait.
 func (f *fools) neverRead(i int, c net.Conn) {
-	size := []int{900 << 10, 0}[i%2] // the former is as much as net/http takes
-	for sent, query := 0, "ip=nonsense"+names("&x%d=", size); f.send(c, "GET "+api.DrainDelayPath+"?"+query); sent++ {
+	size := []int{len(unknown), 0}[i%2]
+	for sent, query := 0, "ip=nonsense"+unknown[:size]; f.send(c, "GET "+api.DrainDelayPath+"?"+query); sent++ {
 		if i%2 == 0 || sent > 200 {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
 }
 
-// names repeats a format with a number until it fills some bytes. It is remembered: making
-// it anew for each connection would take more of the machine than the service does.
-func names(format string, size int) string {
-	fill := func() string {
-		var b strings.Builder
-		for i := 0; b.Len() < size; i++ {
-			fmt.Fprintf(&b, format, i)
-		}
-		return b.String()
-	}
-	made, _ := remembered.LoadOrStore(fmt.Sprint(format, size), sync.OnceValue(fill))
-	return made.(func() string)()
-}
+// Parts of queries. They are made once: to make them anew for each connection would take
+// more of the machine than the service does.
+var (
+	unknown   = names("&x%d=", 900<<10) // as much as net/http takes
+	ingresses = names("&ingress=no-%d", 150_000)
+)
 
-// remembered has what names has made.
-var remembered sync.Map
+// names repeats a format with a number until it fills some bytes.
+func names(format string, size int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
 
 // slowHeader sends one header after another, and never the end.
 func (f *fools) slowHeader(_ int, c net.Conn) {
@@ -197,7 +196,7 @@ func (f *fools) idle(i int, c net.Conn) {
 
 // longQueries waits for a pod with as many Ingresses as may be named, and with more.
 func (f *fools) longQueries(i int, c net.Conn) {
-	query := "max-delay=60&ip=" + f.pod + names("&ingress=no-%d", []int{201, 3900, 15_000, 150_000}[i%4]) // 16 of them, and far more
+	query := "max-delay=60&ip=" + f.pod + ingresses[:[]int{214, 3900, 15_000, 150_000}[i%4]] // 16 of them, and far more
 	f.flood(c, "GET "+api.DrainDelayPath+"?"+query)
 }
 

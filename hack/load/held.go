@@ -113,7 +113,6 @@ type holding struct {
 	goroutines, idle         float64
 	answered                 int
 	latest, firstToLast      time.Duration
-	wanted                   int // answers
 	baseRoutines, peak       float64
 }
 
@@ -164,7 +163,6 @@ func (h *holding) measure(ctx context.Context) error {
 		}
 	}
 	if h.swept {
-		h.wanted = h.waits
 		if _, err := request(ctx, http.MethodPost, h.world.url+"/load/leave"); err != nil {
 			return err
 		}
@@ -324,7 +322,7 @@ func (h *holding) row() []cell {
 	}
 	row[8].text += " × 503"
 	if h.swept {
-		row[9] = exactly(h.answered, h.wanted)
+		row[9] = exactly(h.answered, h.waits)
 		row[10], row[11] = bounded(h.latest.Seconds(), most(mostLate, math.Inf(1))), plain("%.2f", h.firstToLast.Seconds())
 	}
 	return row

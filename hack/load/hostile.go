@@ -65,8 +65,7 @@ func hostile(ctx context.Context, o *options) (*table, error) {
 		},
 	}
 	s := &siege{options: o}
-	chosen := slices.Clone(ways)
-	chosen = slices.DeleteFunc(chosen, func(w way) bool { return w.do != nil && !o.only.MatchString("hostile "+w.name) })
+	chosen := slices.DeleteFunc(slices.Clone(ways), func(w way) bool { return w.do != nil && !o.only.MatchString("hostile "+w.name) })
 	if len(chosen) == 1 {
 		return t, nil
 	}

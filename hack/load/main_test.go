@@ -23,10 +23,10 @@ func TestP99(t *testing.T) {
 }
 
 func TestParseUsage(t *testing.T) {
-	const status = "Name:\tdrain wait\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\n"
+	const status = "Name:\tdrain wait\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"
 	const stat = "7 (a )b (c) S 1 7 7 0 -1 4194304 900 0 0 0 150 25 0 0 20 0 9 0 100 0 256"
 	got, err := parseUsage(status, stat)
-	if want := (usage{resident: 1 << 20, peak: 2 << 20, anonymous: 512 << 10, cpu: 1750 * time.Millisecond}); err != nil || got != want {
+	if want := (usage{resident: 1 << 20, peak: 2 << 20, cpu: 1750 * time.Millisecond}); err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	if _, err := parseUsage("Name:\tgone\n", stat); err == nil {

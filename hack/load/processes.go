@@ -105,7 +105,6 @@ type server struct {
 	cmd          *exec.Cmd
 	log          *os.File
 	hooks, admin string // addresses
-	began        time.Time
 }
 
 // said is the beginning of the server's log.
@@ -130,7 +129,7 @@ func startServer(ctx context.Context, o *options, c *cluster, args ...string) (*
 	if err != nil {
 		return nil, err
 	}
-	s := &server{log: log, began: time.Now()}
+	s := &server{log: log}
 	s.cmd = exec.CommandContext(ctx, o.server(), append([]string{
 		"serve", "--listen-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", "--pprof",
 		"--kubeconfig=" + c.kubeconfig(), "--aws-region=" + aws.Region,
@@ -163,8 +162,8 @@ func (s *server) end() {
 
 // usage is what a process uses.
 type usage struct {
-	resident, peak, anonymous int // in bytes
-	cpu                       time.Duration
+	resident, peak int // in bytes
+	cpu            time.Duration
 }
 
 func (s *server) usage() (usage, error) {
@@ -185,7 +184,7 @@ const tick = 10 * time.Millisecond
 
 // parseUsage reads the texts of a process's status and stat in /proc.
 func parseUsage(status, stat string) (u usage, err error) {
-	for name, to := range map[string]*int{"VmRSS": &u.resident, "VmHWM": &u.peak, "RssAnon": &u.anonymous} {
+	for name, to := range map[string]*int{"VmRSS": &u.resident, "VmHWM": &u.peak} {
 		_, rest, _ := strings.Cut(status, "\n"+name+":")
 		kib, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "kB", 2)[0]))
 		if err != nil {

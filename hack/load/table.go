@@ -76,13 +76,12 @@ func (t *table) print(out io.Writer) (over int) {
 	return over
 }
 
-// p99 is the least of some times that 99 of 100 do not exceed; not a number if there are none.
+// p99 is the least of some times that 99 of 100 do not exceed, in milliseconds; not a number
+// if there are none.
 func p99(times []time.Duration) float64 {
 	if len(times) == 0 {
 		return math.NaN()
 	}
 	sorted := slices.Sorted(slices.Values(times))
-	return milliseconds(sorted[(len(sorted)*99+99)/100-1])
+	return math.Round(sorted[(len(sorted)*99+99)/100-1].Seconds()*1e4) / 10
 }
-
-func milliseconds(d time.Duration) float64 { return math.Round(d.Seconds()*1e4) / 10 }

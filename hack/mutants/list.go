@@ -602,7 +602,6 @@ func copies() []mutant {
 	add(replicas, "n != last {", "n >= 0 || n != last {", "each heartbeat of a slice sets the rate anew")
 	add(replicas, "var name string\n", "if e.Conditions.Ready != nil && !*e.Conditions.Ready {\ncontinue\n}\nvar name string\n", "a replica that goes away has no share of the rate: AWS throttles the controller")
 	add(replicas, "running[cmp.Or(name, e.Addresses[0])] = true", "running[cmp.Or(e.Addresses[0], name)] = true", "a dual-stack Service halves the rate")
-	add(replicas, "!ok || namespace == \"\" || name == \"\"", "!ok", "a mistyped --own-service goes unnoticed")
 
 	add(stores, "if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {", "if unknown, ok := obj.(cache.DeletedFinalStateUnknown); false && ok {", "a deletion that the watch missed goes unnoticed")
 	add(stores, "Labels: pick(m.Labels, keys), Annotations: pick(m.Annotations, keys),", "Labels: m.Labels, Annotations: m.Annotations,", "all annotations of all objects are kept: memory grows")
@@ -877,6 +876,7 @@ func answers() []mutant {
 	add(clients, "cmp.Or(region, g.Region(), cfg.Region)", "cmp.Or(region, cfg.Region)", "a group of another Region is not found")
 	add(clients, "cmp.Or(region, g.Region(), cfg.Region)", "cmp.Or(g.Region(), region, cfg.Region)", "--aws-region does not count")
 	add(clients, "if clients[a] == nil {", "if true {", "each call assumes the role anew: STS throttles")
+	add(clients, "if len(clients) >= maxAnswers {", "if false {", "roles that people make up fill the memory")
 	add(clients, "if a.roleARN != \"\" {", "if false {", "a group of another account is read without its role")
 	add(clients, "if a.externalID != \"\" {", "if false {", "a role that asks for an external ID is not assumed")
 	add(clients, "return aws.NopRetryer{} }", "return aws.NopRetryer{} }\n\tcfg.Retryer = nil", "the SDK retries by itself: more calls than the rate allows")
@@ -919,7 +919,6 @@ func server() []mutant {
 	add(parameters, "caller.Addr().Unmap().WithZone(\"\"), forwarded(r.Header)", "caller.Addr().Unmap().WithZone(\"\"), false", "a caller behind a proxy is answered for the proxy's pod")
 	add(parameters, "err != nil || req.Pod != \"\" || req.IP.IsValid() {", "err != nil || req.IP.IsValid() {", "the address of a kubelet or a proxy goes with pod=: 404")
 	add(parameters, "err != nil || req.Pod != \"\" || req.IP.IsValid() {", "err != nil || req.Pod != \"\" {", "ip= does not count")
-	add(parameters, "if notAddress != nil {\n\t\treturn req, &bad", "if false {\n\t\treturn req, &bad", "a caller without an address is not told what is missing")
 	add(parameters, "req.IP, req.Inferred = req.Caller, true", "req.IP, req.Inferred = req.Caller, false", "an address that nobody named is looked for in all groups")
 	add(parameters, "h.Get(\"Via\") != \"\" ||", "", "a caller behind a proxy is answered for the proxy's pod")
 	add(parameters, "|| h.Get(\"X-Forwarded-For\") != \"\"", "", "a caller behind an old proxy is answered for the proxy's pod")
@@ -954,7 +953,6 @@ func server() []mutant {
 	whole(connections, "MaxHeaderBytes:    16 << 10,", "", "headers of a megabyte are read", "^TestQueryBounds$")
 
 	add(sources, "different >= s.limit && from.equal[query] == 0 ||", "different >= s.limit ||", "the hooks of one pod's containers refuse each other")
-	add(sources, "s.limit > 0 && (", "(", "--max-waits-per-source=0 refuses all")
 	add(sources, "different >= s.limit && from.equal[query] == 0 || ", "", "one address holds four times as many waits as it may")
 	add(sources, "different >= s.limit", "different > s.limit", "one address holds one wait more than it may")
 	whole(sources, " || from.all >= mostEqual*s.limit", "", "one address takes all waits that there may be", "^TestOneSourceCannotTakeAllWaits$")
@@ -1013,11 +1011,11 @@ func server() []mutant {
 	whole(metrics, "m.fallbacks.WithLabelValues(reason)", "_ = reason", "the first fallback raises no alert", "^TestFallbackReport$")
 	whole(metrics, "m.waited.WithLabelValues(outcome).Observe(took.Seconds())", "", "nobody learns how long waits take", "^TestMetrics$")
 
-	whole(loglimit, "if a.refill(now); a.records < 1 {", "if a.refill(now); false {", "strangers fill the log", "^TestLogLimit")
-	whole(loglimit, "a.records -= weight", "a.records--", "large records fill the log", "^TestLogLimit")
+	whole(loglimit, "if a.TokensAt(now) < 1 {", "if false {", "strangers fill the log", "^TestLogLimit")
+	whole(loglimit, "a.ReserveN(now, weight)", "a.ReserveN(now, 1)", "large records fill the log", "^TestLogLimit")
 	whole(loglimit, "if leftOut > 0 {", "if false {", "nobody learns that the log lacks lines", "^TestLogLimit")
 	whole(loglimit, "kind = logKind{}\n", "", "messages that are never the same fill log and memory", "^TestLogLimit")
-	whole(loglimit, "logRate*now.Sub(a.at).Seconds()", "0*now.Sub(a.at).Seconds()", "after a flood the log is silent for good", "^TestLogLimit")
+	whole(loglimit, "rate.NewLimiter(logRate, logBurst)", "rate.NewLimiter(0, logBurst)", "after a flood the log is silent for good", "^TestLogLimit")
 	return all
 }
 
@@ -1091,10 +1089,10 @@ func hooks() []mutant {
 	add(program, "wait := min(h.fallback, h.maxDelay)", "wait := h.fallback", "a hook with a mistyped flag outlasts --max-delay")
 	add(program, "case !h.run() && h.strict:", "case !h.run():", "a fallback is a failure of the hook without --strict")
 	add(program, "case !h.run() && h.strict:", "case h.run() && h.strict:", "--strict fails the wrong way round")
-	add(program, "if !ok || value == \"\" || onCommandLine(args, fl.Name) {", "if !ok || onCommandLine(args, fl.Name) {", "an empty variable is a mistake")
-	add(program, "if !ok || value == \"\" || onCommandLine(args, fl.Name) {", "if !ok || value == \"\" {", "the environment adds to --ingress of the command line")
-	add(program, "if f.NArg() > 0 {", "if false {", "a flag without its dashes goes unnoticed")
-	add(program, "\n\treturn failed", "\n\treturn nil", "a bad variable goes unnoticed")
+	add(program, "if value == \"\" || given[fl.Name] {", "if given[fl.Name] {", "an empty variable is a mistake")
+	add(program, "if value == \"\" || given[fl.Name] {", "if value == \"\" {", "the environment adds to --ingress of the command line")
+	add(program, "f.NArg() > 0 {", "false {", "a flag without its dashes goes unnoticed")
+	add(program, "failed = cmp.Or(failed,", "_ = cmp.Or(failed,", "a bad variable goes unnoticed")
 	add(program, "name = \"\" // the", "// the", "a pod name without its namespace is refused")
 	add(program, "fallback: 25 * time.Second,", "fallback: 0,", "without the service the pod stops at once")
 	add(program, "if v != \"\" {\n\t\t\th.query", "if true {\n\t\t\th.query", "empty parameters are sent: warnings in each log")

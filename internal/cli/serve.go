@@ -59,8 +59,8 @@ func (o *serveOptions) validate() error {
 		return errors.New("--shutdown-quiet: want 0 or more, and no more than --shutdown-grace")
 	}
 	if o.OwnService != "" {
-		namespace, name, ok := strings.Cut(o.OwnService, "/")
-		if err := errors.Join(checkName(namespace), checkName(name)); !ok || err != nil {
+		namespace, name, _ := strings.Cut(o.OwnService, "/")
+		if errors.Join(checkName(namespace), checkName(name)) != nil {
 			return fmt.Errorf("--own-service %q: want namespace/name", o.OwnService)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,28 +41,21 @@ func newWait(b build) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.Var(parameterValue{o.query, api.IP}, api.IP, "address of the target")
-	f.Var(parameterValue{o.query, api.Pod}, api.Pod, "name of the pod, instead of --ip; needs --namespace")
-	f.Var(parameterValue{o.query, api.Namespace}, api.Namespace, "namespace of the pod")
-	f.Var(parameterValue{o.query, api.Ingress}, api.Ingress, "an Ingress whose load balancers count too; may be repeated")
-	f.Var(parameterValue{o.query, api.MaxDelay}, api.MaxDelay, "longest that the wait may take: seconds, or a duration such as 90s; 0 means one look (default: as long as the pod's grace period allows)")
-	f.Var(parameterValue{o.query, api.Settle}, api.Settle, "settle time, instead of the one for the load balancer's type")
+	passOn := func(name, usage string) {
+		f.Func(name, usage, func(v string) error { o.query.Add(name, v); return nil })
+	}
+	passOn(api.IP, "address of the target")
+	passOn(api.Pod, "name of the pod, instead of --ip; needs --namespace")
+	passOn(api.Namespace, "namespace of the pod")
+	passOn(api.Ingress, "an Ingress whose load balancers count too; may be repeated")
+	passOn(api.MaxDelay, "longest that the wait may take: seconds, or a duration such as 90s; 0 means one look (default: as long as the pod's grace period allows)")
+	passOn(api.Settle, "settle time, instead of the one for the load balancer's type")
 	f.StringVar(&o.server, "server", "", "ask the service at this address, as in drain-wait.drain-wait:8080, instead of the cluster and AWS")
 	f.StringVar(&o.output, "output", "text", "text or json (the body of the service's answer)")
 	o.serviceOptions.register(f, b)
 	o.log.register(f)
 	return cmd
 }
-
-// parameterValue is a flag that adds a value to a query, for a parameter of GET /drain-delay.
-type parameterValue struct {
-	query url.Values
-	name  string
-}
-
-func (p parameterValue) String() string     { return strings.Join(p.query[p.name], ",") }
-func (p parameterValue) Set(v string) error { p.query.Add(p.name, v); return nil }
-func (p parameterValue) Type() string       { return "string" }
 
 func (o *waitOptions) validate() error {
 	switch {

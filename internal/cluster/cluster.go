@@ -26,11 +26,10 @@ type Config struct {
 	// OwnService is the namespace/name of the Service in front of this program's own
 	// replicas; empty where there is none.
 	OwnService string
-	// OnCheckpoint, which may be nil, is told the checkpoint annotation of each binding
-	// with an ARN whenever it is read; ok is false where there is none (any more). It
-	// must not block.
+	// OnCheckpoint is told the checkpoint annotation of each binding with an ARN whenever
+	// it is read; ok is false where there is none (any more). It must not block.
 	OnCheckpoint func(targetGroupARN, value string, ok bool)
-	// OnReplicas, which may be nil, is told how many replicas of OwnService are running,
+	// OnReplicas is told how many replicas of OwnService, if there is one, are running,
 	// ready or not: when that is first known, and when it changes. It must not block.
 	OnReplicas func(running int)
 	Metrics    prometheus.Registerer // nil for none
@@ -80,7 +79,7 @@ func New(cfg Config) (*Index, error) {
 	}
 	promauto.With(cfg.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "drain_wait_watch_age_seconds", Help: "How long the quietest watch of the cluster has told nothing; a working one tells something about once a minute.",
-	}, func() float64 { return x.WatchAge().Seconds() })
+	}, func() float64 { return c.WatchAge().Seconds() })
 	x.work.ctx, x.work.cancel = context.WithCancel(context.Background())
 	var watched ties.Objects
 	x.pods = c.Watch(podKind, kube.Handler(x.podChanged))
@@ -90,10 +89,8 @@ func New(cfg Config) (*Index, error) {
 	x.bindings = c.WatchBindings(ties.TrimBinding, kube.Handler(x.bindingChanged))
 	x.seenPods = append(kube.Stores{x.reads}, x.pods...)
 	x.records = ties.NewRecords(watched, x.bindings, &c.Clock)
-	if cfg.OwnService != "" && cfg.OnReplicas != nil {
-		if err := c.WatchReplicas(cfg.OwnService, cfg.OnReplicas); err != nil {
-			return nil, err
-		}
+	if cfg.OwnService != "" {
+		c.WatchReplicas(cfg.OwnService, cfg.OnReplicas)
 	}
 	return x, nil
 }
@@ -103,9 +100,6 @@ func (x *Index) Synced() bool { return x.kube.Unread() == nil }
 
 // Ready says why the watches cannot be trusted now; nil where they can.
 func (x *Index) Ready() error { return x.kube.Ready() }
-
-// WatchAge is [kube.Client.WatchAge].
-func (x *Index) WatchAge() time.Duration { return x.kube.WatchAge() }
 
 // tidyEvery is how often the Index drops what concerns nobody any more.
 const tidyEvery = time.Minute

@@ -108,13 +108,11 @@ func (x *Index) ingressChanged(before, after *networkingv1.Ingress) {
 
 // bindingChanged also passes checkpoints on.
 func (x *Index) bindingChanged(before, after *ties.Binding) {
-	if x.cfg.OnCheckpoint != nil {
-		if after != nil && after.TargetGroupARN != "" {
-			value, ok := after.Annotations[ties.CheckpointAnnotation]
-			x.cfg.OnCheckpoint(after.TargetGroupARN, value, ok)
-		} else if before != nil && before.TargetGroupARN != "" {
-			x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
-		}
+	if after != nil && after.TargetGroupARN != "" {
+		value, ok := after.Annotations[ties.CheckpointAnnotation]
+		x.cfg.OnCheckpoint(after.TargetGroupARN, value, ok)
+	} else if before != nil && before.TargetGroupARN != "" {
+		x.cfg.OnCheckpoint(before.TargetGroupARN, "", false)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -25,11 +25,11 @@ func TestQuietWatchesAreReady(t *testing.T) {
 	inIndexed(t, Config{OwnService: "own/x", OnReplicas: func(int) {}}, "", func(t *testing.T, w *world) {
 		for range 60 {
 			w.pass(time.Minute)
-			if err := w.Ready(); err != nil || w.WatchAge() > 2*time.Minute {
-				t.Fatalf("not ready: %v; age %s", err, w.WatchAge())
+			if err := w.Ready(); err != nil || w.kube.WatchAge() > 2*time.Minute {
+				t.Fatalf("not ready: %v; age %s", err, w.kube.WatchAge())
 			}
 		}
-		if w.WatchAge() == 0 {
+		if w.kube.WatchAge() == 0 {
 			t.Error("no age at all")
 		}
 	})
@@ -69,8 +69,8 @@ func TestOldWatchesAreNotReady(t *testing.T) {
 				}
 				w.pass(20 * time.Second)
 				err := w.Ready()
-				if (err == nil) != tt.ready || (w.WatchAge() > maxAge) == tt.ready {
-					t.Errorf("after %s: ready %v, age %s", maxAge, err, w.WatchAge())
+				if (err == nil) != tt.ready || (w.kube.WatchAge() > maxAge) == tt.ready {
+					t.Errorf("after %s: ready %v, age %s", maxAge, err, w.kube.WatchAge())
 				}
 				if err != nil && !w.down.Load() && !strings.Contains(err.Error(), tt.resource) {
 					t.Errorf("%q does not name %s", err, tt.resource)

@@ -248,6 +248,12 @@ func TestClients(t *testing.T) {
 	if len(distinct) != 4 {
 		t.Errorf("%d clients, want 4", len(distinct))
 	}
+	for i := range maxAnswers {
+		c(Group{RoleARN: fmt.Sprint("r", i)})
+	}
+	if distinct[c(euGroup)] {
+		t.Error("no client is ever given up, however many roles are named")
+	}
 }
 
 func TestBehindGoesToTheRegionOfTheHostName(t *testing.T) {

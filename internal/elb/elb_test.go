@@ -334,18 +334,6 @@ func TestTypeOfProtocol(t *testing.T) {
 	}
 }
 
-func TestRegion(t *testing.T) {
-	for arn, want := range map[string]string{
-		"arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/01":       "eu-west-1",
-		"arn:aws-cn:elasticloadbalancing:cn-north-1:123456789012:targetgroup/web/0123": "cn-north-1",
-		"": "", "web": "",
-	} {
-		if got := (Group{ARN: arn}).Region(); got != want {
-			t.Errorf("Region of %q is %q, want %q", arn, got, want)
-		}
-	}
-}
-
 // TestLookOf: what a wait keeps of a look is the targets at its addresses and no other.
 func TestLookOf(t *testing.T) {
 	addr := netip.MustParseAddr

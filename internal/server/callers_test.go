@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -20,15 +19,6 @@ func TestCallersAddress(t *testing.T) {
 		if req, err := parse(r); err != nil || req.Caller.String() != want || req.IP != req.Caller || !req.Inferred {
 			t.Errorf("%s: called by %s, for %s (inferred: %t), error %v; want %s", remote, req.Caller, req.IP, req.Inferred, err, want)
 		}
-	}
-	r := httptest.NewRequest(http.MethodGet, "/drain-delay", http.NoBody)
-	r.RemoteAddr = "@" // of a Unix socket
-	if _, err := parse(r); err == nil || !strings.Contains(err.Error(), "the caller's is not known") {
-		t.Errorf("a caller without an address: error %v", err)
-	}
-	r.URL.RawQuery = "ip=10.0.0.1"
-	if req, err := parse(r); err != nil || req.IP.String() != "10.0.0.1" {
-		t.Errorf("a caller without an address that names one: %v, error %v", req, err)
 	}
 }
 
@@ -54,19 +44,5 @@ func TestEmptyParameters(t *testing.T) {
 		if want := []string{"parameter " + name + " is empty and was ignored"}; err != nil || !slices.Equal(req.Warnings, want) {
 			t.Errorf("%s: warnings %q, error %v; want %q", name, req.Warnings, err, want)
 		}
-	}
-}
-
-// TestEqualCallAtTheLimit: the hook of a pod's second container is not one wait too many.
-func TestEqualCallAtTheLimit(t *testing.T) {
-	s := newSources(1)
-	if _, err := s.acquire("a", "1"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.acquire("a", "1"); err != nil {
-		t.Errorf("an equal call at the limit: %v", err)
-	}
-	if _, err := s.acquire("a", "2"); err == nil {
-		t.Error("another call beyond the limit is taken")
 	}
 }

@@ -59,15 +59,10 @@ func parse(r *http.Request) (req drain.Request, err error) {
 		return req, err
 	}
 	req, err = ParseQuery(query)
-	caller, notAddress := netip.ParseAddrPort(r.RemoteAddr)
-	if notAddress == nil {
-		req.Caller, req.Forwarded = caller.Addr().Unmap().WithZone(""), forwarded(r.Header)
-	}
+	caller, _ := netip.ParseAddrPort(r.RemoteAddr) // no error: the listener is of TCP
+	req.Caller, req.Forwarded = caller.Addr().Unmap().WithZone(""), forwarded(r.Header)
 	if err != nil || req.Pod != "" || req.IP.IsValid() {
 		return req, err
-	}
-	if notAddress != nil {
-		return req, &badParameter{api.IP, "", "an address: the caller's is not known"}
 	}
 	req.IP, req.Inferred = req.Caller, true
 	return req, nil

@@ -37,7 +37,7 @@ type Settings struct {
 	// names and addresses, and a profile costs time.
 	Pprof bool
 	// WaitsPerSource is how many waits one source address may hold; equal ones count
-	// once, and 0 means any number. A proxy can hide a whole node behind one address.
+	// once. A proxy can hide a whole node behind one address.
 	WaitsPerSource int
 	// MaxWaits is how many waits there may be in all; 0 means any number. The memory
 	// that they need is known; see deploy/deployment.yaml.
@@ -237,9 +237,9 @@ func (s *Server) fallback(rw http.ResponseWriter, r *http.Request) {
 // statusOf is the one place where an error becomes a status. The name is the "error"
 // of the JSON body.
 func statusOf(err error) (status int, name string) {
-	var bad *badParameter
+	_, bad := errors.AsType[*badParameter](err)
 	switch {
-	case errors.As(err, &bad):
+	case bad:
 		return http.StatusBadRequest, "bad_request"
 	case errors.Is(err, drain.ErrNotFound):
 		return http.StatusNotFound, "not_found"

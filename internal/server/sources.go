@@ -12,7 +12,7 @@ var errTooMany = errors.New("too many waits from one address")
 // sources counts the waits that each source address holds. Equal calls count once: the
 // hooks of a pod's containers make the same one.
 type sources struct {
-	limit int // of different calls from one address; 0 for any number
+	limit int // of different calls from one address
 
 	mu    sync.Mutex // guards calls; held for a moment only
 	calls map[string]*source
@@ -41,7 +41,7 @@ func (s *sources) acquire(address, query string) (done func(), err error) {
 		from = &source{equal: make(map[string]int)}
 		s.calls[address] = from
 	}
-	if different := len(from.equal); s.limit > 0 && (different >= s.limit && from.equal[query] == 0 || from.all >= mostEqual*s.limit) {
+	if different := len(from.equal); different >= s.limit && from.equal[query] == 0 || from.all >= mostEqual*s.limit {
 		return nil, fmt.Errorf("%w: %s already holds %d, of which %d differ; is it a proxy? see --max-waits-per-source", errTooMany, address, from.all, different)
 	}
 	from.all++

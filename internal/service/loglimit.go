@@ -6,6 +6,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Limits of the log for each kind of record: its level and its message. The calls that
@@ -52,13 +54,13 @@ func (l limitedLog) WithGroup(name string) slog.Handler {
 }
 
 // weight is how many records of ordinary size a record counts for.
-func weight(r slog.Record) float64 {
+func weight(r slog.Record) int {
 	size := 0
 	r.Attrs(func(a slog.Attr) bool {
 		size += len(a.Key) + len(a.Value.Resolve().String())
 		return true
 	})
-	return float64(1 + size/logSize)
+	return min(1+size/logSize, logBurst)
 }
 
 type logKind struct {
@@ -66,10 +68,9 @@ type logKind struct {
 	message string
 }
 
-// logAllowance is a token bucket. Its debt after a large record is paid first.
+// logAllowance is what a kind may log.
 type logAllowance struct {
-	records float64
-	at      time.Time
+	*rate.Limiter
 	leftOut int
 }
 
@@ -79,7 +80,7 @@ type logLimit struct {
 }
 
 // allow says whether a record may pass, and how many were left out since the last one.
-func (l *logLimit) allow(kind logKind, weight float64) (leftOut int, ok bool) {
+func (l *logLimit) allow(kind logKind, weight int) (leftOut int, ok bool) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,12 +88,12 @@ func (l *logLimit) allow(kind logKind, weight float64) (leftOut int, ok bool) {
 	if a == nil {
 		a = l.add(kind, now)
 	}
-	if a.refill(now); a.records < 1 {
+	if a.TokensAt(now) < 1 {
 		a.leftOut++
 		return 0, false
 	}
 	leftOut, a.leftOut = a.leftOut, 0
-	a.records -= weight
+	a.ReserveN(now, weight) // where that is a debt, it is paid first
 	return leftOut, true
 }
 
@@ -100,20 +101,14 @@ func (l *logLimit) allow(kind logKind, weight float64) (leftOut int, ok bool) {
 func (l *logLimit) add(kind logKind, now time.Time) *logAllowance {
 	if len(l.kinds) >= logKinds {
 		maps.DeleteFunc(l.kinds, func(_ logKind, a *logAllowance) bool {
-			a.refill(now)
-			return a.records == logBurst && a.leftOut == 0 // as if it were new
+			return a.TokensAt(now) == logBurst && a.leftOut == 0 // as if it were new
 		})
 	}
 	if len(l.kinds) >= logKinds {
 		kind = logKind{}
 	}
 	if l.kinds[kind] == nil {
-		l.kinds[kind] = &logAllowance{records: logBurst, at: now}
+		l.kinds[kind] = &logAllowance{Limiter: rate.NewLimiter(logRate, logBurst)}
 	}
 	return l.kinds[kind]
-}
-
-func (a *logAllowance) refill(now time.Time) {
-	a.records = min(logBurst, a.records+logRate*now.Sub(a.at).Seconds())
-	a.at = now
 }

@@ -82,17 +82,14 @@ func (s *Service) IsReady() bool { return s.Drainer.Ready() == nil }
 func (s *Service) AwaitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for {
-		err := s.Drainer.Ready()
-		if err == nil {
-			return nil
-		}
+	for err := s.Drainer.Ready(); err != nil; err = s.Drainer.Ready() {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("the cluster could not be read: %w; the log above says why", err)
 		}
 	}
+	return nil
 }
 
 // Start begins to follow the cluster. Call Stop once afterwards.

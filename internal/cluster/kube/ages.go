@@ -30,9 +30,6 @@ type ages struct {
 func (a *ages) heard(paths ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.last == nil {
-		a.last = make(map[string]time.Time)
-	}
 	for _, p := range paths {
 		a.last[p] = time.Now()
 	}

@@ -13,7 +13,7 @@ import (
 func TestSilentWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const path = "/api/v1/pods"
-		c := new(Client)
+		c := &Client{ages: ages{last: make(map[string]time.Time)}}
 		c.ages.heard(path)
 		req, err := http.NewRequest(http.MethodGet, "http://cluster"+path+"?watch=true", nil)
 		if err != nil {

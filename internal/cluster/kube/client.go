@@ -48,7 +48,10 @@ type Client struct {
 // not used: by one limit for all, whoever asks a lot would hold up everybody, informers
 // included. Package cluster bounds what callers can cause, and watches keep apart.
 func New(cfg *rest.Config, namespaces []string, log *slog.Logger) (*Client, error) {
-	c := &Client{Namespaces: slices.Compact(slices.Sorted(slices.Values(namespaces))), log: log, Clock: Clock{log: log}}
+	c := &Client{
+		Namespaces: slices.Compact(slices.Sorted(slices.Values(namespaces))), log: log, Clock: Clock{log: log},
+		ages: ages{last: make(map[string]time.Time)}, pacer: pacer{pauses: make(map[string]pause)},
+	}
 	if len(namespaces) == 0 {
 		c.Namespaces = []string{corev1.NamespaceAll}
 	}

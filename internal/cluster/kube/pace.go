@@ -57,9 +57,6 @@ func (p *pacer) ended(watched string, began time.Time) {
 		delete(p.pauses, watched)
 		return
 	}
-	if p.pauses == nil {
-		p.pauses = make(map[string]pause)
-	}
 	length := min(max(2*p.pauses[watched].length, firstPause), longestPause)
 	p.pauses[watched] = pause{length, time.Now()}
 }

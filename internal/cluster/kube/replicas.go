@@ -2,7 +2,6 @@ package kube
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -13,23 +12,19 @@ import (
 // WatchReplicas tells changed, from [Client.Run] on, how many replicas of a Service, a
 // namespace/name, are running: when it is first known and when it changes. The informer
 // has a factory of its own: the others may not see that namespace.
-func (c *Client) WatchReplicas(service string, changed func(running int)) error {
-	namespace, name, ok := strings.Cut(service, "/")
-	if !ok || namespace == "" || name == "" {
-		return fmt.Errorf("own Service %q is not of the form namespace/name", service)
-	}
+func (c *Client) WatchReplicas(service string, changed func(running int)) {
+	namespace, name, _ := strings.Cut(service, "/")
 	f := informers.NewSharedInformerFactoryWithOptions(c, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = discoveryv1.LabelServiceName + "=" + name }))
 	c.factories = append(c.factories, f)
 	own := f.Discovery().V1().EndpointSlices().Informer()
 	last := -1
-	_, err := own.AddEventHandler(Handler(func(_, _ *discoveryv1.EndpointSlice) {
+	_, _ = own.AddEventHandler(Handler(func(_, _ *discoveryv1.EndpointSlice) {
 		if n := runningReplicas(own.GetStore().List()); n != last {
 			last = n
 			changed(n)
 		}
-	}))
-	return err
+	})) // no error: it has not begun
 }
 
 // runningReplicas counts what has an address in any of the slices, ready or not: a replica

@@ -51,6 +51,3 @@ func (t *transport) paced(req *http.Request) (*http.Response, error) {
 	}
 	return resp, err
 }
-
-// WrappedRoundTripper lets client-go find the transport below.
-func (t *transport) WrappedRoundTripper() http.RoundTripper { return t.next }
