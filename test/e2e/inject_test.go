@@ -344,6 +344,7 @@ var injectCases = []injectCase{
 	{"a device at the path", "asks", podWith("volumes: [{name: data, persistentVolumeClaim: {claimName: a}}]",
 		`{name: own, image: a, volumeDevices: [{name: data, devicePath: /drain-wait}]}`, plainApp), toApp},
 	{"a container of our image, where the path is a program", "asks", podWith("hostname: a", `{name: own, image: "registry.example.com/drain-wait:v0"}`, plainApp), toApp},
+	{"a container of an image whose name goes on", "asks", podWith("hostname: a", `{name: other, image: "registry.example.com/drain-wait-shop:v1"}`, plainApp), wish{hooks: []string{"other", "app"}}},
 	{"nothing but a mount at the path", "asks", podWith("volumes: [{name: data, emptyDir: {}}]",
 		`{name: own, image: a, volumeMounts: [{name: data, mountPath: /drain-wait}]}`), toNone},
 	{"volumes that stay on the node", "asks", podOf(`metadata: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: "data"}}`,
