@@ -268,6 +268,7 @@ func waits() []mutant {
 	world(wait, "if o == api.BudgetSpent {\n\t\tw.warnOfOpen", "if o == api.SettleCut {\n\t\tw.warnOfOpen", "budget_spent does not say what was unknown", "^TestWaits$/^apiserver$/^the_API_server_is_away_for_all")
 	world("internal/drain/drain.go", "if !d.cluster.Synced() {", "if false {", "a hook that comes before the cluster was read is 404 and not retried", "^TestNotReadyYet$")
 	world(sweep, "s.denied.Set(float64(len(s.refused)))", "", "no alert that AWS refuses us", "^TestNoCredentials$")
+	world(sweep, "s.check(ctx, a, retry, false)", "", "the alert stays when a look finds out first that AWS answers again", "^TestRefusalEnds$")
 	world(termination, "w.termination.again = time.Now().Add(time.Second)", "", "an API server that fails is asked without a pause", "^TestNobodySaysWhetherThePodStays$")
 	world(termination, "w.setLookupError(about, fmt.Errorf(\"check", "_ = (fmt.Errorf(\"check", "nobody learns that the API server does not tell whether the pod stays", "^TestNobodySaysWhetherThePodStays$")
 	world(sweep, "case err == nil && (!look.Gone || c.Former):", "case err == nil && look == nil:", "nothing is swept: each wait looks at all groups", "^TestOnePodAmongManyGroups$")

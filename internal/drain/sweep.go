@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"drainwait/internal/cluster/ties"
@@ -18,10 +19,11 @@ const (
 // our watches of the cluster. It belongs to the goroutine of [Drainer.Run].
 type sweeper struct {
 	*Drainer
-	wake    chan struct{}     // an answer may be there
-	allowed map[access]bool   // whether AWS answered each of them
-	again   time.Time         // when to try again those that it did not answer
-	refused map[access]string // what was logged of them
+	wake    chan struct{}        // an answer may be there
+	allowed map[access]bool      // whether AWS answered each of them
+	asked   map[access]elb.Group // for what
+	again   time.Time            // when to try again those that it did not answer
+	refused map[access]string    // what was logged of them
 }
 
 // access is one way to AWS: an account, by the role that leads there, and a Region.
@@ -32,7 +34,7 @@ type access struct{ region, roleARN, externalID string }
 func (d *Drainer) Run(ctx context.Context) {
 	s := &sweeper{
 		Drainer: d, wake: make(chan struct{}, 1),
-		allowed: make(map[access]bool), refused: make(map[access]string),
+		allowed: make(map[access]bool), asked: make(map[access]elb.Group), refused: make(map[access]string),
 	}
 	for ctx.Err() == nil {
 		if d.cluster.Synced() {
@@ -85,18 +87,37 @@ func (s *sweeper) checkAccess(ctx context.Context, cs []ties.Candidate) {
 	if _, tried := s.allowed[access{}]; len(cs) == 0 && (tried || len(s.allowed) == 0) {
 		cs = []ties.Candidate{{}}
 	}
+	needed := make(map[access]bool)
 	retry := !time.Now().Before(s.again)
 	for _, c := range cs {
 		g := groupOf(c.Binding)
-		a := access{g.Region(), g.RoleARN, g.ExternalID}
-		if allowed, known := s.allowed[a]; allowed || known && !retry {
-			continue
+		if a := (access{g.Region(), g.RoleARN, g.ExternalID}); !needed[a] {
+			needed[a] = true
+			s.asked[a] = g
+			s.check(ctx, a, retry, true)
 		}
-		err := s.elb.Check(ctx, g)
-		s.allowed[a] = err == nil
-		s.again = time.Now().Add(accessPause)
-		s.tellAccess(a, err)
 	}
+	// The sweep may be through with what was refused, or nothing may name it any more.
+	for a := range s.asked {
+		if !needed[a] {
+			s.check(ctx, a, retry, false)
+		}
+	}
+}
+
+// check makes the call for what was asked last, unless AWS has answered one, or retry says
+// that it is too early. If nothing needs the group, it may have been deleted.
+func (s *sweeper) check(ctx context.Context, a access, retry, needed bool) {
+	if allowed, known := s.allowed[a]; allowed || known && !retry {
+		return
+	}
+	err := s.elb.Check(ctx, s.asked[a])
+	if errors.Is(err, elb.ErrNoGroup) && !needed {
+		err = nil
+	}
+	s.allowed[a] = err == nil
+	s.again = time.Now().Add(accessPause)
+	s.tellAccess(a, err)
 }
 
 // tellAccess logs a refusal once, and its end.

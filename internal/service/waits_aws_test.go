@@ -1,12 +1,15 @@
 package service_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"drainwait/internal/api"
@@ -230,6 +233,37 @@ func TestNoCredentials(t *testing.T) {
 			t.Errorf("the metrics do not tell:\n%s", body)
 		}
 	})
+}
+
+// TestRefusalEnds: when the service gets its rights, the metric of refusals falls to 0,
+// also where another look finds that out first.
+func TestRefusalEnds(t *testing.T) {
+	for _, pause := range []time.Duration{10 * time.Second, 40 * time.Second, 2 * time.Minute} {
+		t.Run(pause.String(), func(t *testing.T) {
+			var allowed atomic.Bool
+			change := func(c *service.Config) {
+				own := c.AWS.Credentials
+				c.AWS.Credentials = awssdk.CredentialsProviderFunc(func(ctx context.Context) (awssdk.Credentials, error) {
+					soon := awssdk.Credentials{AccessKeyID: "AKIDUNKNOWN", SecretAccessKey: "nothing", CanExpire: true, Expires: time.Now().Add(time.Second)}
+					if allowed.Load() {
+						return own.Retrieve(ctx)
+					}
+					return soon, nil
+				})
+			}
+			inScene(t, change, func(s *scene) {
+				s.Advance(pause)
+				if body := s.metrics(t); !strings.Contains(body, "drain_wait_aws_accounts_denied 1\n") {
+					t.Errorf("the metrics do not tell:\n%s", body)
+				}
+				allowed.Store(true)
+				s.Advance(5 * time.Minute)
+				if body := s.metrics(t); !strings.Contains(body, "drain_wait_aws_accounts_denied 0\n") {
+					t.Error("the metric still says that AWS refuses")
+				}
+			})
+		})
+	}
 }
 
 // garble replaces every answer with a body.
