@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -30,71 +29,70 @@ import (
 	"drainwait/internal/sim/aws"
 )
 
-// registryAddress is where all tests find the registry.
-var registryAddress = netip.AddrPortFrom(hostAddress, 5000)
+// The image is in a registry of the tests, in place of that of the documents.
+var (
+	registryAddress   = netip.AddrPortFrom(hostAddress, 5000)
+	repository        = registryAddress.String() + "/drain-wait"
+	exampleRepository = "registry.example.com/drain-wait"
+)
 
-// inRegistry says whether an image is in the registry of the tests.
-func inRegistry(image string) bool { return strings.HasPrefix(image, registryAddress.String()+"/") }
-
-// image makes the image as users do, pushes it to a registry, and returns its name there.
-// All tests share it.
-func image(t *testing.T) string {
-	t.Helper()
-	ref, err := makeImage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ref
-}
-
-var makeImage = sync.OnceValues(func() (string, error) {
+// pushImage makes the image as users do, and pushes it to the registry, once for all tests.
+var pushImage = sync.OnceValue(func() error {
 	l, err := net.Listen("tcp", registryAddress.String())
 	if err != nil {
-		return "", err
+		return err
 	}
 	srv := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), ReadHeaderTimeout: time.Minute}
 	go func() { _ = srv.Serve(l) }() // ends with the namespaces
-	ref := registryAddress.String() + "/drain-wait:v1"
-	// The programs for it are built while nobody is waited for, and once for all tests.
-	out, err := shell("IMAGE_TOOL=go "+commandIn("README.md", "make image", "registry.example.com/drain-wait:v1", ref), nil)
+	out, err := shell("IMAGE_TOOL=go "+commandIn("README.md", "make image", exampleRepository, repository), nil)
 	if err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
+		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return ref, nil
+	return nil
 })
 
-// pull unpacks the files of an image, and returns where they are.
-func (tb *testbed) pull(ref string) (dir string, config *v1.Config, err error) {
-	tag, err := name.ParseReference(ref)
+// isOurs says whether an image is the one in the registry.
+func isOurs(image string) bool { return image == repository+":v1" }
+
+// unpacked is an image on the node.
+type unpacked struct {
+	dir string // of its files
+	*v1.Config
+}
+
+// pullImage pulls the image from the registry and unpacks it, once, as a node does.
+var pullImage = sync.OnceValues(func() (*unpacked, error) {
+	ref, err := name.ParseReference(repository + ":v1")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	img, err := remote.Image(tag)
+	img, err := remote.Image(ref)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	file, err := img.ConfigFile()
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	if dir, err = os.MkdirTemp(tb.dir, "image-"); err != nil {
-		return "", nil, err
+	u := &unpacked{program("pulled"), &file.Config}
+	if err := os.Mkdir(u.dir, 0o755); err != nil {
+		return nil, err
 	}
 	content := mutate.Extract(img)
 	defer content.Close()
 	for files := tar.NewReader(content); ; {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
-			return dir, &file.Config, nil
+			return u, nil
 		}
 		if err != nil {
-			return "", nil, err
+			return nil, err
 		}
-		if err := unpack(filepath.Join(dir, header.Name), header, files); err != nil {
-			return "", nil, err
+		if err := unpack(filepath.Join(u.dir, header.Name), header, files); err != nil {
+			return nil, err
 		}
 	}
-}
+})
 
 // unpack writes one file of an image.
 func unpack(path string, header *tar.Header, content io.Reader) error {
@@ -113,14 +111,15 @@ func unpack(path string, header *tar.Header, content io.Reader) error {
 	}
 }
 
-// contained is what the first container of a pod runs as, if it has an image.
+// contained is what the first container of a pod runs as, if it has our image.
 func (tb *testbed) contained(p *corev1.Pod, addr netip.Addr) (e environment, err error) {
 	c := p.Spec.Containers[0]
-	var config *v1.Config
-	if e.Image, config, err = tb.pull(c.Image); err != nil {
+	image, err := pullImage()
+	if err != nil {
 		return e, err
 	}
-	entrypoint, args := config.Entrypoint, config.Cmd
+	e.Image = image.dir
+	entrypoint, args := image.Entrypoint, image.Cmd
 	if len(c.Command) > 0 {
 		entrypoint, args = c.Command, nil
 	}
@@ -131,7 +130,7 @@ func (tb *testbed) contained(p *corev1.Pod, addr netip.Addr) (e environment, err
 	e.UID = int(*p.Spec.SecurityContext.RunAsUser)
 	e.ReadOnly = *c.SecurityContext.ReadOnlyRootFilesystem
 	apiServer := netip.MustParseAddrPort(strings.TrimPrefix(tb.rest.Host, "https://"))
-	e.Env = slices.Concat(config.Env, variables(p, addr), []string{
+	e.Env = slices.Concat(image.Env, variables(p, addr), []string{
 		"KUBERNETES_SERVICE_HOST=" + apiServer.Addr().String(), fmt.Sprint("KUBERNETES_SERVICE_PORT=", apiServer.Port()),
 	}, tb.awsEnvironment())
 	return e, nil

@@ -36,7 +36,7 @@ func TestInstallByHelm(t *testing.T) {
 	write(t, other, []byte("replicas: 3\ncommonLabels: {team: edge}\nmaxWaits: 5000\nnetworkPolicy: {monitoringNamespace: monitoring}\n"))
 
 	in.run(t, "helm lint --strict charts/drain-wait")
-	install := commandIn("README.md", "helm install", "registry.example.com/drain-wait", strings.TrimSuffix(in.image, ":v1"))
+	install := commandIn("README.md", "helm install", exampleRepository, repository)
 	in.run(t, install+" -f "+world+" -f "+other)
 	in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait rollout status"))
 	in.run(t, commandIn("docs/install.md", "helm -n drain-wait test"))
@@ -79,7 +79,7 @@ func TestInstallByKubectl(t *testing.T) {
 		in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait rollout status"))
 	})
 	// Helm takes over what kubectl has applied.
-	in.run(t, commandIn("docs/install.md", "helm install --take-ownership", "registry.example.com/drain-wait", strings.TrimSuffix(in.image, ":v1")))
+	in.run(t, commandIn("docs/install.md", "helm install --take-ownership", exampleRepository, repository))
 	in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait rollout status"))
 	in.run(t, commandIn("docs/install.md", "kubectl -n drain-wait delete deployment"))
 	in.run(t, "cd "+overlay+" && "+commandIn("docs/install.md", "kubectl delete -k ."))
@@ -92,22 +92,32 @@ func TestOwnImage(t *testing.T) {
 	clone := t.TempDir()
 	line := commandIn("docs/install.md", "sed -i.old")
 	out, err := shell("cp -r deploy "+clone+" && cd "+clone+" && "+line+" && "+program("clients")+"/kubectl kustomize deploy", nil)
-	if err != nil || !strings.Contains(out, "image: registry.example.com/drain-wait:v1\n") {
+	if err != nil || !strings.Contains(out, "image: "+exampleRepository+":v1\n") {
 		t.Errorf("%s: %v\n%s", line, err, out)
+	}
+}
+
+// Go alone makes the image only to push it, and does that only if it is told to.
+func TestImageStays(t *testing.T) {
+	t.Parallel()
+	out, err := shell("IMAGE_TOOL=go hack/image "+repository+":stays v1", nil)
+	if err == nil || !strings.Contains(out, "PUSH=1") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
 // installation is a testbed in which somebody installs the service.
 type installation struct {
 	*testbed
-	image string
-	apps  []*application
+	apps []*application
 }
 
 func newInstallation(t *testing.T) *installation {
 	t.Helper()
-	ref := image(t)
-	in := &installation{testbed: newTestbedWith(t, controllers+","+cleaners), image: ref}
+	if err := pushImage(); err != nil {
+		t.Fatal(err)
+	}
+	in := &installation{testbed: newTestbedWith(t, controllers+","+cleaners)}
 	in.followService(t)
 	return in
 }
@@ -197,8 +207,8 @@ func (in *installation) rollApplications(t *testing.T, command string, meanwhile
 				}
 				for _, p := range in.kubelet.pods(a.name) {
 					p.checkHook(t, settle)
-					if !p.Gone.IsZero() && !strings.Contains(string(p.Output), `"outcome": "drained"`) {
-						t.Errorf("hook of %s: %s", p.Name, p.Output)
+					if !p.Gone.IsZero() {
+						p.checkDrained(t, p.Name)
 					}
 				}
 			})
@@ -220,7 +230,7 @@ func (in *installation) writeOverlay(t *testing.T, overlay, base string) {
 		t.Fatal(err)
 	}
 	text := block(document("docs/install.md"), "yaml", "kind: Kustomization")
-	text = strings.NewReplacer("<clone>/deploy", base, "registry.example.com/drain-wait", strings.TrimSuffix(in.image, ":v1")).Replace(text)
+	text = strings.NewReplacer("<clone>/deploy", base, exampleRepository, repository).Replace(text)
 	for _, flag := range []string{"--settle-alb=" + settleALB.String(), "--settle-nlb=" + settleNLB.String()} {
 		text += "- target: {kind: Deployment}\n  patch: |-\n    - {op: add, path: /spec/template/spec/containers/0/args/-, value: " + flag + "}\n"
 	}

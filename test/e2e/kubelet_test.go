@@ -22,8 +22,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// appImage is the image of the application. The kubelet runs its pods, and those whose
-// image is in the registry of the tests. Others stay pending.
+// appImage is the image of the application. The kubelet runs its pods, and those of our
+// own image. Others stay pending.
 const appImage = "e2e.example/app"
 
 // node is where all pods run.
@@ -105,7 +105,7 @@ func removed(p *corev1.Pod) *corev1.Pod {
 
 // see gives the newest state of a pod to its worker.
 func (k *kubelet) see(ctx context.Context, p *corev1.Pod) {
-	if image := p.Spec.Containers[0].Image; image != appImage && !inRegistry(image) {
+	if image := p.Spec.Containers[0].Image; image != appImage && !isOurs(image) {
 		return
 	}
 	k.mu.Lock()
@@ -173,7 +173,11 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 	if err := w.patch(ctx, p, false, false); err != nil {
 		return err
 	}
-	if probe := probe(p, addr); probe != "" {
+	probe, err := probe(p, addr)
+	if err != nil {
+		return err
+	}
+	if probe != "" {
 		if err := tb.insist(ctx, func() error { return get(ctx, http.DefaultClient, probe) }); err != nil {
 			return fmt.Errorf("readiness probe: %w", err)
 		}
@@ -211,20 +215,20 @@ func (w *worker) run(ctx context.Context, p *corev1.Pod) error {
 
 // probe is the URL that tells whether the pod's container is ready. A container without
 // a probe is ready at once, the application apart.
-func probe(p *corev1.Pod, addr netip.AddrPort) string {
+func probe(p *corev1.Pod, addr netip.AddrPort) (string, error) {
 	c := p.Spec.Containers[0]
 	switch {
 	case c.Image == appImage:
-		return "http://" + addr.String() + "/"
+		return "http://" + addr.String() + "/", nil
 	case c.ReadinessProbe == nil:
-		return ""
+		return "", nil
 	}
 	for _, port := range c.Ports {
 		if get := c.ReadinessProbe.HTTPGet; port.Name == get.Port.StrVal {
-			return fmt.Sprintf("http://%s:%d%s", addr.Addr(), port.ContainerPort, get.Path)
+			return fmt.Sprintf("http://%s:%d%s", addr.Addr(), port.ContainerPort, get.Path), nil
 		}
 	}
-	return "the probe names no port of the container"
+	return "", fmt.Errorf("readiness probe: container %s has no port of its name", c.Name)
 }
 
 // complete says how a container ended that is not to be started again.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -45,9 +44,10 @@ func TestMatrix(t *testing.T) {
 		}
 	}
 	r := tb.startNamed(t)
-	injects := matrix.Cell{Hook: matrix.Injected}.Impossible(minor) == ""
-	if injects {
-		tb.inject(t)
+	if injects := (matrix.Cell{Hook: matrix.Injected}).Impossible(minor) == ""; injects {
+		tb.createNamespace(t, "asks")
+		tb.ask(t, "asks", "alb")
+		tb.usePolicy(t, injections["init container"].values, podOf(asking, "hostname: a", plainApp), podWith("hostname: a", plainApp))
 	}
 
 	var tries []*try
@@ -107,18 +107,19 @@ func (tb *testbed) newTry(t *testing.T, c matrix.Cell, name string) *try {
 	return &try{application: a, tb: tb, cell: c}
 }
 
-// checkHooks says whether each hook of a pod that is gone was told that its pod is drained.
+// checkHooks says what is wrong with the hooks of the pods that are gone. Each must have
+// been told that its pod is drained.
 func (y *try) checkHooks(t *testing.T, r *replica) (err error) {
 	t.Helper()
-	gone := 0
+	gone, settle := 0, settleALB
+	if y.cell.Balancer == matrix.NLB {
+		settle = settleNLB
+	}
 	for _, p := range y.tb.kubelet.pods(y.name) {
-		if p.Gone.IsZero() {
-			continue
+		if !p.Gone.IsZero() {
+			gone++
 		}
-		gone++
-		if p.HookErr != nil || p.MaySend {
-			err = errors.Join(err, fmt.Errorf("pod %s: its hook: %w %s; may get requests: %v", p.Name, p.HookErr, p.Output, p.MaySend))
-		}
+		err = errors.Join(err, p.hookError(settle))
 	}
 	if n := r.drained(t, y.name); n != gone || gone == 0 {
 		err = errors.Join(err, fmt.Errorf("%d of %d hooks were told that their pod is drained", n, gone))
@@ -155,26 +156,6 @@ func compare(t *testing.T, found matrix.Results, file string) {
 			t.Errorf("%s: %s; %s says %q", cell, result, file, want.Cells[cell])
 		}
 	}
-}
-
-// inject makes the API server inject the hook into pods of namespaces that ask.
-func (tb *testbed) inject(t *testing.T) {
-	t.Helper()
-	const namespace = "injected"
-	tb.apply(t, policyObjects(t, `{image: {repository: registry.example.com/drain-wait, tag: v1}, inject: {enabled: true}}`)...)
-	tb.createNamespace(t, namespace)
-	tb.ask(t, namespace, "alb")
-	until(t, "injection", func() error {
-		template, _ := labelled(withHook(1), "web")
-		template.Spec.Containers[0].Lifecycle = nil
-		p, err := tb.kube.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: template.Spec,
-		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		if err == nil && p.Spec.Containers[0].Lifecycle == nil {
-			err = errors.New("a pod has no hook")
-		}
-		return err
-	})
 }
 
 // ask labels a namespace, so that its pods get a hook.

@@ -3,6 +3,8 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,22 +78,30 @@ func TestRollingUpdate(t *testing.T) {
 	r.checkRights(t)
 }
 
-// checkHook checks the hook of a pod that is gone. It must have succeeded, and ended after
-// the settle time and when no load balancer sent to the pod any more.
+// checkHook checks the hook of a pod that is gone.
 func (r report) checkHook(t *testing.T, settle time.Duration) {
 	t.Helper()
+	if err := r.hookError(settle); err != nil {
+		t.Error(err)
+	}
+}
+
+// hookError says what is wrong with the hook of a pod that is gone. It must have succeeded,
+// and ended after the settle time and when no load balancer sent to the pod any more.
+func (r report) hookError(settle time.Duration) (err error) {
 	if r.Gone.IsZero() {
-		return
+		return nil
 	}
 	if r.HookErr != nil {
-		t.Errorf("hook of pod %s: %v %s", r.Name, r.HookErr, r.Output)
+		err = fmt.Errorf("hook of pod %s: %w %s", r.Name, r.HookErr, r.Output)
 	}
 	if r.MaySend {
-		t.Errorf("pod %s stopped while it might still get requests", r.Name)
+		err = errors.Join(err, fmt.Errorf("pod %s stopped while it might still get requests", r.Name))
 	}
 	if held := r.HookEnded.Sub(r.Deleted); held < settle {
-		t.Errorf("hook held pod %s for %v, which is less than the settle time of %v", r.Name, held, settle)
+		err = errors.Join(err, fmt.Errorf("hook held pod %s for %v, which is less than the settle time of %v", r.Name, held, settle))
 	}
+	return err
 }
 
 // drained counts the calls for pods of a namespace that a replica answered with drained.
